@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agentproto is the conversation between the controller and the agent of one host: one JSON value a line, over
+// the agent container's attached standard streams. The controller asks, the agent answers; answers may come in any
+// order. It knows the envelope and the operations' names, not what parts say to each other inside them.
+//
+// Death is noticed on both sides. The controller sends a ping every HeartbeatEvery; an agent that hears nothing for
+// HeartbeatDeadline, or reads end-of-file, undoes all it did and exits. (A killed engine or a cut network gives no
+// end-of-file, hence the deadline.)
+package agentproto
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/econbench/econbench"
+)
+
+// Version of the messages. Controller and agent are one binary in a run, but a fast path's agent may outlive the
+// controller that started it: an agent refuses any version but its own, by name.
+const Version = 1
+
+const (
+	HeartbeatEvery    = time.Second
+	HeartbeatDeadline = 10 * time.Second
+)
+
+// Operations of an agent.
+const (
+	OpHello   = "hello"   // HelloArgs → HelloReply; must be the first
+	OpPing    = "ping"    // nil → nil
+	OpTune    = "tune"    // []tune.Tuning → TuneReply
+	OpUntune  = "untune"  // UntuneArgs → nil
+	OpWindow  = "window"  // WindowArgs → WindowReply
+	OpDevices = "devices" // []econbench.Device → []econbench.Device, with names and kinds filled in
+	OpExit    = "exit"    // nil → nil; undoes everything, answers, ends
+)
+
+// Request is a line from the controller.
+type Request struct {
+	Version int             `json:"v"`
+	ID      uint64          `json:"id"`
+	Op      string          `json:"op"`
+	Args    json.RawMessage `json:"args,omitempty"`
+	Cancel  bool            `json:"cancel,omitempty"` // the controller no longer waits for the request of this ID
+}
+
+// Response is a line from the agent.
+type Response struct {
+	Version int             `json:"v"`
+	ID      uint64          `json:"id"`
+	Error   string          `json:"error,omitempty"`
+	Reply   json.RawMessage `json:"reply,omitempty"`
+}
+
+// RemoteError is what an agent said against a request.
+type RemoteError struct {
+	Host, Op, Message string
+}
+
+func (e *RemoteError) Error() string {
+	return fmt.Sprintf("agent on %s: %s: %s", e.Host, e.Op, e.Message)
+}
+
+// HelloArgs opens a conversation.
+type HelloArgs struct {
+	Run  string `json:"run"`
+	Name string `json:"name"` // econbench.ClientHost or ServerHost
+}
+
+// HelloReply is what the agent knows of its host without being told anything.
+type HelloReply struct {
+	Version   string              `json:"version"` // of econbench
+	Facts     econbench.HostFacts `json:"facts"`
+	Addresses []Address           `json:"addresses"` // candidates for the underlay
+	Undone    []string            `json:"undone"`    // what a killed agent had left in the journal and is now put back
+}
+
+// Address is an IPv4 address of the host that may be its end of the wire.
+type Address struct {
+	Prefix  string `json:"prefix"` // "198.18.0.1/24"
+	Device  string `json:"device"`
+	Driver  string `json:"driver"`
+	MTU     int    `json:"mtu"`
+	Default bool   `json:"default"` // the default route leaves by this device
+}
+
+// TuneReply names what was tuned, so that it can be put back before the agent's end.
+type TuneReply struct {
+	Handle int      `json:"handle"`
+	Done   []string `json:"done"` // one line each, with the values before and after
+}
+
+// UntuneArgs puts back what one tune call did.
+type UntuneArgs struct {
+	Handle int `json:"handle"`
+}
+
+// WindowArgs asks for one window of counters. The agent waits until the flows carry payload, lets the warm-up pass, and
+// reads at both ends by itself: no message crosses the engine in between.
+type WindowArgs struct {
+	Scope    econbench.Scope   `json:"scope"`
+	Readers  []string          `json:"readers"`
+	Appear   econbench.Seconds `json:"appear"` // deadline for the flows to carry payload
+	Warmup   econbench.Seconds `json:"warmup"`
+	Duration econbench.Seconds `json:"duration"`
+}
+
+// WindowReply is the window and the doubts about it.
+type WindowReply struct {
+	Window   econbench.HostWindow `json:"window"`
+	Warnings []string             `json:"warnings,omitempty"`
+}

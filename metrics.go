@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package econbench
+
+// Better says which way a metric should move.
+type Better string
+
+const (
+	Higher Better = "higher"
+	Lower  Better = "lower"
+)
+
+// Metric describes a number that trials carry.
+type Metric struct {
+	Name   string `json:"name"`
+	Unit   string `json:"unit"` // base unit: B/s, 1/s, s, 1, cores
+	Better Better `json:"better"`
+	Help   string `json:"help"`
+}
+
+// metrics is the one list of metric names. Their order is the order of columns.
+var metrics = []Metric{
+	{"throughput", "B/s", Higher, "payload received by the receiving program's sockets"},
+	{"packets", "1/s", Higher, "data segments or datagrams received, counted at the receiver"},
+	{"transactions", "1/s", Higher, "request-response pairs completed, counted at the server"},
+	{"latency_p50", "s", Lower, "median of the request's round-trip time as the client saw it"},
+	{"latency_p90", "s", Lower, "90th percentile of the request's round-trip time"},
+	{"latency_p99", "s", Lower, "99th percentile of the request's round-trip time"},
+	{"latency_mean", "s", Lower, "mean of the request's round-trip time"},
+	{"cpu", "cores", Lower, "CPU time spent busy per second, both hosts together"},
+	{"cpu_client", "cores", Lower, "CPU time spent busy per second on the client's host; null when hosts share CPUs"},
+	{"cpu_server", "cores", Lower, "CPU time spent busy per second on the server's host; null when hosts share CPUs"},
+	{"cpu_per_transaction", "s", Lower, "busy CPU time of both hosts per transaction"},
+	{"cpu_per_byte", "s", Lower, "busy CPU time of both hosts per byte of payload"},
+	{"cpu_per_packet", "s", Lower, "busy CPU time of both hosts per data segment or datagram"},
+	{"softirq", "cores", Lower, "CPU time accounted to softirq per second, both hosts together (sampled by the tick)"},
+	{"steal", "1", Lower, "share of wall time the hypervisor took away"},
+	{"run_delay", "s/s", Lower, "time the workload's tasks waited for a CPU per second (schedstat)"},
+	{"retransmits", "1/s", Lower, "TCP segments retransmitted by the workload's flows"},
+	{"hit_ratio", "1", Higher, "packets carried by the fast path / packets eligible for it"},
+	{"coverage", "1", Higher, "packets carried by the fast path / packets seen at the endpoint's device"},
+}
+
+// Metrics lists every metric, in the order of columns.
+func Metrics() []Metric { return append([]Metric(nil), metrics...) }
+
+// MetricNamed finds a metric by name.
+func MetricNamed(name string) (Metric, bool) {
+	for _, m := range metrics {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return Metric{}, false
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package econbench
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Schema is the version of run.json and trials.jsonl that this package reads and writes. A reader refuses a newer one.
+const Schema = 1
+
+// Seconds is a span of time as it is stored: a plain number of seconds.
+type Seconds float64
+
+// Duration converts to the standard library's type.
+func (s Seconds) Duration() time.Duration { return time.Duration(float64(s) * float64(time.Second)) }
+
+// SecondsOf converts from the standard library's type.
+func SecondsOf(d time.Duration) Seconds { return Seconds(d.Seconds()) }
+
+// NoFastpath is the name of the fast path that changes nothing. It is an arm's fast path like any other and is left out
+// when the arm is written.
+const NoFastpath = "none"
+
+// Arm is a topology with a fast path attached to it.
+type Arm struct {
+	Topology string
+	Fastpath string // NoFastpath, never ""
+}
+
+// ParseArm reads "host", "overlay" or "overlay+oncache". Whether the parts exist is not its business.
+func ParseArm(s string) (Arm, error) {
+	topology, fastpath, plus := strings.Cut(s, "+")
+	if !plus {
+		fastpath = NoFastpath
+	}
+	if topology == "" || fastpath == "" || strings.Contains(fastpath, "+") {
+		return Arm{}, fmt.Errorf("arm %q: want TOPOLOGY or TOPOLOGY+FASTPATH, as in \"overlay\" or \"overlay+oncache\"", s)
+	}
+	return Arm{topology, fastpath}, nil
+}
+
+// String writes the arm as ParseArm reads it.
+func (a Arm) String() string {
+	if a.Fastpath == "" || a.Fastpath == NoFastpath {
+		return a.Topology
+	}
+	return a.Topology + "+" + a.Fastpath
+}
+
+// MarshalText makes an arm a string in JSON.
+func (a Arm) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (a *Arm) UnmarshalText(b []byte) (err error) {
+	*a, err = ParseArm(string(b))
+	return err
+}
+
+// Params are a workload's parameters by name. Values are written as the user types them, sizes and counts in base units.
+type Params map[string]string
+
+// String is "k=v k=v", sorted by key: equal parameters are equal strings.
+func (p Params) String() string {
+	parts := make([]string, 0, len(p))
+	for _, k := range slices.Sorted(maps.Keys(p)) {
+		parts = append(parts, k+"="+p[k])
+	}
+	return strings.Join(parts, " ")
+}
+
+// Cell is what one trial measures: an arm under a workload with its parameters.
+type Cell struct {
+	Arm      Arm    `json:"arm"`
+	Workload string `json:"workload"`
+	Params   Params `json:"params"`
+}
+
+// String is the cell on one line, for progress and errors.
+func (c Cell) String() string {
+	return strings.TrimSpace(c.Arm.String() + " " + c.Workload + " " + c.Params.String())
+}
+
+// Placement says which CPUs the two hosts' work runs on.
+type Placement string
+
+const (
+	// Split gives each host CPUs of its own, for its programs and for the softirq work of its end of the wire.
+	Split Placement = "split"
+	// Shared puts both hosts on one and the same CPU, so that a rate is the total cost of the path. One kernel only.
+	Shared Placement = "shared"
+)
+
+// Wire says what frames the underlay carries.
+type Wire string
+
+const (
+	// WireDefault leaves the underlay device's offloads as they were found.
+	WireDefault Wire = "default"
+	// WireMTUFrames switches segmentation offloads off, so that no frame is larger than the MTU.
+	WireMTUFrames Wire = "mtu-frames"
+)
+
+// PlannedWorkload is a workload as the plan asks for it, with every parameter written out.
+type PlannedWorkload struct {
+	Name    string `json:"name"`
+	Params  Params `json:"params"`
+	Primary string `json:"primary"` // the metric that carries the verdict
+}
+
+// Plan is everything that decides what a run measures. Two runs of one plan differ in nothing that the user chose.
+type Plan struct {
+	Suite             string            `json:"suite"`
+	Arms              []Arm             `json:"arms"`
+	Baseline          Arm               `json:"baseline"`
+	Workloads         []PlannedWorkload `json:"workloads"`
+	Blocks            int               `json:"blocks"`
+	Duration          Seconds           `json:"duration"` // the window of one trial
+	Warmup            Seconds           `json:"warmup"`   // between the first payload and the window
+	Seed              uint64            `json:"seed"`     // of the order within the blocks
+	RebuildEvery      int               `json:"rebuild_every"`
+	Placement         Placement         `json:"placement"`
+	Wire              Wire              `json:"wire"`
+	CongestionControl string            `json:"congestion_control"`
+	Internal          bool              `json:"internal"` // the overlay network is an --internal one
+}
+
+// Cells lists the plan's cells: the cross product of workloads and arms, in the order given.
+func (p Plan) Cells() []Cell {
+	var cells []Cell
+	for _, w := range p.Workloads {
+		for _, a := range p.Arms {
+			cells = append(cells, Cell{Arm: a, Workload: w.Name, Params: w.Params})
+		}
+	}
+	return cells
+}
+
+// HostFacts is what an agent found out about its host before the first trial. Issue: the full fingerprint grows here.
+type HostFacts struct {
+	Hostname   string   `json:"hostname"`
+	BootID     string   `json:"boot_id"` // two hosts with the same one share a kernel
+	Kernel     string   `json:"kernel"`
+	CPUModel   string   `json:"cpu_model"`
+	OnlineCPUs []int    `json:"online_cpus"`
+	CPUs       []int    `json:"cpus"` // those that this run's placement gave to the host
+	Engine     string   `json:"engine"`
+	Underlay   string   `json:"underlay"` // address on the wire
+	WireDevice string   `json:"wire_device"`
+	WireDriver string   `json:"wire_driver"`
+	MTU        int      `json:"mtu"`
+	BTF        bool     `json:"btf"`
+	Tunings    []string `json:"tunings"` // what was changed for the run and is put back after it
+}
+
+// Status says how a run ended.
+type Status string
+
+const (
+	StatusRunning     Status = "running"     // still going on, or killed without a chance to say so
+	StatusComplete    Status = "complete"    // every planned trial was attempted
+	StatusInterrupted Status = "interrupted" // the user stopped it
+	StatusFailed      Status = "failed"      // it could not go on; Run.Error says why
+)
+
+// Run is run.json with the trials of trials.jsonl beside it.
+type Run struct {
+	Schema   int                  `json:"schema"`
+	ID       string               `json:"run"`
+	Version  string               `json:"version"` // of econbench
+	Command  []string             `json:"command"`
+	Started  time.Time            `json:"started"`
+	Finished *time.Time           `json:"finished"`
+	Status   Status               `json:"status"`
+	Error    string               `json:"error,omitempty"`
+	Lab      string               `json:"lab"`   // "emulated" or "real"
+	Image    string               `json:"image"` // reference and content digest of the tool image
+	Plan     Plan                 `json:"plan"`
+	Hosts    map[string]HostFacts `json:"hosts"` // by role: ClientHost, ServerHost
+
+	Trials   []Trial  `json:"-"`
+	Warnings []string `json:"-"` // of whoever read the run directory: a torn line, say
+}
+
+// Names of the two hosts' roles, as they stand in Run.Hosts and Trial.Hosts.
+const (
+	ClientHost = "client"
+	ServerHost = "server"
+)
+
+// Counters are what one collector read: base-unit numbers by name. In a trial they are differences over the window.
+type Counters map[string]float64
+
+// HostWindow is what one host's agent counted over its window.
+type HostWindow struct {
+	Start    time.Time           `json:"start"`  // wall clock
+	Seconds  Seconds             `json:"window"` // monotonic length
+	Counters map[string]Counters `json:"counters"`
+}
+
+// PathProof says which way the packets of a trial went, by device counters alone.
+type PathProof struct {
+	PayloadToServer float64  `json:"payload_to_server"` // B that the server's sockets received in the window
+	PayloadToClient float64  `json:"payload_to_client"` // B
+	Through         []string `json:"through"`           // roles of the devices that had to carry it
+	Around          []string `json:"around"`            // roles of the devices that had to stay flat
+	Failures        []string `json:"failures"`          // what did not hold; empty: proven
+}
+
+// Trial is one measurement of one cell: a line of trials.jsonl.
+type Trial struct {
+	Schema   int    `json:"schema"`
+	Run      string `json:"run"`
+	Block    int    `json:"block"`    // from 0
+	Position int    `json:"position"` // place in the block's shuffled order, from 0
+	Build    int    `json:"build"`    // trials with the same number share one build of the topologies
+	Cell
+	Start    time.Time             `json:"start"`
+	Elapsed  Seconds               `json:"elapsed"` // of the whole trial, set-up and warm-up included
+	Metrics  map[string]*float64   `json:"metrics"` // null: not collected
+	Hosts    map[string]HostWindow `json:"hosts"`
+	Proof    *PathProof            `json:"proof"`
+	Valid    bool                  `json:"valid"`
+	Invalid  []string              `json:"invalid,omitempty"`  // why it does not count
+	Warnings []string              `json:"warnings,omitempty"` // doubts; it counts
+	Log      string                `json:"log,omitempty"`      // file under logs/ with the tools' whole output
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package econbench
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"time"
+)
+
+// A run crosses a process border: the controller decides, orders and records; an agent inside each host acts and reads.
+// Topology, Workload, Collector and Fastpath are the controller's halves; Reader is the agent's half of a collector.
+// Every verb that takes something returns the handle that gives it back.
+
+// Lab is two hosts joined by a wire.
+type Lab interface {
+	Client() Host
+	Server() Host
+}
+
+// Host is one engine with an agent in its network and PID namespaces.
+type Host interface {
+	Name() string // ClientHost or ServerHost
+	Facts() HostFacts
+	Agent() Agent
+	StartContainer(context.Context, ContainerSpec) (Container, error)
+	CreateOverlay(context.Context, OverlaySpec) (Overlay, error) // any host of the swarm may be asked that manages it
+}
+
+// Agent is the controller's end of the conversation with the agent of one host.
+type Agent interface {
+	// Call sends args (JSON) to the agent's operation op and decodes its answer into reply, which may be nil.
+	Call(ctx context.Context, op string, args, reply any) error
+}
+
+// ContainerSpec asks for a container of the tool image that idles until something is run in it.
+type ContainerSpec struct {
+	Name    string
+	Overlay Overlay // nil: the host's own network namespace
+}
+
+// OverlaySpec asks for an attachable swarm overlay network.
+type OverlaySpec struct {
+	Name     string
+	Internal bool
+	MTU      int // of the underlay, bytes; the engine takes the encapsulation off itself
+}
+
+// Overlay is a network that spans both hosts.
+type Overlay interface {
+	ID() string
+	Name() string
+	VNI() uint32
+	Close(context.Context) error
+}
+
+// Container is a running container of the tool image.
+type Container interface {
+	ID() string
+	PID() int          // of its first process, as the host's agent sees it
+	Addr() netip.Addr  // on its overlay; invalid when it has none
+	Sandboxes() string // folder in the engine's mount namespace that holds the engine's network namespaces
+	Start(ctx context.Context, argv ...string) (Process, error)
+	Close(context.Context) error
+}
+
+// Process is a program that was started in a container.
+type Process interface {
+	Wait(context.Context) (Output, error)
+	Close(context.Context) error // kills it when it still runs
+}
+
+// Output is all that a finished program left behind.
+type Output struct {
+	Stdout, Stderr []byte
+	ExitCode       int
+}
+
+// Endpoint is one end of a testbed: the container that a workload's programs run in and the address they are reached at.
+type Endpoint struct {
+	Host      Host
+	Container Container
+	Addr      netip.Addr
+}
+
+// Topology builds testbeds.
+type Topology interface {
+	Name() string
+	Help() string
+	Build(context.Context, Lab, BuildOptions) (Testbed, error)
+}
+
+// BuildOptions are the parts of a plan that a topology needs.
+type BuildOptions struct {
+	Run               string // id; goes into every name that is made
+	Build             int    // number of this build; likewise
+	CongestionControl string
+	Internal          bool
+}
+
+// Testbed is a topology that stands.
+type Testbed interface {
+	Client() Endpoint
+	Server() Endpoint
+	Path() Path
+	Close(context.Context) error
+}
+
+// Path names the devices by which a testbed's packets can be told apart from those of other arms.
+type Path struct {
+	Devices map[string][]Device // by Host.Name: devices this testbed wants counted
+	Through []string            // roles that carry the payload
+}
+
+// Device is a network device of a host.
+type Device struct {
+	Role  string `json:"role"`  // what it is to the path: "wire", "vxlan"
+	Netns string `json:"netns"` // path in the engine's mount namespace; "" is the host's own
+	Name  string `json:"name"`  // "" with Kind set: the one device of that kind
+	Kind  string `json:"kind"`
+}
+
+// Workload is a client and a server program with parameters.
+type Workload interface {
+	Name() string
+	Help() string
+	Primary() string // the metric that carries the verdict
+	// Params returns the full parameters for what the user gave, or an error that names the bad one and what is allowed.
+	Params(given Params) (Params, error)
+	// Serve starts the server program and returns when it accepts connections. One server serves any number of trials.
+	Serve(context.Context, Testbed) (Process, error)
+	// Start starts the client program, to run for at least the given time once its data flows.
+	Start(ctx context.Context, tb Testbed, p Params, atLeast time.Duration) (Load, error)
+}
+
+// Load is a workload's client at work.
+type Load interface {
+	Flows() Flows
+	// Wait waits for the client program's own end and reads what it says.
+	Wait(context.Context) (Result, error)
+	Close(context.Context) error
+}
+
+// Flows tells agents how to recognise a workload's sockets.
+type Flows struct {
+	ServerPort   uint16 `json:"server_port"`
+	Count        int    `json:"count"`         // data flows once the workload is under way
+	RequestBytes int    `json:"request_bytes"` // payload of one request, B; 0 when there are no transactions
+}
+
+// Result is what a client program said.
+type Result struct {
+	Samples  []Sample
+	Warnings []string
+	Log      []byte // whole output, for the file under logs/
+}
+
+// Sample is one number in its metric's base unit.
+type Sample struct {
+	Metric string
+	Value  float64
+}
+
+// Scope tells an agent's readers what to look at. Paths and PIDs are those of the host's engine.
+type Scope struct {
+	PID     int      `json:"pid"`  // first process of the endpoint's container
+	Side    string   `json:"side"` // ClientHost or ServerHost
+	Flows   Flows    `json:"flows"`
+	Devices []Device `json:"devices"`
+	CPUs    []int    `json:"cpus"`
+}
+
+// Reader is the agent's half of a collector. Open takes what reading needs; the Reading is read at the start and at the
+// end of the window, and only the difference is kept.
+type Reader interface {
+	Name() string
+	Open(Scope) (Reading, error)
+}
+
+// Reading reads counters that only grow, in base units.
+type Reading interface {
+	Read() (Counters, error)
+	Close() error
+}
+
+// Window is what both hosts counted over a trial's window, for collectors to draw samples from.
+type Window struct {
+	Client, Server HostWindow
+	Flows          Flows
+	ClientCPUs     []int
+	ServerCPUs     []int
+	SharedKernel   bool // both hosts are one machine: counters that know no host are the machine's
+}
+
+// Collector is the controller's half: it turns differences of counters into samples. It must be pure: reports and tests
+// may call it on recorded windows.
+type Collector interface {
+	Name() string
+	Help() string
+	// Samples returns what could be had; a metric that is left out is recorded as not collected. Doubts are warnings.
+	Samples(Window) (samples []Sample, warnings []string)
+}
+
+// Fastpath can be attached to a testbed.
+type Fastpath interface {
+	Name() string
+	Help() string
+	Attach(context.Context, Testbed) (Attachment, error)
+}
+
+// Attachment is a fast path at work.
+type Attachment interface {
+	Close(context.Context) error
+}
+
+// Report renders a run.
+type Report interface {
+	Name() string
+	Help() string
+	Render(io.Writer, *Run) error
+}
