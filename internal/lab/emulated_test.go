@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// controllerCommand makes the test binary a controller that brings a lab up and waits to be killed.
+const controllerCommand = "test-controller"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case InitCommand:
+			exitWith(InitMain(context.Background(), os.Args[2:]))
+		case controllerCommand:
+			exitWith(testController(os.Args[2]))
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func exitWith(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func testController(root string) error {
+	_, err := Up(context.Background(), Options{Root: root, Holder: "test", Progress: func(s string) { fmt.Println(s) }})
+	if err != nil {
+		return err
+	}
+	select {}
+}
+
+// needEmulated skips, naming what is missing: the right to make namespaces, or an engine. As root with an engine
+// nothing is skipped.
+func needEmulated(t *testing.T) Options {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("end to end: not with -short")
+	}
+	if err := checkRights(); err != nil {
+		t.Skip(err)
+	}
+	if err := new(environment).findBinaries(""); err != nil {
+		t.Skip(err)
+	}
+	root, err := os.MkdirTemp("", "lab") // t.TempDir's are too long for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := rootNamespace(t)
+	o := Options{Root: filepath.Join(root, "r"), Holder: "test", Version: "test"}
+	t.Cleanup(func() {
+		if _, err := Clean(context.Background(), o); err != nil {
+			t.Error(err)
+		}
+		nothingLeft(t, o)
+		if after := rootNamespace(t); after != before {
+			t.Errorf("machine's own network namespace changed:\n%s\nwas\n%s", after, before)
+		}
+		if err := os.Remove(root); err != nil {
+			t.Error(err)
+		}
+	})
+	return o
+}
+
+// rootNamespace describes what a lab must not change in the machine's own namespaces.
+func rootNamespace(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	links, err := filepath.Glob("/sys/class/net/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(&b, links)
+	for _, s := range []string{"net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables", "net/ipv6/conf/default/disable_ipv6",
+		"net/ipv4/neigh/default/gc_thresh3", "kernel/keys/root_maxkeys", "kernel/hostname"} {
+		v, _ := os.ReadFile("/proc/sys/" + s) // not every kernel has all
+		fmt.Fprintf(&b, "%s=%s", s, v)
+	}
+	for _, d := range []string{"/etc/docker", "/run"} {
+		e, _ := filepath.Glob(d + "/*")
+		e = slices.DeleteFunc(e, func(p string) bool { return p == "/run/econbench" }) // another lab's
+		fmt.Fprintln(&b, e)
+	}
+	rules, _ := exec.Command("iptables-save").Output()
+	for line := range strings.Lines(string(rules)) {
+		if strings.HasPrefix(line, "-A") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// nothingLeft looks for processes, mounts, namespaces, cgroups and directories of a lab.
+func nothingLeft(t *testing.T, o Options) {
+	t.Helper()
+	o, err := o.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := o.place().remains(); len(left) > 0 {
+		t.Errorf("left on disk: %q", left)
+	}
+	for _, pid := range processesNaming(t, o.Root) {
+		t.Errorf("left running: %d", pid)
+	}
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		if strings.Contains(sc.Text(), o.Root) {
+			t.Errorf("left mounted: %s", sc.Text())
+		}
+	}
+}
+
+// processesNaming finds processes of a lab: their command line names its root, or they are in a namespace of its inits.
+func processesNaming(t *testing.T, root string) []int {
+	t.Helper()
+	var pids []int
+	entries, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		b, err := os.ReadFile(e)
+		var pid int
+		if _, serr := fmt.Sscanf(e, "/proc/%d/", &pid); err != nil || serr != nil || pid == os.Getpid() {
+			continue
+		}
+		if strings.Contains(string(b), root) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func TestUpAndClose(t *testing.T) {
+	o := needEmulated(t)
+	ctx := t.Context()
+	begin := time.Now()
+	e, err := Up(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("up in %v", time.Since(begin))
+	t.Cleanup(func() { _ = e.Close(context.Background()) })
+	for _, u := range e.Hosts() {
+		if err := ping(ctx, strings.TrimPrefix(u, "unix://")); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := Up(ctx, o); !errors.Is(err, ErrLive) {
+		t.Errorf("second Up: %v, want ErrLive", err)
+	} else {
+		t.Log(err)
+	}
+	if _, err := Clean(ctx, o); !errors.Is(err, ErrLive) {
+		t.Errorf("Clean of a live lab: %v, want ErrLive", err)
+	}
+	if err := Down(ctx, o); !errors.Is(err, ErrLive) {
+		t.Errorf("Down of somebody's lab: %v, want ErrLive", err)
+	}
+	st, err := Status(ctx, o)
+	if err != nil || !st.Live || st.Phase != PhaseUp || st.Holder != "test" {
+		t.Errorf("status: %+v, %v", st, err)
+	}
+	begin = time.Now()
+	if err := e.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("down in %v", time.Since(begin))
+	if e.Err() != nil {
+		t.Errorf("lost: %v", e.Err())
+	}
+	if err := e.Close(ctx); err != nil {
+		t.Errorf("second Close: %v", err)
+	}
+	nothingLeft(t, o)
+}
+
+var _ = []any{syscall.SIGKILL, unix.SIGKILL, exec.Command}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// killDeadline is how long killed processes may take to vanish; one in uninterruptible sleep may need it.
+const killDeadline = 5 * time.Second
+
+// reaper collects the children of pid 1: the engine, and all orphans of the PID namespace. It is the only waiter in
+// the process; os/exec, which waits by pid, must not be used beside it.
+type reaper struct {
+	engine chan unix.WaitStatus // gets the engine's exit status, once
+}
+
+func newReaper() *reaper {
+	return &reaper{engine: make(chan unix.WaitStatus, 1)}
+}
+
+// run collects until no child is left. The engine has been started already: it waits, as a zombie if need be.
+func (r *reaper) run(engine int) {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return // ECHILD: the engine and all its orphans are gone
+		}
+		if pid == engine {
+			r.engine <- ws
+			engine = 0
+		}
+	}
+}
+
+// killAll kills every other process of the PID namespace and returns when none is left. SIGKILL at once: everything
+// the engine might put in order is deleted with its data-root and its namespaces.
+func (r *reaper) killAll() error {
+	deadline := time.Now().Add(killDeadline)
+	for {
+		err := unix.Kill(-1, unix.SIGKILL)
+		if errors.Is(err, unix.ESRCH) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("kill processes of the host: %w", err)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("kill processes of the host: some left after %v", killDeadline)
+		}
+		// Kill finds zombies too, and the reaper may be done or never have begun.
+		for {
+			if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != nil || pid <= 0 {
+				break
+			}
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
