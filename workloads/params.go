@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workloads
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/econbench/econbench"
+)
+
+// param is a whole-number parameter of a workload.
+type param struct {
+	name     string
+	standard int64 // value when the user gives none
+	min, max int64
+	bytes    bool // a size: k, m and g (powers of 1024, as the tools read them) are accepted
+}
+
+// fill returns every parameter, sizes in plain bytes, so that equal parameters are equal strings.
+func fill(workload string, params []param, given econbench.Params) (econbench.Params, error) {
+	full := econbench.Params{}
+	var names []string
+	for _, p := range params {
+		full[p.name] = strconv.FormatInt(p.standard, 10)
+		names = append(names, p.name)
+	}
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		i := slices.Index(names, key)
+		if i < 0 {
+			return nil, fmt.Errorf("workload %s: parameter %q: unknown, nearest is %q (allowed: %s)",
+				workload, key, nearest(key, names), strings.Join(names, ", "))
+		}
+		value, err := params[i].parse(given[key])
+		if err != nil {
+			return nil, fmt.Errorf("workload %s: parameter %s: %w", workload, key, err)
+		}
+		full[key] = strconv.FormatInt(value, 10)
+	}
+	return full, nil
+}
+
+// parse reads one value as the user typed it.
+func (p param) parse(s string) (int64, error) {
+	digits, factor := strings.ToLower(strings.TrimSpace(s)), int64(1)
+	if p.bytes {
+		digits, factor = cutUnit(digits)
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < p.min || n > p.max/factor || n*factor < p.min {
+		return 0, fmt.Errorf("%q: %s", s, p.allowed())
+	}
+	return n * factor, nil
+}
+
+func (p param) allowed() string {
+	if p.bytes {
+		return fmt.Sprintf("want bytes from %d to %d, as in 128 or 16k", p.min, p.max)
+	}
+	return fmt.Sprintf("want a whole number from %d to %d", p.min, p.max)
+}
+
+// cutUnit takes a size's suffix off: b, k, m or g, the last three also as kb or kib.
+func cutUnit(s string) (digits string, factor int64) {
+	if short, ok := strings.CutSuffix(s, "ib"); ok {
+		s = short
+	} else {
+		s = strings.TrimSuffix(s, "b")
+	}
+	for unit, f := range map[string]int64{"k": 1 << 10, "m": 1 << 20, "g": 1 << 30} {
+		if d, ok := strings.CutSuffix(s, unit); ok {
+			return strings.TrimSpace(d), f
+		}
+	}
+	return strings.TrimSpace(s), 1
+}
+
+// number reads a parameter that fill has written.
+func number(p econbench.Params, name string) (int, error) {
+	n, err := strconv.Atoi(p[name])
+	if err != nil {
+		return 0, fmt.Errorf("parameter %s: %q is no number; were the parameters filled in?", name, p[name])
+	}
+	return n, nil
+}
+
+// nearest picks the name with the fewest edits from s; the first of equals.
+func nearest(s string, names []string) string {
+	return slices.MinFunc(names, func(a, b string) int { return edits(s, a) - edits(s, b) })
+}
+
+// edits counts the insertions, deletions and replacements that make a into b (Levenshtein).
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workloads
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/econbench/econbench"
+)
+
+func TestParams(t *testing.T) {
+	for _, test := range []struct {
+		workload econbench.Workload
+		given    econbench.Params
+		want     string // Params.String, or the error
+	}{
+		{TCPStream{}, nil, "message=131072 streams=1"},
+		{TCPStream{}, econbench.Params{"message": "64K", "streams": "4"}, "message=65536 streams=4"},
+		{TCPStream{}, econbench.Params{"message": " 1MiB "}, "message=1048576 streams=1"},
+		{TCPStream{}, econbench.Params{"message": "16kb"}, "message=16384 streams=1"},
+		{TCPRR{}, nil, "request=1 response=1"},
+		{TCPRR{}, econbench.Params{"request": "128", "response": "64k"}, "request=128 response=65536"},
+
+		{TCPStream{}, econbench.Params{"stream": "1"},
+			`workload tcp_stream: parameter "stream": unknown, nearest is "streams" (allowed: streams, message)`},
+		{TCPStream{}, econbench.Params{"streams": "0"},
+			`workload tcp_stream: parameter streams: "0": want a whole number from 1 to 128`},
+		{TCPStream{}, econbench.Params{"streams": "1k"},
+			`workload tcp_stream: parameter streams: "1k": want a whole number from 1 to 128`},
+		{TCPStream{}, econbench.Params{"message": "1025k"},
+			`workload tcp_stream: parameter message: "1025k": want bytes from 1 to 1048576, as in 128 or 16k`},
+		{TCPRR{}, econbench.Params{"request": "9223372036854775807k"},
+			`workload tcp_rr: parameter request: "9223372036854775807k": want bytes from 1 to 65536, as in 128 or 16k`},
+		{TCPRR{}, econbench.Params{"response": "-1"},
+			`workload tcp_rr: parameter response: "-1": want bytes from 1 to 65536, as in 128 or 16k`},
+		{TCPRR{}, econbench.Params{"response": ""},
+			`workload tcp_rr: parameter response: "": want bytes from 1 to 65536, as in 128 or 16k`},
+		{TCPRR{}, econbench.Params{"request": "1.5k"},
+			`workload tcp_rr: parameter request: "1.5k": want bytes from 1 to 65536, as in 128 or 16k`},
+	} {
+		full, err := test.workload.Params(test.given)
+		got := full.String()
+		if err != nil {
+			got = err.Error()
+		}
+		if got != test.want {
+			t.Errorf("%s %v:\n got %s\nwant %s", test.workload.Name(), test.given, got, test.want)
+		}
+	}
+}
+
+func TestParamsAreStable(t *testing.T) {
+	for _, w := range All() {
+		once, err := w.Params(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		twice, err := w.Params(once)
+		if err != nil || twice.String() != once.String() {
+			t.Errorf("%s: filled in twice: %v, %v, want %v", w.Name(), twice, err, once)
+		}
+	}
+}
+
+func TestNamed(t *testing.T) {
+	for _, w := range All() {
+		got, err := Named(w.Name())
+		if err != nil || got.Name() != w.Name() {
+			t.Errorf("Named(%q) = %v, %v", w.Name(), got, err)
+		}
+		if _, known := econbench.MetricNamed(w.Primary()); !known {
+			t.Errorf("%s: primary metric %q is none", w.Name(), w.Primary())
+		}
+		if strings.Contains(w.Help(), "\n") || w.Help() == "" {
+			t.Errorf("%s: help is not one line", w.Name())
+		}
+	}
+	_, err := Named("tcp_r")
+	if want := `workload "tcp_r": unknown, nearest is "tcp_rr" (allowed: tcp_stream, tcp_rr)`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func FuzzParam(f *testing.F) {
+	for _, s := range []string{"1", "128k", "1MiB", "", "-1", "0x10", "99999999999999999999", "1g", "k"} {
+		f.Add(s)
+	}
+	p := param{name: "size", standard: 1, min: 1, max: 1 << 20, bytes: true}
+	f.Fuzz(func(t *testing.T, s string) {
+		if n, err := p.parse(s); err == nil && (n < p.min || n > p.max) {
+			t.Errorf("%q gives %d", s, n)
+		}
+	})
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workloads
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/econbench/econbench"
+)
+
+const (
+	// readyWithin is how long a server may take from its start until it listens.
+	readyWithin = 10 * time.Second
+	// readyPoll is the pause between two looks. Each look is an exec through the engine, 50 to 100 ms by itself.
+	readyPoll = 20 * time.Millisecond
+	// margin is added to a client's run time: the agents notice the first payload a few ms apart and late.
+	margin = 300 * time.Millisecond
+)
+
+// wholeSeconds is a run time as iperf3 -t and netperf -l take it: rounded up, since both cut fractions off, and never 0,
+// which iperf3 reads as endless.
+func wholeSeconds(atLeast time.Duration) string {
+	return strconv.Itoa(max(1, int(math.Ceil((atLeast + margin).Seconds()))))
+}
+
+// server is a server program whose end is noticed while nobody waits for it.
+type server struct {
+	proc   econbench.Process
+	cancel context.CancelFunc
+	ended  chan struct{} // closed once out and err are set
+	out    econbench.Output
+	err    error
+	once   sync.Once
+	closed error
+}
+
+// serve starts a server program and returns when it listens on the TCP port. Readiness is read from the kernel (ss), not
+// tried by connecting: iperf3 takes any connection for a test.
+func serve(ctx context.Context, at econbench.Endpoint, port int, argv ...string) (_ econbench.Process, err error) {
+	proc, err := at.Container.Start(ctx, argv...)
+	if err != nil {
+		return nil, fmt.Errorf("%s server: start: %w", argv[0], err)
+	}
+	// Waiting must outlive the context that the server was started under: it is the start's, not the server's.
+	waiting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &server{proc: proc, cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(s.ended)
+		s.out, s.err = proc.Wait(waiting)
+	}()
+	if err := s.untilListening(ctx, at.Container, port); err != nil {
+		_ = s.Close(context.WithoutCancel(ctx)) // what went wrong first is what is told
+		return nil, fmt.Errorf("%s server: %w", argv[0], err)
+	}
+	return s, nil
+}
+
+func (s *server) untilListening(ctx context.Context, in econbench.Container, port int) error {
+	deadline, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	for {
+		up, err := listening(deadline, in, port)
+		select {
+		case <-s.ended:
+			return s.diagnosis()
+		default:
+		}
+		if deadline.Err() != nil && ctx.Err() == nil {
+			return fmt.Errorf("port %d: not listening after %s", port, readyWithin)
+		}
+		if err != nil || up {
+			return err
+		}
+		select {
+		case <-s.ended:
+			return s.diagnosis()
+		case <-deadline.Done():
+		case <-time.After(readyPoll):
+		}
+	}
+}
+
+// diagnosis says why a server that should be running is not.
+func (s *server) diagnosis() error {
+	if s.err != nil {
+		return fmt.Errorf("ended: %w", s.err)
+	}
+	return fmt.Errorf("exit code %d: %s", s.out.ExitCode, lastLine(s.out))
+}
+
+// listening asks the kernel whether the port has a TCP listener in the container's network namespace.
+func listening(ctx context.Context, in econbench.Container, port int) (bool, error) {
+	look, err := in.Start(ctx, "ss", "-Hltn", "sport", "=", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return false, fmt.Errorf("look for listener: %w", err)
+	}
+	out, err := look.Wait(ctx)
+	if err != nil {
+		_ = look.Close(context.WithoutCancel(ctx))
+		return false, fmt.Errorf("look for listener: %w", err)
+	}
+	if out.ExitCode != 0 {
+		return false, fmt.Errorf("look for listener: ss: exit code %d: %s", out.ExitCode, lastLine(out))
+	}
+	return bytes.Contains(out.Stdout, []byte("LISTEN")), nil
+}
+
+// Wait waits for the server's end, which is its failure: servers end when they are closed.
+func (s *server) Wait(ctx context.Context) (econbench.Output, error) {
+	select {
+	case <-s.ended:
+		return s.out, s.err
+	case <-ctx.Done():
+		return econbench.Output{}, ctx.Err()
+	}
+}
+
+// Close kills the server; it may be called again.
+func (s *server) Close(ctx context.Context) error {
+	s.once.Do(func() {
+		s.closed = s.proc.Close(ctx)
+		s.cancel()
+	})
+	return s.closed
+}
+
+// load is a client program at work.
+type load struct {
+	name  string
+	proc  econbench.Process
+	flows econbench.Flows
+	parse func(econbench.Output) (samples []econbench.Sample, warnings []string, err error)
+}
+
+func (l *load) Flows() econbench.Flows          { return l.flows }
+func (l *load) Close(ctx context.Context) error { return l.proc.Close(ctx) }
+
+// Wait returns the log even when the client failed.
+func (l *load) Wait(ctx context.Context) (econbench.Result, error) {
+	out, err := l.proc.Wait(ctx)
+	result := econbench.Result{Log: append(bytes.Clone(out.Stdout), out.Stderr...)}
+	if err == nil {
+		result.Samples, result.Warnings, err = l.parse(out)
+	}
+	if err != nil {
+		return result, fmt.Errorf("%s client: %w", l.name, err)
+	}
+	return result, nil
+}
+
+// lastLine quotes the last telling line that a program left behind, error output first. "iperf3: exiting" tells nothing.
+func lastLine(out econbench.Output) string {
+	for _, b := range [][]byte{out.Stderr, out.Stdout} {
+		for _, line := range slices.Backward(strings.Split(string(b), "\n")) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasSuffix(line, ": exiting") {
+				return strconv.Quote(shorten(line))
+			}
+		}
+	}
+	return "no output"
+}
+
+// shorten keeps a quotation to one readable line.
+func shorten(s string) string {
+	const most = 200
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
+
+// finite says whether a rate or a time that a tool printed can be one.
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) && x > 0 }

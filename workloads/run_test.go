@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workloads
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/econbench/econbench"
+)
+
+// The command lines a workload may run. Changing one changes what is measured: look at it twice.
+var commandLines = map[string][]string{
+	"tcp_stream": {
+		"iperf3 -s -B 127.0.0.1 -p 25201 -i 0 --rcv-timeout 10000",
+		"ss -Hltn sport = :25201",
+		"iperf3 -c 127.0.0.1 -p 25201 -J -i 0 -t 1 -P 1 -l 131072 --connect-timeout 3000",
+	},
+	"tcp_rr": {
+		"netserver -D -4 -L 127.0.0.1 -p 25301",
+		"ss -Hltn sport = :25301",
+		"netperf -P 0 -4 -t TCP_RR -l 1 -H 127.0.0.1 -p 25301 -- -D -r 1,1 -P ,25302 -k " +
+			"TRANSACTION_RATE,THROUGHPUT_UNITS,ELAPSED_TIME,MEAN_LATENCY,P50_LATENCY,P90_LATENCY,P99_LATENCY,STDDEV_LATENCY,MAX_LATENCY",
+	},
+}
+
+// TestRun serves and runs every workload twice on one server. Where the tools are installed it is they that run, over
+// loopback; elsewhere their recorded outputs are played.
+func TestRun(t *testing.T) {
+	for _, w := range All() {
+		t.Run(w.Name(), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			box := newBox()
+			server, err := w.Serve(ctx, box)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := errors.Join(server.Close(ctx), server.Close(ctx)); err != nil {
+					t.Error(err)
+				}
+			}()
+			for range 2 {
+				runOnce(ctx, t, w, box)
+			}
+			if got := slices.Compact(slices.Sorted(slices.Values(box.lines))); !slices.Equal(got, slices.Sorted(slices.Values(commandLines[w.Name()]))) {
+				t.Errorf("ran\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(commandLines[w.Name()], "\n\t"))
+			}
+		})
+	}
+}
+
+func runOnce(ctx context.Context, t *testing.T, w econbench.Workload, box *box) {
+	t.Helper()
+	params, err := w.Params(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	load, err := w.Start(ctx, box, params, 100*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := load.Flows(); f.ServerPort == 0 || f.Count != 1 {
+		t.Errorf("flows %+v", f)
+	}
+	result, err := load.Wait(ctx)
+	if err != nil {
+		t.Fatalf("%v; log:\n%s", err, result.Log)
+	}
+	if len(result.Samples) == 0 || len(result.Log) == 0 {
+		t.Errorf("result %+v", result)
+	}
+	t.Log(told(result.Samples, result.Warnings, nil))
+	if err := load.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAborted kills a client in the middle; the server must serve the next one.
+func TestAborted(t *testing.T) {
+	for _, w := range All() {
+		t.Run(w.Name(), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			box := newBox()
+			server, err := w.Serve(ctx, box)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Close(ctx)
+			params, _ := w.Params(nil)
+			load, err := w.Start(ctx, box, params, 5*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(200 * time.Millisecond) // some way into the test; nothing is waited for
+			if err := load.Close(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := load.Wait(ctx); err == nil || strings.Contains(err.Error(), "\n") {
+				t.Errorf("a killed client's error: %v", err)
+			}
+			runOnce(ctx, t, w, box)
+		})
+	}
+}
+
+func TestServerThatDoesNotCome(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		play func(argv []string) econbench.Output
+		want string
+	}{
+		{"port taken", func(argv []string) econbench.Output {
+			if argv[0] == "ss" {
+				return econbench.Output{}
+			}
+			return econbench.Output{Stderr: []byte("iperf3: error - unable to start listener for connections: Address already in use\niperf3: exiting\n"), ExitCode: 1}
+		}, `iperf3 server: exit code 1: "iperf3: error - unable to start listener for connections: Address already in use"`},
+		{"no ss in the image", func(argv []string) econbench.Output {
+			if argv[0] != "ss" {
+				return econbench.Output{ExitCode: -1}
+			}
+			return econbench.Output{Stderr: []byte("exec: ss: not found\n"), ExitCode: 127}
+		}, `iperf3 server: look for listener: ss: exit code 127: "exec: ss: not found"`},
+	} {
+		box := &box{play: test.play}
+		if _, err := (TCPStream{}).Serve(t.Context(), box); err == nil || err.Error() != test.want {
+			t.Errorf("%s:\n got %v\nwant %s", test.name, err, test.want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := (TCPStream{}).Serve(ctx, &box{play: playRecorded}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: got %v", err)
+	}
+}
+
+func TestWholeSeconds(t *testing.T) {
+	for d, want := range map[time.Duration]string{0: "1", 500 * time.Millisecond: "1", time.Second: "2", 1700 * time.Millisecond: "2", 10 * time.Second: "11"} {
+		if got := wholeSeconds(d); got != want {
+			t.Errorf("%s: %s, want %s", d, got, want)
+		}
+	}
+}
+
+// box is a testbed whose two ends are one container on loopback.
+type box struct {
+	play func(argv []string) econbench.Output // nil: run the programs
+
+	mu    sync.Mutex
+	lines []string
+}
+
+// newBox runs the real programs if all of them are there.
+func newBox() *box {
+	for _, tool := range []string{"iperf3", "netperf", "netserver", "ss"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return &box{play: playRecorded}
+		}
+	}
+	return &box{}
+}
+
+// playRecorded answers as the tools did; a server (exit code -1) runs until it is closed.
+func playRecorded(argv []string) econbench.Output {
+	read := func(name string) econbench.Output {
+		b, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			return econbench.Output{Stderr: []byte(err.Error()), ExitCode: 1}
+		}
+		return econbench.Output{Stdout: b}
+	}
+	switch {
+	case argv[0] == "ss":
+		return econbench.Output{Stdout: []byte("LISTEN 0 4096 127.0.0.1" + argv[4] + " 0.0.0.0:*\n")}
+	case argv[0] == "netserver" || slices.Contains(argv, "-s") || slices.Contains(argv, "6"):
+		return econbench.Output{ExitCode: -1}
+	case argv[0] == "netperf":
+		return read("netperf/2.7.1-1x1.txt")
+	default:
+		return read("iperf3/3.18-1.json")
+	}
+}
+
+func (b *box) Client() econbench.Endpoint  { return b.endpoint() }
+func (b *box) Server() econbench.Endpoint  { return b.endpoint() }
+func (b *box) Path() econbench.Path        { return econbench.Path{} }
+func (b *box) ID() string                  { return "box" }
+func (b *box) PID() int                    { return os.Getpid() }
+func (b *box) Addr() netip.Addr            { return netip.Addr{} }
+func (b *box) Sandboxes() string           { return "" }
+func (b *box) Close(context.Context) error { return nil }
+func (b *box) endpoint() econbench.Endpoint {
+	return econbench.Endpoint{Container: b, Addr: netip.MustParseAddr("127.0.0.1")}
+}
+
+func (b *box) Start(ctx context.Context, argv ...string) (econbench.Process, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	b.lines = append(b.lines, strings.Join(argv, " "))
+	b.mu.Unlock()
+	if b.play != nil {
+		return &played{out: b.play(argv), closed: make(chan struct{})}, nil
+	}
+	return startReal(argv)
+}
+
+type played struct {
+	out    econbench.Output
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *played) Wait(ctx context.Context) (econbench.Output, error) {
+	if p.out.ExitCode != -1 {
+		return p.out, ctx.Err()
+	}
+	select {
+	case <-p.closed:
+		return econbench.Output{ExitCode: 137}, nil
+	case <-ctx.Done():
+		return econbench.Output{}, ctx.Err()
+	}
+}
+
+func (p *played) Close(context.Context) error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+type realProcess struct {
+	cmd            *exec.Cmd
+	stdout, stderr bytes.Buffer
+	ended          chan struct{}
+	err            error
+}
+
+func startReal(argv []string) (econbench.Process, error) {
+	p := &realProcess{cmd: exec.Command(argv[0], argv[1:]...), ended: make(chan struct{})}
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = nil, io.Writer(&p.stdout), io.Writer(&p.stderr)
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", argv[0], err)
+	}
+	go func() {
+		defer close(p.ended)
+		var exit *exec.ExitError
+		if err := p.cmd.Wait(); err != nil && !errors.As(err, &exit) {
+			p.err = err
+		}
+	}()
+	return p, nil
+}
+
+func (p *realProcess) Wait(ctx context.Context) (econbench.Output, error) {
+	select {
+	case <-p.ended:
+		return econbench.Output{Stdout: p.stdout.Bytes(), Stderr: p.stderr.Bytes(), ExitCode: p.cmd.ProcessState.ExitCode()}, p.err
+	case <-ctx.Done():
+		return econbench.Output{}, ctx.Err()
+	}
+}
+
+func (p *realProcess) Close(context.Context) error {
+	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-p.ended
+	return nil
+}

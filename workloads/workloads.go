@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package workloads holds the program pairs that put load on a path: one file a workload, named as the user types it.
+//
+// A workload knows a tool's command line and how to read what the tool prints. It runs both programs inside the testbed's
+// containers through econbench.Container and sees no engine. It counts no work: the kernel's own counters do that, at the
+// receiver and over exactly the window (collectors/sockets.go). What the tool itself claims is handed on as samples named
+// tool_… so that the two can be checked against each other.
+//
+// It refuses to pin, to tune and to retry: placement is the lab's business, and a trial that failed is a failed trial.
+package workloads
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/econbench/econbench"
+)
+
+// Samples in which a tool states its own mean rate over its whole run, start-up and warm-up included. They are no metrics:
+// they are there to be compared with the kernel's counters.
+const (
+	ToolThroughput   = "tool_throughput"   // B/s, received
+	ToolTransactions = "tool_transactions" // 1/s
+)
+
+// All lists every workload. Adding one is a file and a line here.
+func All() []econbench.Workload {
+	return []econbench.Workload{
+		TCPStream{},
+		TCPRR{},
+	}
+}
+
+// Named finds a workload by name; the error names the nearest and all there are.
+func Named(name string) (econbench.Workload, error) {
+	var names []string
+	for _, w := range All() {
+		if w.Name() == name {
+			return w, nil
+		}
+		names = append(names, w.Name())
+	}
+	return nil, fmt.Errorf("workload %q: unknown, nearest is %q (allowed: %s)", name, nearest(name, names), strings.Join(names, ", "))
+}
