@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tune
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// procSys is where sysctls live. What stands under net/ is that of the reading thread's network namespace
+// (net_ctl_root, net/sysctl_net.c).
+const procSys = "/proc/sys"
+
+// sysctlFile turns a key into its file under /proc/sys. As sysctl(8) has it, the first separator decides: in
+// "net.ipv4.conf.eth0/100.forwarding" and "net/ipv4/conf/eth0.100/forwarding" the device is eth0.100.
+func sysctlFile(key string) (string, error) {
+	file := key
+	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '.' {
+		file = swapDots(key)
+	}
+	if file == "" || !filepath.IsLocal(file) || path.Clean(file) != file || strings.ContainsAny(file, " \t\n\x00") {
+		return "", fmt.Errorf("sysctl %q: want a key like net.ipv4.tcp_no_metrics_save or net/ipv4/tcp_no_metrics_save", key)
+	}
+	return file, nil
+}
+
+func swapDots(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '.':
+			return '/'
+		case '/':
+			return '.'
+		}
+		return r
+	}, s)
+}
+
+// sysctlChange finds the value that a sysctl tuning changes, in the calling thread's network namespace.
+func sysctlChange(t Tuning) ([]*change, error) {
+	file, err := sysctlFile(t.Key)
+	if err != nil {
+		return nil, err
+	}
+	before, err := readSysctl(file)
+	if err != nil {
+		return nil, err
+	}
+	return []*change{{Kind: KindSysctl, Name: file, Before: before, After: normal(t.Value)}}, nil
+}
+
+func readSysctl(file string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(procSys, file))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("sysctl %s: %w: no such key in %s of this network namespace", file, errGone, procSys)
+	case err != nil:
+		return "", fmt.Errorf("sysctl %s: %w", file, err)
+	}
+	return normal(string(b)), nil
+}
+
+func writeSysctl(file, value string) error {
+	f, err := os.OpenFile(filepath.Join(procSys, file), os.O_WRONLY, 0)
+	switch {
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("sysctl %s: %w (a container needs a writable /proc/sys: systempaths=unconfined)", file, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("sysctl %s: %w", file, errGone)
+	case err != nil:
+		return fmt.Errorf("sysctl %s: %w", file, err)
+	}
+	if _, err := f.WriteString(value + "\n"); err != nil {
+		return errors.Join(fmt.Errorf("sysctl %s: write %q: %w", file, value, err), f.Close())
+	}
+	return f.Close()
+}
+
+// normal writes a value with single spaces: the kernel separates a sysctl's numbers by tabs.
+func normal(value string) string { return strings.Join(strings.Fields(value), " ") }
