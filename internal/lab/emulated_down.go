@@ -25,7 +25,7 @@ func claim(ctx context.Context, o Options) (*os.File, error) {
 	for {
 		lock, err := takeLock(p.Root)
 		if err == nil {
-			if err := p.removeDead(o.Progress); err != nil {
+			if err := p.removeDead(ctx, o.Progress); err != nil {
 				lock.Close()
 				return nil, fmt.Errorf("emulated lab: %w", err)
 			}
@@ -35,8 +35,7 @@ func claim(ctx context.Context, o Options) (*os.File, error) {
 			return nil, fmt.Errorf("emulated lab: %w", err)
 		}
 		st, stErr := readState(p.Root)
-		used := stErr == nil && (st.Controller.alive() || st.Keep && st.Phase == PhaseUp)
-		if used || time.Now().After(deadline) {
+		if stErr == nil && st.inUse() || time.Now().After(deadline) {
 			return nil, liveError(p, st, stErr)
 		}
 		if err := sleep(ctx, 5*pollEvery); err != nil {
@@ -45,16 +44,50 @@ func claim(ctx context.Context, o Options) (*os.File, error) {
 	}
 }
 
+// inUse tells a lab that somebody needs from one that is just going down. Each init goes when the other has died.
+func (s State) inUse() bool {
+	if !s.Keep || s.Phase != PhaseUp {
+		return s.Controller.alive()
+	}
+	for _, h := range s.Hosts {
+		if !h.Init.alive() {
+			return false
+		}
+	}
+	return true
+}
+
 // removeDead removes a dead lab's remains, but not the directory and lock that the caller has just made.
-func (p place) removeDead(progress func(string)) error {
-	var errs []error
-	if _, err := os.Stat(p.Root + "/" + stateFile); err == nil {
+func (p place) removeDead(ctx context.Context, progress func(string)) error {
+	st, err := readState(p.Root) // a record that cannot be read is no hindrance: names follow from p
+	if !errors.Is(err, errNoRecord) {
 		progress("removing what a dead lab left")
 	}
+	if err := awaitInits(ctx, st); err != nil {
+		return err
+	}
+	var errs []error
 	for _, h := range hostNames {
 		errs = append(errs, p.removeHost(h))
 	}
 	return errors.Join(errs...)
+}
+
+// awaitInits waits until killed inits are gone. An init lets go of the lock a moment before the kernel has killed its
+// PID namespace, and is a zombie or gone only after that (zap_pid_ns_processes in kernel/pid_namespace.c).
+func awaitInits(ctx context.Context, st State) error {
+	deadline := time.Now().Add(killDeadline)
+	for _, h := range st.Hosts {
+		for h.Init.alive() {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("host %s: pid %d still there %v after it let go of the lab", h.Name, h.Init.PID, killDeadline)
+			}
+			if err := sleep(ctx, pollEvery); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -166,7 +199,7 @@ func Down(ctx context.Context, opts Options) error {
 	return err
 }
 
-// stopInits tells the recorded inits to go, kills those that do not, and waits until the lock is free.
+// stopInits tells the recorded inits to go, kills those that do not, and waits until they are gone.
 func stopInits(ctx context.Context, p place, st State) error {
 	ctx, cancel := context.WithTimeout(ctx, downDeadline)
 	defer cancel()
@@ -179,7 +212,10 @@ func stopInits(ctx context.Context, p place, st State) error {
 		patience, stop := context.WithTimeout(ctx, downDeadline/2)
 		err := awaitUnlocked(patience, p)
 		stop()
-		if err == nil || !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		if err == nil {
+			return awaitInits(ctx, st)
+		}
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -87,6 +88,7 @@ func (env *environment) findBinaries(engine string) error {
 			return fmt.Errorf("engine %s: no such program", abs)
 		}
 	}
+	dirs = unique(dirs)
 	need := []struct{ name, get string }{
 		{engine, "docker.io"}, {"containerd", "docker.io or containerd"}, {"runc", "docker.io or runc"}, {"iptables", "iptables"},
 	}
@@ -103,9 +105,20 @@ func (env *environment) findBinaries(engine string) error {
 	return nil
 }
 
+// unique keeps the first of each absolute directory.
+func unique(dirs []string) []string {
+	var kept []string
+	for _, d := range dirs {
+		if filepath.IsAbs(d) && !slices.Contains(kept, d) {
+			kept = append(kept, d)
+		}
+	}
+	return kept
+}
+
 func lookup(name string, dirs []string) string {
 	for _, d := range dirs {
-		if p := filepath.Join(d, name); filepath.IsAbs(p) && isExecutable(p) {
+		if p := filepath.Join(d, name); isExecutable(p) {
 			return p
 		}
 	}

@@ -155,6 +155,17 @@ func logTail(path string) string {
 	return tellingLines(string(b))
 }
 
+// isNoise knows errors that an engine in a network namespace logs and does well without: sysctls that only the
+// machine's own namespace has, IPVS (service addresses, not used here), and a bridge default of no consequence.
+func isNoise(line string) bool {
+	for _, s := range []string{"gc_thresh", "default_pvid", "bridge default vlan", "net.ipv4.vs."} {
+		if strings.Contains(line, s) {
+			return true
+		}
+	}
+	return false
+}
+
 // tellingLines prefers errors and lines that are not log records, such as "failed to start daemon: …" or a Go panic,
 // over the rest. Harmless noise is left out.
 func tellingLines(log string) string {
@@ -164,7 +175,7 @@ func tellingLines(log string) string {
 		isRecord := strings.HasPrefix(line, "time=")
 		isError := strings.Contains(line, "level=error") || strings.Contains(line, "level=fatal")
 		switch {
-		case line == "" || strings.Contains(line, "gc_thresh") || strings.Contains(line, "default_pvid"):
+		case line == "" || isNoise(line):
 		case !isRecord || isError:
 			telling = append(telling, line)
 		default:

@@ -26,10 +26,11 @@ func setupNamespaces(cfg initConfig) error {
 	if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
 		return fmt.Errorf("hostname: %w", err)
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
+	// Slave, not private: what the machine unmounts later is not kept busy by a lab that stays.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("keep mounts to ourselves: %w", err)
 	}
-	steps := []func(initConfig) error{mountData, mountProc, mountSys, mountRun, mountEtc, setupNetwork}
+	steps := []func(initConfig) error{dropForeign, mountData, mountProc, mountSys, mountRun, mountEtc, setupNetwork}
 	for _, step := range steps {
 		if err := step(cfg); err != nil {
 			return err
@@ -37,6 +38,27 @@ func setupNamespaces(cfg initConfig) error {
 	}
 	return nil
 }
+
+// dropForeign lets go of what is mounted below the machine's /run: users' directories, and named network namespaces,
+// which would live on for as long as a copy of their mount does.
+func dropForeign(cfg initConfig) error {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return fmt.Errorf("mounts below /run: %w", err)
+	}
+	defer f.Close()
+	for _, dir := range mountsBelow(f, "/run") {
+		if isBelow(cfg.Place.Root, dir) || isBelow(cfg.Place.Data, dir) {
+			continue
+		}
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("unmount %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+func isBelow(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
 // mountData makes the data-root a mount of its own, so that everything mounted below it later goes with one unmount.
 func mountData(cfg initConfig) error {

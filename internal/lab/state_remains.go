@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroupDeadline is how long a cgroup may stay populated after the last process in it was killed.
-const cgroupDeadline = 3 * time.Second
+// busyDeadline is how long a cgroup or directory may stay in use after the last process of a host was killed.
+const busyDeadline = 3 * time.Second
 
 // hostNames are the emulated hosts, in the order of everything that has two.
 var hostNames = [2]string{"a", "b"}
@@ -61,11 +61,24 @@ func (p place) removeAll() error {
 }
 
 // removeTree removes a directory. No mount can be in the way: all of a host's mounts are in its mount namespace.
+// A process that is just being killed may still write below it, hence the second try.
 func removeTree(path string) error {
-	if err := os.RemoveAll(path); err != nil {
-		return fmt.Errorf("lab remains: %w", err)
+	return retry(func() error { return os.RemoveAll(path) })
+}
+
+// retry tries again, until busyDeadline has passed, what the last moments of killed processes are in the way of.
+func retry(remove func() error) error {
+	deadline := time.Now().Add(busyDeadline)
+	for {
+		err := remove()
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) && !isNotEmpty(err) || time.Now().After(deadline) {
+			return fmt.Errorf("lab remains: %w", err)
+		}
+		time.Sleep(pollEvery)
 	}
-	return nil
 }
 
 // removeEmpty removes a directory, and its parent when that is ours, if nothing else lives there.
@@ -115,23 +128,11 @@ func cgroupMounts(mountinfo io.Reader) []string {
 	return mounts
 }
 
-// removeCgroups removes cgroups and all below them. A cgroup stays busy for a moment after its last process died, so
-// a refusal is tried again until cgroupDeadline has passed.
+// removeCgroups removes cgroups and all below them.
 func removeCgroups(dirs []string) error {
-	deadline := time.Now().Add(cgroupDeadline)
 	var errs []error
 	for _, dir := range dirs {
-		for {
-			err := removeCgroup(dir)
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-				errs = append(errs, fmt.Errorf("lab remains: cgroup: %w", err))
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		errs = append(errs, retry(func() error { return removeCgroup(dir) }))
 	}
 	return errors.Join(errs...)
 }
