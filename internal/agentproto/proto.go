@@ -34,6 +34,8 @@ const (
 	OpUntune  = "untune"  // UntuneArgs → nil
 	OpWindow  = "window"  // WindowArgs → WindowReply
 	OpDevices = "devices" // []econbench.Device → []econbench.Device, with names and kinds filled in
+	OpAdopt   = "adopt"   // Adoptee → nil; a container whose first process the agent ends when it ends itself
+	OpKill    = "kill"    // Adoptee → nil; one process of a container
 	OpExit    = "exit"    // nil → nil; undoes everything, answers, ends
 )
 
@@ -111,4 +113,11 @@ type WindowArgs struct {
 type WindowReply struct {
 	Window   econbench.HostWindow `json:"window"`
 	Warnings []string             `json:"warnings,omitempty"`
+}
+
+// Adoptee is a process of a container that econbench made. The agent signals it only while its cgroup still names the
+// container, so that a reused PID is safe.
+type Adoptee struct {
+	PID       int    `json:"pid"`
+	Container string `json:"container"` // full id
 }

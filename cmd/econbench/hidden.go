@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/econbench/econbench/cmd/internal/agent"
+	"github.com/econbench/econbench/collectors"
+	"github.com/econbench/econbench/internal/lab"
+)
+
+// The commands that econbench starts itself with.
+
+func agentCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "agent", Hidden: true, Args: noArgs,
+		Short: "serve a controller from inside a host (started by econbench)",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// A signal must not keep the agent from undoing what it did: it ends with its conversation.
+			ctx := context.WithoutCancel(cmd.Context())
+			return agent.Run(ctx, cmd.InOrStdin(), cmd.OutOrStdout(), agent.Options{
+				Version: versionString(), JournalDir: lab.JournalDir, Readers: collectors.Readers(),
+			})
+		},
+	}
+}
+
+func labInitCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: lab.InitCommand, Hidden: true, DisableFlagParsing: true,
+		Short: "be the first process of an emulated host (started by econbench)",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := lab.InitMain(cmd.Context(), args)
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		},
+	}
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/econbench/econbench/internal/docker"
+	"github.com/econbench/econbench/internal/lab"
+	"github.com/econbench/econbench/internal/names"
+)
+
+func labCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "lab",
+		Short: "keep an emulated lab up for many runs",
+		Long: `lab keeps two Docker engines running on this machine, each in namespaces of its own, joined by a wire. econbench run
+uses them while they are up.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(labUpCommand(), labDownCommand(), labStatusCommand())
+	return cmd
+}
+
+func labUpCommand() *cobra.Command {
+	var mtu, gid int
+	var cacheDir string
+	cmd := &cobra.Command{
+		Use:     "up",
+		Short:   "start the engines and load the tool image into them",
+		Example: "  econbench lab up\n  econbench run && econbench run --placement shared\n  econbench lab down",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			ctx, start := cmd.Context(), time.Now()
+			p := newProgress(cmd.ErrOrStderr(), false)
+			img, err := toolImage(ctx, cacheDir, p.Stepf)
+			if err != nil {
+				return err
+			}
+			up, err := lab.Up(ctx, lab.Options{Keep: true, MTU: mtu, SocketGID: gid, Version: versionString(), Progress: p.Step})
+			if err != nil {
+				return err
+			}
+			defer func() {
+				if err != nil {
+					err = errors.Join(err, up.Close(context.WithoutCancel(ctx)))
+				}
+			}()
+			for _, host := range up.Hosts() {
+				if err := loadImage(ctx, host, img); err != nil {
+					return err
+				}
+			}
+			hosts := up.Hosts()
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "up in %.1f s: %s,%s\n", time.Since(start).Seconds(), hosts[0], hosts[1])
+			return err
+		},
+	}
+	cmd.Flags().IntVar(&mtu, "mtu", lab.DefaultMTU, "`bytes` of a frame on the wire")
+	cmd.Flags().IntVar(&gid, "socket-gid", 0, "`group` that may use the engines' sockets (that is: be root on this machine)")
+	cmd.Flags().StringVar(&cacheDir, "cache-dir", "", "`folder` for packages and images")
+	return cmd
+}
+
+func loadImage(ctx context.Context, host string, img lab.ToolImage) error {
+	e, err := docker.Dial(ctx, host, "")
+	if err != nil {
+		return err
+	}
+	tar, err := img.Open()
+	if err != nil {
+		return errors.Join(err, e.Close())
+	}
+	return errors.Join(e.ImportImage(ctx, img.Ref, img.Digest, tar, img.Changes), tar.Close(), e.Close())
+}
+
+func labDownCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "stop the engines and remove all that was theirs",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			start := time.Now()
+			if err := lab.Down(cmd.Context(), lab.Options{InUse: leased}); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "down in %.1f s\n", time.Since(start).Seconds())
+			return err
+		},
+	}
+}
+
+// leased refuses to take down a lab that a run is using.
+func leased(ctx context.Context, s lab.State) error {
+	for _, h := range s.Hosts {
+		e, err := docker.Dial(ctx, h.Socket, "")
+		if err != nil {
+			continue // a broken engine holds nobody up
+		}
+		holder, found, err := e.Inspect(ctx, lab.AgentName, "")
+		if err := errors.Join(err, e.Close()); err != nil {
+			continue
+		}
+		if found && holder.Running {
+			return fmt.Errorf("engine %s: %w by run %s of %s", h.Socket, lab.ErrLeased, holder.Labels[docker.LabelRun], holder.Labels[docker.LabelHolder])
+		}
+	}
+	return nil
+}
+
+func labStatusCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "say whether an emulated lab is up, and whose it is",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := lab.Status(lab.Options{})
+			if err != nil {
+				return err
+			}
+			switch format {
+			case "json":
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(s)
+			case "text":
+				return printLab(cmd, s)
+			}
+			return names.Unknown("output format", format, []string{"text", "json"})
+		},
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "`format`: text, json")
+	return cmd
+}
+
+func printLab(cmd *cobra.Command, s lab.State) error {
+	w := cmd.OutOrStdout()
+	fmt.Fprintf(w, "%s", s.Phase)
+	if s.Phase != lab.PhaseNone {
+		fmt.Fprintf(w, ", held by %s since %s", s.Holder, s.Created.Local().Format(time.DateTime))
+	}
+	fmt.Fprintln(w)
+	for _, h := range s.Hosts {
+		fmt.Fprintf(w, "  %s  %s  %s\n", h.Name, h.Address, h.Socket)
+	}
+	for _, r := range s.Remains {
+		fmt.Fprintf(w, "  left behind: %s (econbench clean removes it)\n", r)
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/names"
+	"github.com/econbench/econbench/reports"
+)
+
+// listed is one thing that can be named on the command line.
+type listed struct {
+	Name    string           `json:"name"`
+	Help    string           `json:"help"`
+	Primary string           `json:"primary,omitempty"`
+	Params  econbench.Params `json:"params,omitempty"` // with their defaults
+}
+
+// listing is all that can be named.
+type listing struct {
+	Arms       []string           `json:"arms"`
+	Topologies []listed           `json:"topologies"`
+	Fastpaths  []listed           `json:"fastpaths"`
+	Workloads  []listed           `json:"workloads"`
+	Collectors []listed           `json:"collectors"`
+	Suites     []string           `json:"suites"`
+	Formats    []listed           `json:"formats"`
+	Metrics    []econbench.Metric `json:"metrics"`
+}
+
+func listCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "list arms, topologies, fast paths, workloads, collectors, suites, formats and metrics",
+		Example: "  econbench list\n  econbench list -o json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := makeListing()
+			if err != nil {
+				return err
+			}
+			switch format {
+			case "json":
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(l)
+			case "text":
+				return l.print(cmd.OutOrStdout())
+			}
+			return names.Unknown("output format", format, []string{"text", "json"})
+		},
+	}
+	cmd.Flags().StringVarP(&format, "output", "o", "text", "`format`: text, json")
+	return cmd
+}
+
+func makeListing() (l listing, err error) {
+	p := parts()
+	l.Topologies, l.Fastpaths = listNamed(p.Topologies), listNamed(p.Fastpaths)
+	l.Collectors, l.Formats = listNamed(p.Collectors), listNamed(reports.All())
+	for _, t := range p.Topologies {
+		for _, f := range p.Fastpaths {
+			l.Arms = append(l.Arms, econbench.Arm{Topology: t.Name(), Fastpath: f.Name()}.String())
+		}
+	}
+	for _, w := range p.Workloads {
+		params, err := w.Params(nil)
+		if err != nil {
+			return l, err
+		}
+		l.Workloads = append(l.Workloads, listed{w.Name(), w.Help(), w.Primary(), params})
+	}
+	l.Suites, l.Metrics = suiteNames(), econbench.Metrics()
+	return l, nil
+}
+
+func listNamed[P interface {
+	Name() string
+	Help() string
+}](parts []P) (list []listed) {
+	for _, p := range parts {
+		list = append(list, listed{Name: p.Name(), Help: p.Help()})
+	}
+	return list
+}
+
+func (l listing) print(w io.Writer) error {
+	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	section := func(title string, list []listed) {
+		fmt.Fprintf(tab, "%s\n", title)
+		for _, x := range list {
+			fmt.Fprintf(tab, "  %s\t%s", x.Name, x.Help)
+			if len(x.Params) > 0 {
+				fmt.Fprintf(tab, " (%s; %s)", x.Primary, x.Params)
+			}
+			fmt.Fprintln(tab)
+		}
+	}
+	section("topologies", l.Topologies)
+	section("fast paths", l.Fastpaths)
+	section("workloads", l.Workloads)
+	section("collectors", l.Collectors)
+	fmt.Fprintf(tab, "suites\n")
+	for _, s := range l.Suites {
+		fmt.Fprintf(tab, "  %s\n", s)
+	}
+	section("formats", l.Formats)
+	fmt.Fprintf(tab, "metrics\n")
+	for _, m := range l.Metrics {
+		fmt.Fprintf(tab, "  %s\t%s, %s is better: %s\n", m.Name, m.Unit, m.Better, m.Help)
+	}
+	return tab.Flush()
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/econbench/econbench/reports"
+)
+
+func reportCommand() *cobra.Command {
+	var format, out string
+	cmd := &cobra.Command{
+		Use:   "report DIR",
+		Short: "render a run directory, on any machine, without Docker or root",
+		Example: `  econbench report econbench-runs/20261122-040347-3fa2
+  econbench report night-1 -f json -o night-1.json`,
+		Args: oneArg("run directory"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" || out == "-" {
+				return printReport(cmd.OutOrStdout(), args[0], format)
+			}
+			var body bytes.Buffer // a failed report must not leave half a file
+			if err := printReport(&body, args[0], format); err != nil {
+				return err
+			}
+			if err := os.WriteFile(out, body.Bytes(), 0o644); err != nil {
+				return fmt.Errorf("report: %w", err)
+			}
+			return nil
+		},
+	}
+	var formats string
+	for i, r := range reports.All() {
+		if i > 0 {
+			formats += ", "
+		}
+		formats += r.Name()
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", reports.All()[0].Name(), "`format`: "+formats)
+	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write (default: standard output)")
+	return cmd
+}

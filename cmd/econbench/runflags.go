@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/econbench/econbench"
+)
+
+// runFlags are what the user said about a run.
+type runFlags struct {
+	labFlags
+	suite        string
+	arms         []string
+	baseline     string
+	workloads    []string
+	params       []string
+	blocks       int
+	duration     time.Duration
+	warmup       time.Duration
+	rebuildEvery int
+	seed         uint64
+	placement    string
+	wire         string
+	congestion   string
+	internal     bool
+	out          string
+	dryRun       bool
+	quiet        bool
+}
+
+func (f *runFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	f.labFlags.register(cmd)
+	fl.StringVar(&f.suite, "suite", "quick", "embedded suite or YAML `file` that the other flags change")
+	fl.StringSliceVar(&f.arms, "arm", nil, "`arms` to compare: TOPOLOGY or TOPOLOGY+FASTPATH, as in host,overlay")
+	fl.StringVar(&f.baseline, "baseline", "", "`arm` that ratios are taken to (default: the suite's, else the first)")
+	fl.StringSliceVar(&f.workloads, "workload", nil, "`workloads` to run")
+	fl.StringArrayVarP(&f.params, "param", "p", nil, "workload parameter, `NAME.KEY=VALUE`, as in tcp_rr.request=128; repeatable")
+	fl.IntVar(&f.blocks, "blocks", 0, "`number` of blocks; each measures every cell once, in shuffled order")
+	fl.DurationVar(&f.duration, "duration", 0, "counting window of one trial, as in 1.3s")
+	fl.DurationVar(&f.warmup, "warmup", 0, "time between a trial's first payload and its window")
+	fl.IntVar(&f.rebuildEvery, "rebuild-every", 0, "`blocks` between two builds of the topologies")
+	fl.Uint64Var(&f.seed, "seed", 0, "seed of the order (default: random, recorded)")
+	fl.StringVar(&f.placement, "placement", "", "split: each host has CPUs of its own; shared: both on one CPU")
+	fl.StringVar(&f.wire, "wire", "", "default: the underlay's offloads as they are; mtu-frames: no frame larger than the MTU")
+	fl.StringVar(&f.congestion, "congestion-control", "", "TCP `algorithm` in all arms")
+	fl.BoolVar(&f.internal, "internal", false, "make the overlay network an --internal one")
+	fl.StringVarP(&f.out, "out", "o", "", "run `directory` (default: econbench-runs/ID)")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "print the plan and about how long it takes; start nothing")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress; the table alone")
+}
+
+// plan is the suite with the flags that were given on top.
+func (f *runFlags) plan(cmd *cobra.Command) (p econbench.Plan, err error) {
+	if p, err = loadSuite(f.suite); err != nil {
+		return p, err
+	}
+	given := cmd.Flags().Changed
+	if given("arm") {
+		if p.Arms, err = parseArms(f.arms); err != nil {
+			return p, err
+		}
+	}
+	if err := f.setBaseline(&p); err != nil {
+		return p, err
+	}
+	if given("workload") {
+		p.Workloads = nil
+		for _, name := range f.workloads {
+			p.Workloads = append(p.Workloads, econbench.PlannedWorkload{Name: name, Params: econbench.Params{}})
+		}
+	}
+	if err := setParams(&p, f.params); err != nil {
+		return p, err
+	}
+	set(given("blocks"), &p.Blocks, f.blocks)
+	set(given("duration"), &p.Duration, econbench.SecondsOf(f.duration))
+	set(given("warmup"), &p.Warmup, econbench.SecondsOf(f.warmup))
+	set(given("rebuild-every"), &p.RebuildEvery, f.rebuildEvery)
+	set(given("placement"), &p.Placement, econbench.Placement(f.placement))
+	set(given("wire"), &p.Wire, econbench.Wire(f.wire))
+	set(given("congestion-control"), &p.CongestionControl, f.congestion)
+	set(given("internal"), &p.Internal, f.internal)
+	p.Seed = rand.Uint64()
+	set(given("seed"), &p.Seed, f.seed)
+	return parts().Resolve(p)
+}
+
+// set overrides a suite's value by a flag that was given.
+func set[T any](given bool, to *T, value T) {
+	if given {
+		*to = value
+	}
+}
+
+// setBaseline takes the flag's arm, else the suite's if it is still among the arms, else the first.
+func (f *runFlags) setBaseline(p *econbench.Plan) (err error) {
+	if f.baseline != "" {
+		p.Baseline, err = econbench.ParseArm(f.baseline)
+		return err
+	}
+	for _, a := range p.Arms {
+		if a == p.Baseline {
+			return nil
+		}
+	}
+	if len(p.Arms) == 0 {
+		return fmt.Errorf("suite %s: no arms given", p.Suite)
+	}
+	p.Baseline = p.Arms[0]
+	return nil
+}
+
+// setParams applies NAME.KEY=VALUE to all workloads of that name.
+func setParams(p *econbench.Plan, list []string) error {
+	for _, s := range list {
+		at, value, ok := strings.Cut(s, "=")
+		name, key, dot := strings.Cut(at, ".")
+		if !ok || !dot || name == "" || key == "" {
+			return fmt.Errorf("param %q: want NAME.KEY=VALUE, as in tcp_rr.request=128", s)
+		}
+		found := false
+		for i, w := range p.Workloads {
+			if w.Name == name {
+				p.Workloads[i].Params[key], found = value, true
+			}
+		}
+		if !found {
+			return fmt.Errorf("param %q: the plan has no workload %q", s, name)
+		}
+	}
+	return nil
+}
+
+// labFlags say which hosts to use.
+type labFlags struct {
+	hosts    []string
+	underlay []string
+	tlsDir   string
+	cacheDir string
+}
+
+func (f *labFlags) register(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringSliceVar(&f.hosts, "hosts", nil, "two engines, client's and server's: `A,B`, each unix:///path, tcp://name:port or ssh://[user@]name (default: two started on this machine)")
+	fl.StringSliceVar(&f.underlay, "underlay", nil, "`addresses` of the two hosts on the network between them (default: found out)")
+	fl.StringVar(&f.tlsDir, "tls-dir", "", "`folder` with ca.pem, cert.pem and key.pem for tcp:// (default: $DOCKER_CERT_PATH, ~/.docker)")
+	fl.StringVar(&f.cacheDir, "cache-dir", "", "`folder` for packages and images (default: $ECONBENCH_CACHE, /var/cache/econbench, ~/.cache/econbench)")
+}
+
+// addresses parses --underlay.
+func (f *labFlags) addresses() (pair [2]netip.Addr, err error) {
+	if len(f.underlay) == 0 {
+		return pair, nil
+	}
+	if len(f.underlay) != 2 {
+		return pair, fmt.Errorf("underlay %q: want two addresses, got %d", strings.Join(f.underlay, ","), len(f.underlay))
+	}
+	for i, s := range f.underlay {
+		if pair[i], err = netip.ParseAddr(s); err != nil || !pair[i].Is4() {
+			return pair, fmt.Errorf("underlay address %q: want an IPv4 address", s)
+		}
+	}
+	return pair, nil
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"slices"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/docker"
+	"github.com/econbench/econbench/internal/image"
+	"github.com/econbench/econbench/internal/lab"
+)
+
+// session is what a command measures on: two engines, given or started here, and the lab connected over them.
+type session struct {
+	kind     string // "emulated" or "real"
+	hosts    [2]string
+	emulated *lab.Emulated // nil unless this session started it
+	lab      *lab.Lab
+}
+
+// sessionOptions say what to open.
+type sessionOptions struct {
+	labFlags
+	run       string
+	placement econbench.Placement
+	progress  func(format string, args ...any)
+	agentLog  func(host string) io.Writer
+}
+
+// checkHosts finds what is wrong with the given hosts without asking them.
+func (f *labFlags) checkHosts() error {
+	if len(f.hosts) == 0 {
+		return nil
+	}
+	if len(f.hosts) != 2 {
+		return fmt.Errorf("hosts %q: want two, client's and server's, got %d", f.hosts, len(f.hosts))
+	}
+	for _, h := range f.hosts {
+		if err := docker.CheckHost(h); err != nil {
+			return err
+		}
+	}
+	_, err := f.addresses()
+	return err
+}
+
+// openSession gets two engines, the tool image into them, and connects. Closing the session gives all of it back; a
+// failed open has given it back already.
+func openSession(ctx context.Context, o sessionOptions) (s *session, err error) {
+	s = &session{kind: "real"}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	// Engines and image take a few seconds each and don't need each other.
+	type built struct {
+		image lab.ToolImage
+		err   error
+	}
+	imaged := make(chan built, 1)
+	imageCtx, stopImage := context.WithCancel(ctx)
+	defer stopImage()
+	go func() {
+		img, err := toolImage(imageCtx, o.cacheDir, o.progress)
+		imaged <- built{img, err}
+	}()
+	enginesErr := s.openEngines(ctx, o)
+	if enginesErr != nil {
+		stopImage()
+	}
+	b := <-imaged
+	if enginesErr != nil {
+		return s, enginesErr
+	}
+	if b.err != nil {
+		if b.image, err = loadedImage(ctx, s.hosts, o.tlsDir, b.err); err != nil {
+			return s, err
+		}
+	}
+	underlay, err := o.addresses()
+	if err != nil {
+		return s, err
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return s, fmt.Errorf("own binary: %w", err)
+	}
+	s.lab, err = lab.Connect(ctx, s.hosts, lab.ConnectOptions{
+		Run: o.run, Holder: holder(), TLSDir: o.tlsDir, Image: b.image, Binary: binary, Underlay: underlay,
+		Placement: o.placement, Progress: o.progress, AgentLog: o.agentLog,
+	})
+	return s, err
+}
+
+// openEngines takes the hosts given, else the kept emulated lab, else starts one that dies with this process.
+func (s *session) openEngines(ctx context.Context, o sessionOptions) error {
+	if len(o.hosts) > 0 {
+		s.hosts = [2]string(o.hosts)
+		return nil
+	}
+	s.kind = "emulated"
+	kept, err := lab.Current(ctx, lab.Options{})
+	switch {
+	case err == nil:
+		o.progress("using the emulated lab that is up")
+		s.hosts = kept.Hosts()
+		return nil
+	case !errors.Is(err, lab.ErrNone):
+		return err
+	}
+	s.emulated, err = lab.Up(ctx, lab.Options{
+		Holder: o.run, Version: versionString(), Progress: func(line string) { o.progress("emulated lab: %s", line) },
+	})
+	if err != nil {
+		return err
+	}
+	s.hosts = s.emulated.Hosts()
+	return nil
+}
+
+// Close gives everything back, newest first.
+func (s *session) Close(ctx context.Context) error {
+	var errs []error
+	if s.lab != nil {
+		err := s.lab.Close(ctx)
+		if s.emulated != nil && s.emulated.Err() != nil {
+			err = nil // the engines are gone and with them all that was to be given back
+		}
+		errs = append(errs, err)
+	}
+	if s.emulated != nil {
+		errs = append(errs, s.emulated.Close(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// watch ends the context when an emulated host dies, so that nobody waits for its engine's deadlines.
+func (s *session) watch(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if s.emulated != nil {
+		go func() {
+			select {
+			case <-s.emulated.Lost():
+				cancel(s.emulated.Err())
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, func() { cancel(nil) }
+}
+
+// toolImage is the tool image from the cache, built first if need be.
+func toolImage(ctx context.Context, cacheDir string, progress func(string, ...any)) (t lab.ToolImage, err error) {
+	o := image.Options{CacheDir: cacheDir}
+	img, err := image.Cached(image.Tools(), o)
+	if errors.Is(err, image.ErrNotCached) {
+		stage := ""
+		o.Progress = func(p image.Progress) {
+			if p.Stage != stage {
+				stage = p.Stage
+				progress("building the tool image: %s", stage)
+			}
+		}
+		img, err = image.Build(ctx, image.Tools(), o)
+	}
+	if err != nil {
+		return t, fmt.Errorf("tool image: %w", err)
+	}
+	return lab.ToolImage{Ref: img.Ref, Digest: img.Digest, Open: img.Open, Changes: image.ImportChanges()}, nil
+}
+
+// loadedImage is the tool image that both engines already have, for a controller that can neither build nor find one.
+func loadedImage(ctx context.Context, hosts [2]string, tlsDir string, cause error) (t lab.ToolImage, err error) {
+	platform, err := image.HostPlatform()
+	if err != nil {
+		return t, errors.Join(cause, err)
+	}
+	t.Ref = image.Tools().Ref(platform)
+	for _, host := range hosts {
+		e, err := docker.Dial(ctx, host, tlsDir)
+		if err != nil {
+			return t, err
+		}
+		digest, err := e.ImageDigest(ctx, t.Ref)
+		if err := errors.Join(err, e.Close()); err != nil {
+			return t, err
+		}
+		if digest == "" || (t.Digest != "" && t.Digest != digest) {
+			return t, fmt.Errorf("%w; and engine %s has no image %s of the same content as the other", cause, host, t.Ref)
+		}
+		t.Digest = digest
+	}
+	t.Open = func() (io.ReadCloser, error) { return nil, cause }
+	return t, nil
+}
+
+// holder names this process to those who find an engine in use.
+func holder() string {
+	who := "uid " + fmt.Sprint(os.Getuid())
+	if u, err := user.Current(); err == nil {
+		who = u.Username
+	}
+	machine, _ := os.Hostname()
+	return fmt.Sprintf("%s@%s pid %d", who, machine, os.Getpid())
+}
+
+// roles in the order of a session's hosts.
+var roles = []string{econbench.ClientHost, econbench.ServerHost}
+
+// facts are what is known of both hosts, by role.
+func (s *session) facts() map[string]econbench.HostFacts {
+	m := map[string]econbench.HostFacts{}
+	for _, h := range []econbench.Host{s.lab.Client(), s.lab.Server()} {
+		if slices.Contains(roles, h.Name()) {
+			m[h.Name()] = h.Facts()
+		}
+	}
+	return m
+}

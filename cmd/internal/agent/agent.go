@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agent is the part of econbench that runs inside a host: it serves the controller's requests over standard
+// input and output, and puts back everything it changed when it is told to, when the controller dies or falls silent,
+// and, by the journal, when an agent before it was killed.
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/collectors"
+	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/tune"
+)
+
+// Options of an agent.
+type Options struct {
+	Version    string // of econbench
+	JournalDir string
+	Readers    []econbench.Reader
+}
+
+// agent is one conversation's state.
+type agent struct {
+	opt     Options
+	journal *tune.Journal
+	undone  []string
+
+	mu      sync.Mutex
+	next    int
+	applied map[int]*tune.Applied
+	adopted []agentproto.Adoptee
+}
+
+// Run serves until the conversation ends and then undoes everything.
+func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err error) {
+	journal, undone, err := tune.OpenJournal(opt.JournalDir)
+	if err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	a := &agent{opt: opt, journal: journal, undone: undone, applied: map[int]*tune.Applied{}}
+	defer func() { err = errors.Join(err, a.close()) }()
+	return agentproto.Serve(ctx, in, out, map[string]agentproto.Handler{
+		agentproto.OpHello:   agentproto.Handle(a.hello),
+		agentproto.OpTune:    agentproto.Handle(a.tune),
+		agentproto.OpUntune:  agentproto.Handle(a.untune),
+		agentproto.OpWindow:  agentproto.Handle(a.window),
+		agentproto.OpDevices: agentproto.Handle(a.devices),
+		agentproto.OpAdopt:   agentproto.Handle(a.adopt),
+		agentproto.OpKill:    agentproto.Handle(a.kill),
+		agentproto.OpExit:    agentproto.Handle(a.exit),
+	})
+}
+
+func (a *agent) hello(context.Context, agentproto.HelloArgs) (r agentproto.HelloReply, err error) {
+	r.Version, r.Undone = a.opt.Version, a.undone
+	if r.Facts, err = tune.Facts(); err != nil {
+		return r, err
+	}
+	r.Addresses, err = tune.Underlay()
+	return r, err
+}
+
+func (a *agent) tune(ctx context.Context, list []tune.Tuning) (r agentproto.TuneReply, err error) {
+	applied, err := a.journal.Apply(ctx, list)
+	if err != nil {
+		return r, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.next++
+	a.applied[a.next] = applied
+	return agentproto.TuneReply{Handle: a.next, Done: applied.Done}, nil
+}
+
+func (a *agent) untune(_ context.Context, args agentproto.UntuneArgs) (any, error) {
+	a.mu.Lock()
+	applied := a.applied[args.Handle]
+	delete(a.applied, args.Handle)
+	a.mu.Unlock()
+	if applied == nil {
+		return nil, fmt.Errorf("handle %d: nothing is tuned under it", args.Handle)
+	}
+	return nil, applied.Undo()
+}
+
+func (a *agent) devices(_ context.Context, list []econbench.Device) ([]econbench.Device, error) {
+	for i, d := range list {
+		found, err := collectors.ResolveDevice(d)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = found
+	}
+	return list, nil
+}
+
+func (a *agent) adopt(_ context.Context, who agentproto.Adoptee) (any, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.adopted = append(a.adopted, who)
+	return nil, nil
+}
+
+func (a *agent) kill(_ context.Context, who agentproto.Adoptee) (any, error) {
+	return nil, killAdoptee(who)
+}
+
+// exit puts everything back while the controller still listens, so that it hears of what could not be.
+func (a *agent) exit(context.Context, json.RawMessage) (any, error) { return nil, a.close() }
+
+// close undoes what stands, newest first, and ends the containers that the agent was told of. Their engine removes them.
+func (a *agent) close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var errs []error
+	for _, who := range slices.Backward(a.adopted) {
+		errs = append(errs, killAdoptee(who))
+	}
+	a.adopted = nil
+	if a.journal != nil {
+		errs = append(errs, a.journal.Close())
+		a.journal = nil
+	}
+	return errors.Join(errs...)
+}
+
+// killAdoptee signals a process of a container. One that has ended is fine.
+func killAdoptee(who agentproto.Adoptee) error {
+	if who.PID <= 1 || len(who.Container) < 12 {
+		return fmt.Errorf("process %d of container %q: not one that an agent may end", who.PID, who.Container)
+	}
+	fd, err := unix.PidfdOpen(who.PID, 0) // pins the process, so that the cgroup read below is that process's
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("process %d: %w", who.PID, err)
+	}
+	defer unix.Close(fd)
+	groups, err := os.ReadFile("/proc/" + strconv.Itoa(who.PID) + "/cgroup")
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) || !strings.Contains(string(groups), who.Container) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("process %d: %w", who.PID, err)
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("process %d of container %.12s: kill: %w", who.PID, who.Container, err)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/collectors"
+	"github.com/econbench/econbench/internal/agentproto"
+)
+
+// window waits for the flows, lets the warm-up pass and counts over the window. The clock stands between two rounds of
+// reading that run in opposite order, so that the readers named first see nearly nothing of the reading itself.
+func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agentproto.WindowReply, err error) {
+	open, err := a.openReaders(args)
+	if err != nil {
+		return r, err
+	}
+	defer func() {
+		for _, o := range open {
+			err = errors.Join(err, o.Close())
+		}
+	}()
+	appear, cancel := context.WithTimeoutCause(ctx, args.Appear.Duration(), fmt.Errorf("not in %v", args.Appear.Duration()))
+	err = collectors.WaitForFlows(appear, args.Scope)
+	cancel()
+	if err != nil {
+		return r, err
+	}
+	if err := sleep(ctx, args.Warmup.Duration()); err != nil {
+		return r, err
+	}
+	names := slices.Clone(args.Readers)
+	slices.Reverse(names)
+	before, err := readAll(open, names)
+	if err != nil {
+		return r, err
+	}
+	start := time.Now()
+	if err := sleep(ctx, args.Duration.Duration()); err != nil {
+		return r, err
+	}
+	length := time.Since(start)
+	after, err := readAll(open, args.Readers)
+	if err != nil {
+		return r, err
+	}
+	r.Window = econbench.HostWindow{Start: start, Seconds: econbench.SecondsOf(length), Counters: map[string]econbench.Counters{}}
+	for _, name := range args.Readers {
+		diff, gone := difference(before[name], after[name])
+		r.Window.Counters[name] = diff
+		for _, counter := range gone {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("counter %s.%s went backwards or vanished in the window: not counted", name, counter))
+		}
+	}
+	return r, nil
+}
+
+func (a *agent) openReaders(args agentproto.WindowArgs) (open map[string]econbench.Reading, err error) {
+	open = map[string]econbench.Reading{}
+	defer func() {
+		if err != nil {
+			for _, o := range open {
+				err = errors.Join(err, o.Close())
+			}
+		}
+	}()
+	for _, name := range args.Readers {
+		i := slices.IndexFunc(a.opt.Readers, func(r econbench.Reader) bool { return r.Name() == name })
+		if i < 0 {
+			return open, fmt.Errorf("reader %q is not known", name)
+		}
+		reading, err := a.opt.Readers[i].Open(args.Scope)
+		if err != nil {
+			return open, fmt.Errorf("collector %s: %w", name, err)
+		}
+		open[name] = reading
+	}
+	return open, nil
+}
+
+func readAll(open map[string]econbench.Reading, order []string) (map[string]econbench.Counters, error) {
+	all := make(map[string]econbench.Counters, len(order))
+	for _, name := range order {
+		c, err := open[name].Read()
+		if err != nil {
+			return nil, fmt.Errorf("collector %s: %w", name, err)
+		}
+		all[name] = c
+	}
+	return all, nil
+}
+
+// difference subtracts counter by counter. Counters that appear in the window count from zero; those that shrink or
+// vanish have no difference.
+func difference(before, after econbench.Counters) (diff econbench.Counters, gone []string) {
+	diff = econbench.Counters{}
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if d := after[name] - before[name]; d >= 0 {
+			diff[name] = d
+		} else {
+			gone = append(gone, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if _, ok := after[name]; !ok {
+			gone = append(gone, name)
+		}
+	}
+	return diff, gone
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package engine measures: it turns what the user asked for into a plan, a plan into blocks of trials in shuffled order,
+// and every trial into a record. It sees roles, never parts: which topologies, workloads, collectors and fast paths
+// there are it is told.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/econbench/econbench"
+)
+
+// Parts are what plans can be made of.
+type Parts struct {
+	Topologies []econbench.Topology
+	Fastpaths  []econbench.Fastpath
+	Workloads  []econbench.Workload
+	Collectors []econbench.Collector
+}
+
+// Recorder keeps what was measured.
+type Recorder interface {
+	Append(econbench.Trial) error
+	WriteLog(name string, body []byte) (path string, err error)
+}
+
+// Lab is what the engine needs of a lab beyond its two hosts.
+type Lab interface {
+	econbench.Lab
+	SharedKernel() bool
+	Healthy(context.Context) error
+}
+
+// Progress is told what goes on. Its methods must return at once.
+type Progress interface {
+	Step(text string)
+	Trial(done, total int, t econbench.Trial)
+}
+
+// Tally is what a run came to.
+type Tally struct {
+	Planned, Valid, Invalid int
+}
+
+// ErrUnhealthy says that the lab can't be measured on any more.
+var ErrUnhealthy = errors.New("lab is unhealthy")
+
+// maxFailures in a row end a run: what fails that often is not noise.
+const maxFailures = 6
+
+// Engine runs one plan on one lab.
+type Engine struct {
+	Parts    Parts
+	Lab      Lab
+	Recorder Recorder
+	Progress Progress
+	RunID    string
+
+	plan     econbench.Plan
+	beds     map[string]*bed // by topology
+	builds   int
+	tally    Tally
+	failures int // in a row
+}
+
+// Run measures every cell of the plan once a block. What was measured is recorded whatever happens; trials that failed
+// are recorded as invalid and the run goes on, until the lab is gone or nothing works any more.
+func (e *Engine) Run(ctx context.Context, plan econbench.Plan) (_ Tally, err error) {
+	e.plan, e.beds = plan, map[string]*bed{}
+	e.tally.Planned = plan.Blocks * len(plan.Cells())
+	defer func() { err = errors.Join(err, e.tearDown(context.WithoutCancel(ctx))) }()
+	for block := range plan.Blocks {
+		if block%plan.RebuildEvery == 0 {
+			if err := e.tearDown(ctx); err != nil {
+				return e.tally, err
+			}
+		}
+		for position, cell := range Order(plan, block) {
+			if err := e.measure(ctx, block, position, cell); err != nil {
+				return e.tally, err
+			}
+		}
+	}
+	return e.tally, nil
+}
+
+// measure does one trial and records it.
+func (e *Engine) measure(ctx context.Context, block, position int, cell econbench.Cell) error {
+	if err := e.build(ctx); err != nil {
+		return err
+	}
+	start := time.Now()
+	t := econbench.Trial{
+		Schema: econbench.Schema, Run: e.RunID, Block: block, Position: position, Build: e.builds - 1, Cell: cell, Start: start.UTC(),
+	}
+	log, failed := e.try(ctx, &t)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the user's wish to stop is no failure of the trial
+	}
+	if failed != nil {
+		t.Invalid = append(t.Invalid, failed.Error())
+	}
+	t.Valid = len(t.Invalid) == 0
+	t.Elapsed = econbench.SecondsOf(time.Since(start))
+	if err := e.record(&t, log); err != nil {
+		return err
+	}
+	if t.Valid {
+		e.failures = 0
+		return nil
+	}
+	return e.recover(ctx, failed)
+}
+
+// record appends the trial and counts it.
+func (e *Engine) record(t *econbench.Trial, log []byte) (err error) {
+	if len(log) > 0 {
+		name := fmt.Sprintf("%03d-%02d-%s-%s.txt", t.Block, t.Position, t.Workload, t.Arm)
+		if t.Log, err = e.Recorder.WriteLog(name, log); err != nil {
+			return err
+		}
+	}
+	if err := e.Recorder.Append(*t); err != nil {
+		return err
+	}
+	if t.Valid {
+		e.tally.Valid++
+	} else {
+		e.tally.Invalid++
+	}
+	e.Progress.Trial(e.tally.Valid+e.tally.Invalid, e.tally.Planned, *t)
+	return nil
+}
+
+// recover decides whether to go on after a trial that does not count. Whatever made a program fail may have broken its
+// topology, which is made anew.
+func (e *Engine) recover(ctx context.Context, failed error) error {
+	e.failures++
+	if err := e.Lab.Healthy(ctx); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("%w: %w", ErrUnhealthy, err)
+	}
+	if e.failures >= maxFailures {
+		return fmt.Errorf("%d trials in a row failed: giving up", e.failures)
+	}
+	if failed == nil {
+		return nil
+	}
+	e.Progress.Step("a trial failed: making the topologies anew")
+	if err := e.tearDown(ctx); err != nil {
+		e.Progress.Step(err.Error()) // what could not be removed is removed when the lab is swept
+	}
+	return nil
+}

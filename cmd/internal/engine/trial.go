@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/agentproto"
+)
+
+const (
+	// attachTimeout bounds what a fast path takes to attach.
+	attachTimeout = 30 * time.Second
+	// startTimeout bounds the start of a client program.
+	startTimeout = 15 * time.Second
+	// appearTimeout bounds the time until a client's flows carry payload.
+	appearTimeout = 10 * time.Second
+	// slack is added to deadlines of steps that take a planned time.
+	slack = 20 * time.Second
+	// margin is how much longer than warm-up and window a client runs: its data must flow until both hosts have read.
+	margin = 300 * time.Millisecond
+	// toolTolerance is how far a tool's mean over its whole run may lie from the counters over the window, as a share.
+	toolTolerance = 0.15
+)
+
+// try does one trial: attach, start the client, count on both hosts over the window, wait for the client, derive.
+func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err error) {
+	b := e.beds[t.Arm.Topology]
+	attachCtx, cancel := context.WithTimeoutCause(ctx, attachTimeout, fmt.Errorf("not attached in %v", attachTimeout))
+	attached, err := named(e.Parts.Fastpaths, t.Arm.Fastpath).Attach(attachCtx, b)
+	cancel()
+	if err != nil {
+		return nil, fmt.Errorf("attach %s: %w", t.Arm.Fastpath, err)
+	}
+	defer func() { err = errors.Join(err, attached.Close(context.WithoutCancel(ctx))) }()
+
+	warmup, window := e.plan.Warmup.Duration(), e.plan.Duration.Duration()
+	startCtx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not started in %v", startTimeout))
+	load, err := named(e.Parts.Workloads, t.Workload).Start(startCtx, b, t.Params, warmup+window+margin)
+	cancel()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, load.Close(context.WithoutCancel(ctx))) }()
+
+	w, result, err := e.observe(ctx, b, load, warmup+window)
+	if err != nil {
+		return result.Log, err
+	}
+	e.fill(t, b, w, result)
+	return result.Log, nil
+}
+
+// observe lets both agents count while the client runs, and gathers what the client says. A client that fails ends the
+// counting.
+func (e *Engine) observe(ctx context.Context, b *bed, load econbench.Load, busy time.Duration) (w econbench.Window, r econbench.Result, err error) {
+	w = econbench.Window{Flows: load.Flows(), SharedKernel: e.Lab.SharedKernel()}
+	w.ClientCPUs, w.ServerCPUs = e.Lab.Client().Facts().CPUs, e.Lab.Server().Facts().CPUs
+	g, ctx := errgroup.WithContext(ctx)
+	limit := appearTimeout + busy + slack
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("trial not over in %v", limit))
+	defer cancel()
+	var doubts [2][]string
+	for i, end := range []econbench.Endpoint{b.Client(), b.Server()} {
+		g.Go(func() (err error) {
+			var got agentproto.WindowReply
+			got, err = e.count(ctx, end, load.Flows())
+			*[]*econbench.HostWindow{&w.Client, &w.Server}[i], doubts[i] = got.Window, got.Warnings
+			return err
+		})
+	}
+	g.Go(func() (err error) {
+		r, err = load.Wait(ctx)
+		return err
+	})
+	err = g.Wait()
+	for i, host := range []string{econbench.ClientHost, econbench.ServerHost} {
+		for _, doubt := range doubts[i] {
+			r.Warnings = append(r.Warnings, host+": "+doubt)
+		}
+	}
+	return w, r, err
+}
+
+// count asks one host's agent for a window.
+func (e *Engine) count(ctx context.Context, end econbench.Endpoint, flows econbench.Flows) (r agentproto.WindowReply, err error) {
+	host := end.Host
+	err = host.Agent().Call(ctx, agentproto.OpWindow, agentproto.WindowArgs{
+		Scope: econbench.Scope{
+			PID: end.Container.PID(), Side: host.Name(), Flows: flows, CPUs: host.Facts().CPUs, Devices: e.watched(host.Name()),
+		},
+		Readers:  namesOf(e.Parts.Collectors),
+		Appear:   econbench.SecondsOf(appearTimeout),
+		Warmup:   e.plan.Warmup,
+		Duration: e.plan.Duration,
+	}, &r)
+	return r, err
+}
+
+// fill turns what was counted and said into the trial's record.
+func (e *Engine) fill(t *econbench.Trial, b *bed, w econbench.Window, r econbench.Result) {
+	t.Start = w.Server.Start.UTC()
+	t.Hosts = map[string]econbench.HostWindow{econbench.ClientHost: w.Client, econbench.ServerHost: w.Server}
+	t.Metrics = expected(w.Flows)
+	t.Warnings = append(t.Warnings, r.Warnings...)
+	said := map[string]float64{}
+	samples := r.Samples
+	for _, c := range e.Parts.Collectors {
+		got, doubts := c.Samples(w)
+		samples = append(samples, got...)
+		t.Warnings = append(t.Warnings, doubts...)
+	}
+	for _, s := range samples {
+		if _, ok := econbench.MetricNamed(s.Metric); !ok {
+			said[s.Metric] = s.Value
+			continue
+		}
+		t.Metrics[s.Metric] = &s.Value
+	}
+	derive(t.Metrics)
+	t.Warnings = append(t.Warnings, crossCheck(t.Metrics, said)...)
+	t.Proof = prove(b.Path(), e.watchedRoles(), w)
+	for _, failure := range t.Proof.Failures {
+		t.Invalid = append(t.Invalid, "path: "+failure)
+	}
+}
+
+// expected lists the metrics that a trial of such flows should have: those nobody delivers stay null.
+func expected(f econbench.Flows) map[string]*float64 {
+	names := []string{"throughput", "packets", "cpu", "cpu_client", "cpu_server", "softirq", "steal", "run_delay", "retransmits", "cpu_per_byte", "cpu_per_packet"}
+	if f.RequestBytes > 0 {
+		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "cpu_per_transaction")
+	}
+	m := make(map[string]*float64, len(names))
+	for _, n := range names {
+		m[n] = nil
+	}
+	return m
+}
+
+// derive computes CPU per unit of work, where both are known.
+func derive(m map[string]*float64) {
+	for per, work := range map[string]string{
+		"cpu_per_transaction": "transactions", "cpu_per_byte": "throughput", "cpu_per_packet": "packets",
+	} {
+		if cpu, done := m["cpu"], m[work]; cpu != nil && done != nil && *done > 0 {
+			v := *cpu / *done
+			m[per] = &v
+		}
+	}
+}
+
+// crossCheck compares a tool's own mean with the kernel's counters over the window.
+func crossCheck(m map[string]*float64, said map[string]float64) (warnings []string) {
+	for _, name := range []string{"throughput", "transactions"} {
+		tool, ok := said["tool_"+name]
+		if !ok || m[name] == nil || *m[name] <= 0 {
+			continue
+		}
+		if off := tool/(*m[name]) - 1; math.Abs(off) > toolTolerance {
+			warnings = append(warnings, fmt.Sprintf("%s: the tool's mean over its whole run is %+.0f %% off the counters over the window", name, 100*off))
+		}
+	}
+	return warnings
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/docker"
+)
+
+// AgentName is the agent container's name. Names are unique on an engine, so whoever makes the container holds the
+// engine; the agent lives as long as its controller's heartbeat, so a lease never outlives its holder by more than
+// agentproto.HeartbeatDeadline.
+const AgentName = "econbench-agent"
+
+// journalVolume keeps what an agent changed in its host where the next agent finds it.
+const journalVolume = "econbench-journal"
+
+// JournalDir is where an agent finds the journal.
+const JournalDir = "/var/lib/econbench"
+
+// capabilities that an agent needs, by name: an engine may itself lack some that "ALL" would ask for.
+var capabilities = []string{
+	"NET_ADMIN",      // routes, RPS, offloads, BPF links
+	"NET_RAW",        // packet sockets
+	"SYS_ADMIN",      // network namespaces of containers, a sysfs of its own
+	"SYS_PTRACE",     // /proc/PID/root and /proc/PID/ns of others
+	"MKNOD",          // /dev/cpu_dma_latency
+	"DAC_OVERRIDE",   // files of other users under /proc and /sys
+	"KILL",           // programs of endpoint containers
+	"BPF", "PERFMON", // fast paths
+}
+
+// ErrLeased says that another run holds an engine.
+var ErrLeased = errors.New("engine is in use")
+
+// Host is one leased engine with its agent. It implements econbench.Host.
+type Host struct {
+	lab    *Lab
+	name   string
+	engine *docker.Engine
+
+	container string // of the agent
+	agent     *agentproto.Client
+	hello     agentproto.HelloReply
+	facts     econbench.HostFacts
+	prefix    netip.Prefix // the underlay address and its network
+}
+
+var _ econbench.Host = (*Host)(nil)
+
+// Name is econbench.ClientHost or econbench.ServerHost.
+func (h *Host) Name() string { return h.name }
+
+// Facts are what is known of the host.
+func (h *Host) Facts() econbench.HostFacts { return h.facts }
+
+// Agent is the host's agent.
+func (h *Host) Agent() econbench.Agent { return h.agent }
+
+// labels mark everything that this run makes.
+func (h *Host) labels(role string) map[string]string {
+	return map[string]string{docker.LabelRun: h.lab.opt.Run, docker.LabelRole: role, docker.LabelHolder: h.lab.opt.Holder}
+}
+
+// lease takes the engine by making the agent's container. A dead holder's agent ends by itself within moments, so a
+// taken name is looked at for a little while before it is believed.
+func (h *Host) lease(ctx context.Context) error {
+	spec := docker.Spec{
+		Name: AgentName, Image: h.lab.opt.Image.Ref, Labels: h.labels("agent"), Argv: []string{"/econbench", "agent"},
+		PIDHost: true, Interactive: true, Unconfined: true, Capabilities: capabilities,
+		DeviceRules: []string{"c 10:* rwm"}, Volumes: map[string]string{journalVolume: JournalDir},
+	}
+	for deadline := time.Now().Add(3 * time.Second); ; {
+		id, err := h.engine.Create(ctx, spec)
+		if err == nil {
+			h.container = id
+			return nil
+		}
+		if !errors.Is(err, docker.ErrNameTaken) {
+			return err
+		}
+		holder, found, err := h.engine.Inspect(ctx, AgentName, "")
+		switch {
+		case err != nil:
+			return err
+		case !found: // it has just gone
+		case !holder.Running && time.Since(holder.Created) > docker.StepTimeout: // its controller died before starting it
+			if err := h.engine.Remove(ctx, holder.ID); err != nil {
+				return err
+			}
+		case time.Now().After(deadline):
+			return fmt.Errorf("engine %s: %w by run %s of %s since %s", h.engine.Host(), ErrLeased,
+				holder.Labels[docker.LabelRun], holder.Labels[docker.LabelHolder], holder.Created.Local().Format(time.TimeOnly))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// startAgent puts this program into the agent's container, starts it and greets it.
+func (h *Host) startAgent(ctx context.Context) error {
+	if err := h.engine.CopyExecutable(ctx, h.container, h.lab.opt.Binary, "econbench"); err != nil {
+		return err
+	}
+	var log io.Writer = io.Discard
+	if h.lab.opt.AgentLog != nil {
+		log = h.lab.opt.AgentLog(h.name)
+	}
+	conn, err := h.engine.Attach(context.WithoutCancel(ctx), h.container, log)
+	if err != nil {
+		return err
+	}
+	if err := h.engine.Start(ctx, h.container); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	h.agent = agentproto.NewClient(h.engine.Host(), conn)
+	ctx, cancel := context.WithTimeoutCause(ctx, docker.StepTimeout, fmt.Errorf("no greeting in %v", docker.StepTimeout))
+	defer cancel()
+	args := agentproto.HelloArgs{Run: h.lab.opt.Run, Name: h.name}
+	if err := h.agent.Call(ctx, agentproto.OpHello, args, &h.hello); err != nil {
+		return err
+	}
+	for _, line := range h.hello.Undone {
+		h.lab.opt.Progress("%s: put back what a dead run had left: %s", h.engine.Host(), line)
+	}
+	h.facts = h.hello.Facts
+	h.facts.Engine = h.engine.Version()
+	return nil
+}
+
+// close ends the agent, which undoes what it did, and removes its container and its journal.
+func (h *Host) close(ctx context.Context) error {
+	var errs []error
+	if h.agent != nil {
+		err := h.agent.Call(ctx, agentproto.OpExit, nil, nil)
+		undone := err == nil
+		if errors.Is(err, agentproto.ErrGone) {
+			err = nil // it undid everything when it went, or left a journal; the first error has been told by whoever met it
+		}
+		errs = append(errs, err, h.agent.Close())
+		if undone {
+			defer func() { _ = h.engine.RemoveVolume(ctx, journalVolume) }() // kept by a holder that came in between
+		}
+	}
+	if h.container != "" {
+		if h.agent != nil {
+			_ = poll(ctx, "agent's end", 3*time.Second, func(ctx context.Context) (bool, error) {
+				d, found, err := h.engine.Inspect(ctx, h.container, "")
+				return !found || !d.Running, err
+			})
+		}
+		errs = append(errs, h.engine.Remove(ctx, h.container))
+	}
+	return errors.Join(append(errs, h.engine.Close())...)
+}
+
+// StartContainer starts a container of the tool image, pinned to the host's CPUs, that idles.
+func (h *Host) StartContainer(ctx context.Context, s econbench.ContainerSpec) (econbench.Container, error) {
+	spec := docker.Spec{
+		Name: s.Name, Image: h.lab.opt.Image.Ref, Labels: h.labels("endpoint"), CPUs: h.facts.CPUs,
+		Argv: []string{"sleep", "infinity"},
+	}
+	if s.Overlay != nil {
+		spec.Network = s.Overlay.Name()
+	}
+	id, err := h.engine.Create(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	c := &box{host: h, id: id}
+	if err := c.start(ctx, spec.Network); err != nil {
+		return nil, errors.Join(err, h.engine.Remove(context.WithoutCancel(ctx), id))
+	}
+	return c, nil
+}
+
+// CreateOverlay makes an attachable overlay network through the swarm's manager.
+func (h *Host) CreateOverlay(ctx context.Context, s econbench.OverlaySpec) (econbench.Overlay, error) {
+	manager := h.lab.swarm.manager
+	n, err := manager.engine.CreateOverlay(ctx, docker.NetworkSpec{
+		Name: s.Name, Internal: s.Internal, MTU: strconv.Itoa(s.MTU), Labels: manager.labels("network"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	first, _, _ := strings.Cut(n.VNI, ",")
+	vni, err := strconv.ParseUint(first, 10, 24)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("overlay network %s: VNI %q: %w", s.Name, n.VNI, err),
+			manager.engine.RemoveNetwork(context.WithoutCancel(ctx), n.ID))
+	}
+	return &overlay{manager: manager, id: n.ID, name: s.Name, vni: uint32(vni)}, nil
+}
+
+type overlay struct {
+	manager  *Host
+	id, name string
+	vni      uint32
+}
+
+func (o *overlay) ID() string   { return o.id }
+func (o *overlay) Name() string { return o.name }
+func (o *overlay) VNI() uint32  { return o.vni }
+
+// Close removes the network. The manager learns from its workers with a delay that their containers have left it.
+func (o *overlay) Close(ctx context.Context) error {
+	var last error
+	err := poll(ctx, "removal of network "+o.name, docker.StepTimeout, func(ctx context.Context) (bool, error) {
+		last = o.manager.engine.RemoveNetwork(ctx, o.id)
+		return last == nil, nil
+	})
+	if err != nil {
+		return errors.Join(err, last)
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/docker"
+)
+
+// membership is the swarm that both engines are in, and how to put it back as it was found.
+type membership struct {
+	manager *Host
+	made    bool  // by this run: both engines leave it
+	joined  *Host // by this run: it alone leaves
+	node    string
+}
+
+// joinSwarm uses the swarm that is there, joins one engine to the other's, or makes one.
+func (l *Lab) joinSwarm(ctx context.Context, _ [2]string) error {
+	a, b := l.hosts[0], l.hosts[1]
+	var state [2]docker.Swarm
+	for i, h := range l.hosts {
+		var err error
+		if state[i], err = h.engine.Swarm(ctx); err != nil {
+			return err
+		}
+		if state[i].Locked {
+			return fmt.Errorf("engine %s: its swarm is locked: unlock it with docker swarm unlock", h.engine.Host())
+		}
+	}
+	switch {
+	case state[0].Member && state[1].Member:
+		return l.useSwarm(ctx, state)
+	case !state[0].Member && !state[1].Member:
+		return l.makeSwarm(ctx)
+	case state[1].Member:
+		a, b = b, a
+		state[0], state[1] = state[1], state[0]
+	}
+	if !state[0].Manager {
+		return fmt.Errorf("engine %s: is a worker of a swarm that %s is not in: run from a manager, or take it out with docker swarm leave",
+			a.engine.Host(), b.engine.Host())
+	}
+	return l.joinOther(ctx, a, b, state[0])
+}
+
+// useSwarm uses a swarm that both engines are members of; one of the two must manage it.
+func (l *Lab) useSwarm(ctx context.Context, state [2]docker.Swarm) error {
+	for i, h := range l.hosts {
+		other := l.hosts[1-i]
+		if !state[i].Manager {
+			continue
+		}
+		known, _, err := h.engine.Node(ctx, state[1-i].NodeID)
+		if err != nil {
+			return err
+		}
+		if !known {
+			return fmt.Errorf("engines %s and %s: each is in a swarm of its own: take one out with docker swarm leave",
+				h.engine.Host(), other.engine.Host())
+		}
+		l.swarm = &membership{manager: h}
+		for k, h := range l.hosts {
+			if err := h.useUnderlay(state[k].NodeAddr); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("engines %s and %s: neither manages the swarm it is in: one of the two must", l.hosts[0].engine.Host(), l.hosts[1].engine.Host())
+}
+
+func (l *Lab) makeSwarm(ctx context.Context) error {
+	if err := l.chooseUnderlay(); err != nil {
+		return err
+	}
+	a, b := l.hosts[0], l.hosts[1]
+	l.opt.Progress("making a swarm of %s and %s", a.engine.Host(), b.engine.Host())
+	l.swarm = &membership{manager: a, made: true}
+	if err := a.engine.SwarmInit(ctx, a.prefix.Addr(), OverlayPool, a.labels("swarm")); err != nil {
+		return err
+	}
+	// SwarmInit of engines before 23.0 drops the labels.
+	if err := a.engine.SwarmLabel(ctx, a.labels("swarm")); err != nil {
+		return err
+	}
+	return l.addNode(ctx, a, b)
+}
+
+func (l *Lab) joinOther(ctx context.Context, manager, other *Host, state docker.Swarm) error {
+	if err := manager.useUnderlay(state.NodeAddr); err != nil {
+		return err
+	}
+	if err := other.facing(manager); err != nil {
+		return err
+	}
+	l.opt.Progress("joining %s to the swarm of %s", other.engine.Host(), manager.engine.Host())
+	l.swarm = &membership{manager: manager, joined: other}
+	return l.addNode(ctx, manager, other)
+}
+
+// addNode makes other a worker, and returns when the manager finds it ready.
+func (l *Lab) addNode(ctx context.Context, manager, other *Host) error {
+	token, err := manager.engine.SwarmJoinToken(ctx)
+	if err != nil {
+		return err
+	}
+	at := netip.AddrPortFrom(manager.prefix.Addr(), 2377).String()
+	if err := other.engine.SwarmJoin(ctx, other.prefix.Addr(), at, token); err != nil {
+		return err
+	}
+	mine, err := other.engine.Swarm(ctx)
+	if err != nil {
+		return err
+	}
+	l.swarm.node = mine.NodeID
+	return poll(ctx, "swarm node "+other.engine.Host()+" ready", docker.StepTimeout, func(ctx context.Context) (bool, error) {
+		_, ready, err := manager.engine.Node(ctx, mine.NodeID)
+		return ready, err
+	})
+}
+
+// restore leaves what was joined or made.
+func (m *membership) restore(ctx context.Context) error {
+	var errs []error
+	if m.joined != nil {
+		errs = append(errs, m.joined.engine.SwarmLeave(ctx))
+		if m.node != "" {
+			errs = append(errs, m.manager.engine.NodeRemove(ctx, m.node))
+		}
+	}
+	if m.made {
+		for _, h := range m.manager.lab.hosts {
+			errs = append(errs, h.engine.SwarmLeave(ctx))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// chooseUnderlay finds addresses of the two hosts that face each other: those that the user gave; else the one pair in a
+// common network; else the addresses that the default routes leave by.
+func (l *Lab) chooseUnderlay() error {
+	a, b := l.hosts[0], l.hosts[1]
+	if l.opt.Underlay[0].IsValid() {
+		return errors.Join(a.useUnderlay(l.opt.Underlay[0].String()), b.useUnderlay(l.opt.Underlay[1].String()))
+	}
+	var pairs [][2]agentproto.Address
+	for _, x := range a.hello.Addresses {
+		for _, y := range b.hello.Addresses {
+			px, py := netip.MustParsePrefix(x.Prefix), netip.MustParsePrefix(y.Prefix)
+			if px.Masked() == py.Masked() && px.Addr() != py.Addr() {
+				pairs = append(pairs, [2]agentproto.Address{x, y})
+			}
+		}
+	}
+	if len(pairs) == 1 {
+		a.setUnderlay(pairs[0][0])
+		b.setUnderlay(pairs[0][1])
+		return nil
+	}
+	x, okX := defaultAddress(a.hello.Addresses)
+	y, okY := defaultAddress(b.hello.Addresses)
+	if !okX || !okY || x.Prefix == y.Prefix {
+		return fmt.Errorf("hosts %s and %s: no single pair of addresses faces each other (%s; %s): give --underlay ADDR,ADDR",
+			a.engine.Host(), b.engine.Host(), addressList(a.hello.Addresses), addressList(b.hello.Addresses))
+	}
+	a.setUnderlay(x)
+	b.setUnderlay(y)
+	return nil
+}
+
+func defaultAddress(list []agentproto.Address) (agentproto.Address, bool) {
+	for _, a := range list {
+		if a.Default {
+			return a, true
+		}
+	}
+	return agentproto.Address{}, false
+}
+
+func addressList(list []agentproto.Address) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	text := ""
+	for i, a := range list {
+		if i > 0 {
+			text += ", "
+		}
+		text += a.Prefix + " on " + a.Device
+	}
+	return text
+}
+
+// useUnderlay takes the device that bears an address as the host's end of the wire.
+func (h *Host) useUnderlay(addr string) error {
+	for _, a := range h.hello.Addresses {
+		if netip.MustParsePrefix(a.Prefix).Addr().String() == addr {
+			h.setUnderlay(a)
+			return nil
+		}
+	}
+	return fmt.Errorf("engine %s: address %s is on none of its devices, which have %s", h.engine.Host(), addr, addressList(h.hello.Addresses))
+}
+
+// facing takes the address in the network of another host's end of the wire, else the default route's.
+func (h *Host) facing(other *Host) error {
+	for _, a := range h.hello.Addresses {
+		if netip.MustParsePrefix(a.Prefix).Masked() == other.prefix.Masked() {
+			h.setUnderlay(a)
+			return nil
+		}
+	}
+	if a, ok := defaultAddress(h.hello.Addresses); ok {
+		h.setUnderlay(a)
+		return nil
+	}
+	return fmt.Errorf("engine %s: no address towards %s: it has %s", h.engine.Host(), other.prefix, addressList(h.hello.Addresses))
+}
+
+func (h *Host) setUnderlay(a agentproto.Address) {
+	h.prefix = netip.MustParsePrefix(a.Prefix)
+	h.facts.Underlay, h.facts.WireDevice, h.facts.WireDriver, h.facts.MTU = h.prefix.Addr().String(), a.Device, a.Driver, a.MTU
+}
+
+var _ econbench.Overlay = (*overlay)(nil)

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package topologies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/agentproto"
+)
+
+// Overlay joins both containers to an attachable swarm overlay network, VXLAN between the hosts, built by Docker and left
+// as Docker builds it.
+//
+//	client host                                        server host
+//	┌────────────────────────────────────┐            ┌────────────────────────────────────┐
+//	│ ┌────────┐   network's sandbox     │            │     network's sandbox   ┌────────┐ │
+//	│ │ client │  ┌──────────────────┐   │            │   ┌──────────────────┐  │ server │ │
+//	│ │  eth0 ─┼──┼─veth─br0─vxlan0 ─┼ NIC ──────────── NIC ┼─ vxlan0─br0─veth─┼──┼─ eth0  │ │
+//	│ └────────┘  └──────────────────┘   │    wire    │   └──────────────────┘  └────────┘ │
+//	└────────────────────────────────────┘            └────────────────────────────────────┘
+type Overlay struct{}
+
+var _ econbench.Topology = Overlay{}
+
+// Name is what the user types.
+func (Overlay) Name() string { return "overlay" }
+
+// Help is one line for lists.
+func (Overlay) Help() string {
+	return "containers on an attachable swarm overlay network (VXLAN), as Docker builds it"
+}
+
+// Build makes the network, starts a container on each host, tunes both and finds the tunnel's devices.
+func (Overlay) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOptions) (_ econbench.Testbed, err error) {
+	t := &testbed{path: econbench.Path{Devices: wires(lab), Through: []string{RoleWire, RoleVXLAN}}}
+	ctx, cancel := context.WithTimeoutCause(ctx, buildTimeout, fmt.Errorf("not built in %v", buildTimeout))
+	defer cancel()
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("topology overlay: %w", err), t.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	net, err := lab.Client().CreateOverlay(ctx, econbench.OverlaySpec{
+		Name: name(o, "overlay"), Internal: o.Internal, MTU: min(lab.Client().Facts().MTU, lab.Server().Facts().MTU),
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.undo = append(t.undo, net.Close)
+	if t.client, err = t.join(ctx, lab.Client(), net, o); err != nil {
+		return nil, err
+	}
+	if t.server, err = t.join(ctx, lab.Server(), net, o); err != nil {
+		return nil, err
+	}
+	if err := t.tuneEnd(ctx, lab.Client(), t.client.Container.PID(), t.server.Addr, o.CongestionControl); err != nil {
+		return nil, err
+	}
+	return t, t.tuneEnd(ctx, lab.Server(), t.server.Container.PID(), t.client.Addr, o.CongestionControl)
+}
+
+// join starts a container on the network and finds its host's end of the tunnel.
+func (t *testbed) join(ctx context.Context, h econbench.Host, net econbench.Overlay, o econbench.BuildOptions) (econbench.Endpoint, error) {
+	end, err := t.start(ctx, h, econbench.ContainerSpec{Name: name(o, "overlay-"+h.Name()), Overlay: net})
+	if err != nil {
+		return end, err
+	}
+	if !end.Addr.IsValid() {
+		return end, fmt.Errorf("%s: container has no address on network %s", h.Name(), net.Name())
+	}
+	// libnetwork names an overlay's sandbox "1-" and the first ten characters of the network's id.
+	sandbox := path.Join(end.Container.Sandboxes(), fmt.Sprintf("1-%.10s", net.ID()))
+	tunnel := []econbench.Device{{Role: RoleVXLAN, Netns: sandbox, Kind: "vxlan"}}
+	if err := h.Agent().Call(ctx, agentproto.OpDevices, tunnel, &tunnel); err != nil {
+		return end, err
+	}
+	t.path.Devices[h.Name()] = append(t.path.Devices[h.Name()], tunnel...)
+	return end, nil
+}

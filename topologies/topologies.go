@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package topologies connects a client's and a server's container in the ways that a run compares, and says by which
+// devices each way can be told from the others. One file a topology, opening with its drawing; All lists them.
+//
+// A topology tunes its endpoints (congestion control, route metrics) and nothing else: placement and the wire belong to
+// the lab, packets' short cuts to fast paths.
+package topologies
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/tune"
+)
+
+// All lists the topologies.
+func All() []econbench.Topology { return []econbench.Topology{Host{}, Overlay{}} }
+
+// Roles of devices in a Path.
+const (
+	RoleWire  = "wire"  // the underlay's device
+	RoleVXLAN = "vxlan" // the tunnel's device in the overlay network's sandbox
+)
+
+// buildTimeout bounds one build or one removal of a topology.
+const buildTimeout = time.Minute
+
+// testbed is a topology that stands: what it is, and how to take it down again.
+type testbed struct {
+	client, server econbench.Endpoint
+	path           econbench.Path
+	undo           []func(context.Context) error
+}
+
+func (t *testbed) Client() econbench.Endpoint { return t.client }
+func (t *testbed) Server() econbench.Endpoint { return t.server }
+func (t *testbed) Path() econbench.Path       { return t.path }
+
+// Close takes the testbed down in reverse order of building. A second call does nothing.
+func (t *testbed) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, buildTimeout, fmt.Errorf("not taken down in %v", buildTimeout))
+	defer cancel()
+	var errs []error
+	for _, undo := range slices.Backward(t.undo) {
+		errs = append(errs, undo(ctx))
+	}
+	t.undo = nil
+	return errors.Join(errs...)
+}
+
+// name is unique among everything that econbench makes.
+func name(o econbench.BuildOptions, what string) string {
+	return fmt.Sprintf("econbench-%s-%d-%s", o.Run, o.Build, what)
+}
+
+// tuneEnd sets congestion control towards the peer and keeps the kernel from carrying a path's metrics over to the next
+// connection, in the namespace of pid (0: the host's own).
+func (t *testbed) tuneEnd(ctx context.Context, h econbench.Host, pid int, peer netip.Addr, algorithm string) error {
+	want := []tune.Tuning{tune.Sysctl(pid, "net.ipv4.tcp_no_metrics_save", "1")}
+	if algorithm != "" {
+		want = append(want, tune.CongestionControl(pid, peer, algorithm))
+	}
+	var done agentproto.TuneReply
+	if err := h.Agent().Call(ctx, agentproto.OpTune, want, &done); err != nil {
+		return err
+	}
+	t.undo = append(t.undo, func(ctx context.Context) error {
+		return h.Agent().Call(ctx, agentproto.OpUntune, agentproto.UntuneArgs{Handle: done.Handle}, nil)
+	})
+	return nil
+}
+
+// start starts a container and remembers to remove it.
+func (t *testbed) start(ctx context.Context, h econbench.Host, s econbench.ContainerSpec) (econbench.Endpoint, error) {
+	c, err := h.StartContainer(ctx, s)
+	if err != nil {
+		return econbench.Endpoint{}, err
+	}
+	t.undo = append(t.undo, c.Close)
+	return econbench.Endpoint{Host: h, Container: c, Addr: c.Addr()}, nil
+}
+
+// wires are the two ends of the underlay, which every topology's payload crosses.
+func wires(lab econbench.Lab) map[string][]econbench.Device {
+	devices := map[string][]econbench.Device{}
+	for _, h := range []econbench.Host{lab.Client(), lab.Server()} {
+		devices[h.Name()] = []econbench.Device{{Role: RoleWire, Name: h.Facts().WireDevice}}
+	}
+	return devices
+}
