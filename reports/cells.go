@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reports
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/econbench/econbench"
+)
+
+// cellData is what the trials of one cell brought, before any statistics.
+type cellData struct {
+	cell    econbench.Cell
+	planned bool
+	primary string
+	valid   int
+	invalid int
+	seen    map[string]bool              // metrics that a trial names, collected or not
+	blocks  map[string]map[int][]float64 // by metric: values of the valid trials, by block
+	notes   notes
+}
+
+type cellKey struct{ arm, workload, params string }
+
+func keyOf(c econbench.Cell) cellKey { return cellKey{c.Arm.String(), c.Workload, c.Params.String()} }
+
+// sortIntoCells returns the plan's cells in its order, then those that only trials know.
+func sortIntoCells(run *econbench.Run) []*cellData {
+	var list []*cellData
+	index := make(map[cellKey]*cellData)
+	get := func(c econbench.Cell) *cellData {
+		d := index[keyOf(c)]
+		if d == nil {
+			d = &cellData{cell: c, seen: make(map[string]bool), blocks: make(map[string]map[int][]float64)}
+			d.primary = primaryOf(run.Plan, c)
+			index[keyOf(c)] = d
+			list = append(list, d)
+		}
+		return d
+	}
+	for _, c := range run.Plan.Cells() {
+		get(c).planned = true
+	}
+	for _, t := range run.Trials {
+		get(t.Cell).take(t)
+	}
+	for _, d := range list {
+		d.doubt(run)
+	}
+	return list
+}
+
+// primaryOf is the metric that the plan says carries the verdict; "" for a workload that the plan does not know.
+func primaryOf(plan econbench.Plan, c econbench.Cell) string {
+	name := ""
+	for _, w := range plan.Workloads {
+		if w.Name == c.Workload && w.Params.String() == c.Params.String() {
+			return w.Primary
+		}
+		if w.Name == c.Workload {
+			name = w.Primary
+		}
+	}
+	return name
+}
+
+func (d *cellData) take(t econbench.Trial) {
+	for name := range t.Metrics {
+		d.seen[name] = true
+	}
+	for _, w := range t.Warnings {
+		d.notes.add(Note{Text: w, Trials: 1})
+	}
+	if !t.Valid {
+		d.invalid++
+		reasons := t.Invalid
+		if len(reasons) == 0 {
+			reasons = []string{"no reason was recorded"}
+		}
+		for _, r := range reasons {
+			d.notes.add(Note{Text: r, Invalid: true, Trials: 1})
+		}
+		return
+	}
+	d.valid++
+	for _, name := range slices.Sorted(maps.Keys(t.Metrics)) {
+		v := t.Metrics[name]
+		if v == nil {
+			continue
+		}
+		if !isFinite(*v) {
+			d.notes.add(Note{Text: name + " is not a finite number, taken as not collected", Trials: 1})
+			continue
+		}
+		if d.blocks[name] == nil {
+			d.blocks[name] = make(map[int][]float64)
+		}
+		d.blocks[name][t.Block] = append(d.blocks[name][t.Block], *v)
+	}
+}
+
+// doubt notes what is odd about the cell as a whole.
+func (d *cellData) doubt(run *econbench.Run) {
+	switch {
+	case d.valid+d.invalid == 0:
+		d.notes.add(Note{Text: "no trials"})
+	case d.valid == 0:
+		d.notes.add(Note{Text: "no valid trial"})
+	case d.primary != "" && len(d.blocks[d.primary]) == 0:
+		d.notes.add(Note{Text: "primary metric " + d.primary + " was not collected"})
+	}
+	if !d.planned && len(run.Plan.Workloads) > 0 {
+		d.notes.add(Note{Text: "not in the run's plan"})
+	}
+	for _, byBlock := range d.blocks {
+		if slices.ContainsFunc(slices.Collect(maps.Values(byBlock)), func(v []float64) bool { return len(v) > 1 }) {
+			d.notes.add(Note{Text: "measured more than once in a block, whose median counts"})
+			return
+		}
+	}
+}
+
+// perBlock gives one value a block.
+func (d *cellData) perBlock(metric string) map[int]float64 {
+	out := make(map[int]float64, len(d.blocks[metric]))
+	for b, values := range d.blocks[metric] {
+		out[b] = median(values)
+	}
+	return out
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reports
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/econbench/econbench"
+)
+
+// SummarySchema is the version of the JSON report. Fields may be added to a version; none changes its meaning.
+const SummarySchema = 1
+
+// Summary is a run in figures. Its JSON is the report format "json" and a contract: docs/formats.md.
+type Summary struct {
+	Schema    int              `json:"schema"`
+	Run       string           `json:"run"`
+	Baseline  econbench.Arm    `json:"baseline"`
+	Version   string           `json:"version"` // of the econbench that measured
+	Lab       string           `json:"lab"`
+	Started   time.Time        `json:"started"`
+	Status    econbench.Status `json:"status"`
+	Error     string           `json:"error,omitempty"`
+	Planned   int              `json:"planned"`   // trials
+	Attempted int              `json:"attempted"` // trials, valid or not
+	Plan      econbench.Plan   `json:"plan"`
+	Cells     []Cell           `json:"cells"`
+	Warnings  []Note           `json:"warnings"` // about the run as a whole
+}
+
+// Cell is an arm under a workload.
+type Cell struct {
+	Arm      econbench.Arm     `json:"arm"`
+	Workload string            `json:"workload"`
+	Params   econbench.Params  `json:"params"`
+	Valid    int               `json:"valid"`
+	Invalid  int               `json:"invalid"`
+	Metrics  map[string]Metric `json:"metrics"`
+	Warnings []Note            `json:"warnings"`
+
+	primary string
+}
+
+// Metric is what a cell's valid trials say of one metric, one value a block, in base units.
+type Metric struct {
+	Unit     string           `json:"unit"`
+	Better   econbench.Better `json:"better"`
+	Primary  bool             `json:"primary"`
+	Median   *float64         `json:"median"` // null: not collected
+	Low      *float64         `json:"low"`    // interval of the median; null with too few blocks
+	High     *float64         `json:"high"`
+	Coverage float64          `json:"coverage"` // exact coverage of the interval; without one, what minimum to maximum would cover
+	Spread   *float64         `json:"spread"`   // half the interval's width / median
+	N        int              `json:"n"`        // blocks
+	Ratio    *Ratio           `json:"ratio"`    // null for the baseline itself
+}
+
+// Summarise computes a run's figures with the default options.
+func Summarise(run *econbench.Run) (*Summary, error) { return SummariseWith(run, Options{}) }
+
+// SummariseWith computes a run's figures. It fails only on a run of a schema that it does not know; anything odd in the
+// trials is said in warnings.
+func SummariseWith(run *econbench.Run, o Options) (*Summary, error) {
+	if run == nil {
+		return nil, fmt.Errorf("summarise run: there is none")
+	}
+	if run.Schema > econbench.Schema {
+		return nil, fmt.Errorf("summarise run %s: schema %d is newer than %d, the newest that this econbench reads",
+			run.ID, run.Schema, econbench.Schema)
+	}
+	o = o.withDefaults()
+	s := &Summary{
+		Schema: SummarySchema, Run: run.ID, Baseline: run.Plan.Baseline, Version: run.Version, Lab: run.Lab,
+		Started: run.Started, Status: run.Status, Error: run.Error, Attempted: len(run.Trials),
+		Plan: finitePlan(run.Plan), Cells: []Cell{}, Warnings: []Note{},
+	}
+	s.Planned = len(s.Plan.Cells()) * s.Plan.Blocks
+	data := sortIntoCells(run)
+	baselines := make(map[cellKey]*cellData)
+	for _, d := range data {
+		if d.cell.Arm.String() == s.Baseline.String() {
+			baselines[keyOf(d.cell)] = d
+		}
+	}
+	for _, d := range data {
+		s.Cells = append(s.Cells, newCell(d, baselines[keyOf(withArm(d.cell, s.Baseline))], o))
+	}
+	correct(s.Cells, o)
+	s.collectWarnings(run, data)
+	return s, nil
+}
+
+// withArm is the cell of another arm.
+func withArm(c econbench.Cell, arm econbench.Arm) econbench.Cell {
+	c.Arm = arm
+	return c
+}
+
+// finitePlan makes sure that a plan made up in memory can be written as JSON.
+func finitePlan(p econbench.Plan) econbench.Plan {
+	for _, s := range []*econbench.Seconds{&p.Duration, &p.Warmup} {
+		if !isFinite(float64(*s)) {
+			*s = 0
+		}
+	}
+	return p
+}
+
+func newCell(d, baseline *cellData, o Options) Cell {
+	c := Cell{
+		Arm: d.cell.Arm, Workload: d.cell.Workload, Params: d.cell.Params, Valid: d.valid, Invalid: d.invalid,
+		Metrics: make(map[string]Metric), primary: d.primary,
+	}
+	if c.Params == nil {
+		c.Params = econbench.Params{}
+	}
+	for name := range d.seen {
+		values := d.perBlock(name)
+		m := newMetric(name, values, o)
+		m.Primary = name == d.primary
+		switch {
+		case d == baseline:
+		case baseline == nil:
+			m.Ratio = new(Ratio)
+		default:
+			m.Ratio = compare(values, baseline.perBlock(name), o)
+		}
+		c.Metrics[name] = m
+	}
+	return c
+}
+
+func newMetric(name string, byBlock map[int]float64, o Options) Metric {
+	known, _ := econbench.MetricNamed(name)
+	m := Metric{Unit: known.Unit, Better: known.Better, N: len(byBlock)}
+	if m.N == 0 {
+		return m
+	}
+	values := slices.Collect(maps.Values(byBlock))
+	m.Median = number(median(values))
+	iv := medianInterval(values, o.Confidence)
+	m.Coverage = iv.coverage
+	if iv.ok {
+		m.Low, m.High = number(iv.low), number(iv.high)
+		m.Spread = number(halfWidth(m.Low, m.High, m.Median))
+	}
+	return m
+}
+
+// correct applies Holm's correction to each arm's primary metrics and then gives every ratio its verdict.
+func correct(cells []Cell, o Options) {
+	families := make(map[string][]*Ratio)
+	for _, c := range cells {
+		if r := c.Metrics[c.primary].Ratio; r != nil && r.P != nil {
+			families[c.Arm.String()] = append(families[c.Arm.String()], r)
+		}
+	}
+	for _, family := range families {
+		p := make([]float64, len(family))
+		for i, r := range family {
+			p[i] = *r.P
+		}
+		for i, adjusted := range holm(p) {
+			family[i].PHolm = &adjusted
+		}
+	}
+	for _, c := range cells {
+		for name, m := range c.Metrics {
+			if m.Ratio == nil {
+				continue
+			}
+			size := 1
+			if name == c.primary {
+				size = max(1, len(families[c.Arm.String()]))
+			}
+			m.Ratio.judge(m.Better, size, o)
+		}
+	}
+}
+
+// collectWarnings moves what was noted into the summary, and adds why a primary metric has no verdict.
+func (s *Summary) collectWarnings(run *econbench.Run, data []*cellData) {
+	for i, d := range data {
+		c := &s.Cells[i]
+		if m, ok := c.Metrics[c.primary]; ok && m.N > 0 && m.Ratio != nil && m.Ratio.Reason != "" {
+			d.notes.add(Note{Text: c.primary + " inconclusive: " + m.Ratio.Reason})
+		}
+		c.Warnings = append([]Note{}, d.notes.list...)
+	}
+	for _, w := range run.Warnings {
+		s.Warnings = append(s.Warnings, Note{Text: w})
+	}
+	if len(run.Trials) == 0 {
+		s.Warnings = append(s.Warnings, Note{Text: "the run has no trials"})
+	}
+	if s.Baseline.Topology == "" {
+		s.Warnings = append(s.Warnings, Note{Text: "the plan names no baseline: no ratios"})
+	}
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reports
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/econbench/econbench"
+)
+
+// Verdict is what a comparison comes to.
+type Verdict string
+
+const (
+	VerdictBetter       Verdict = "better"
+	VerdictWorse        Verdict = "worse"
+	VerdictSame         Verdict = "~"            // no significant difference, and one above the threshold would have shown
+	VerdictInconclusive Verdict = "inconclusive" // the data cannot tell; Ratio.Reason says why
+)
+
+// Options of a summary. The zero value of a field stands for its default.
+type Options struct {
+	Alpha      float64 // largest p that is significant; 0.05
+	Confidence float64 // least coverage of intervals; 0.95
+	Threshold  float64 // half width, relative to the median, above which an interval is too wide to say "~"; 0.05
+}
+
+func (o Options) withDefaults() Options {
+	set := func(v *float64, standard float64) {
+		if !(*v > 0 && *v < 1) {
+			*v = standard
+		}
+	}
+	set(&o.Alpha, 0.05)
+	set(&o.Confidence, 0.95)
+	set(&o.Threshold, 0.05)
+	return o
+}
+
+// Ratio compares a metric of an arm with that of the baseline, paired by block. Numbers are null where there is none.
+type Ratio struct {
+	Median   *float64 `json:"median"` // of the blocks' ratios, arm / baseline
+	Low      *float64 `json:"low"`    // interval of that median; null with too few pairs
+	High     *float64 `json:"high"`
+	Coverage float64  `json:"coverage"` // exact coverage of the interval; without one, what minimum to maximum would cover
+	N        int      `json:"n"`        // pairs of blocks with a ratio
+	Excluded int      `json:"excluded"` // pairs without one: a value was zero or negative
+	P        *float64 `json:"p"`        // Wilcoxon signed-rank on log ratios, two-sided
+	PHolm    *float64 `json:"p_holm"`   // adjusted over the workloads' primary metrics of this arm; null for other metrics
+	Verdict  Verdict  `json:"verdict"`
+	Reason   string   `json:"reason,omitempty"` // why it is inconclusive
+
+	informative int // pairs whose ratio is not 1
+}
+
+// compare pairs the blocks that both have. It leaves the verdict to judge: Holm's correction must know all p first.
+func compare(arm, baseline map[int]float64, o Options) *Ratio {
+	r := new(Ratio)
+	var ratios, logs []float64
+	for block, a := range arm {
+		b, paired := baseline[block]
+		if !paired {
+			continue
+		}
+		ratio := a / b
+		if !(a > 0 && b > 0 && isFinite(ratio) && ratio > 0) {
+			r.Excluded++
+			continue
+		}
+		ratios = append(ratios, ratio)
+		logs = append(logs, math.Log(a)-math.Log(b))
+	}
+	if r.N = len(ratios); r.N == 0 {
+		return r
+	}
+	r.Median = number(median(ratios))
+	iv := medianInterval(ratios, o.Confidence)
+	r.Coverage = iv.coverage
+	if iv.ok {
+		r.Low, r.High = number(iv.low), number(iv.high)
+	}
+	p, n := signedRank(logs)
+	r.P, r.informative = number(p), n
+	return r
+}
+
+// judge sets the verdict. family is the number of hypotheses that PHolm accounts for; 1 when there is none.
+func (r *Ratio) judge(better econbench.Better, family int, o Options) {
+	r.Verdict = VerdictInconclusive
+	needed := pairsNeeded(o.Alpha, family)
+	p := r.P
+	if r.PHolm != nil {
+		p = r.PHolm
+	}
+	switch {
+	case r.N == 0 && r.Excluded == 0:
+		r.Reason = "no block has it in both arms"
+	case r.Excluded > 0:
+		r.Reason = fmt.Sprintf("%d of %d pairs of blocks have no ratio, a value is zero or negative", r.Excluded, r.N+r.Excluded)
+	case r.Low == nil || r.High == nil:
+		r.Reason = fmt.Sprintf("%d pairs of blocks; an interval takes %d", r.N, pairsNeeded(1-o.Confidence, 1))
+	case *p <= o.Alpha && *r.Median != 1:
+		r.Verdict, r.Reason = direction(better, *r.Median)
+	case r.informative > 0 && leastP(r.informative)*float64(family) > o.Alpha:
+		r.Reason = fmt.Sprintf("%d pairs of blocks that differ; significance takes %d (%d workloads)", r.informative, needed, family)
+	case halfWidth(r.Low, r.High, r.Median) > o.Threshold:
+		r.Reason = fmt.Sprintf("interval is ±%.1f%%, wider than ±%.3g%%", 100*halfWidth(r.Low, r.High, r.Median), 100*o.Threshold)
+	default:
+		r.Verdict = VerdictSame
+	}
+}
+
+func direction(better econbench.Better, ratio float64) (Verdict, string) {
+	switch {
+	case better != econbench.Higher && better != econbench.Lower:
+		return VerdictInconclusive, "which way is better is not known"
+	case (better == econbench.Higher) == (ratio > 1):
+		return VerdictBetter, ""
+	}
+	return VerdictWorse, ""
+}
+
+// pairsNeeded is the smallest number of pairs whose least p, times the family's size, does not exceed alpha.
+func pairsNeeded(alpha float64, family int) int {
+	n := 1
+	for leastP(n)*float64(max(family, 1)) > alpha*(1+1e-9) { // 1-0.95 is a little less than 0.05
+		n++
+	}
+	return n
+}
+
+// halfWidth of an interval, relative to its median; +Inf when there is none.
+func halfWidth(low, high, median *float64) float64 {
+	if low == nil || high == nil || median == nil || *median == 0 {
+		return math.Inf(1)
+	}
+	return math.Abs((*high/2 - *low/2) / *median)
+}
+
+func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
+// number makes what JSON cannot carry null.
+func number(v float64) *float64 {
+	if !isFinite(v) {
+		return nil
+	}
+	return &v
+}
