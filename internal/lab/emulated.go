@@ -125,7 +125,7 @@ func Up(ctx context.Context, opts Options) (*Emulated, error) {
 	err = e.bringUp(ctx, env, lock)
 	lock.Close() // from now on the inits alone hold it
 	if err != nil {
-		return nil, fmt.Errorf("emulated lab: %w", errors.Join(err, e.takeDown(context.WithoutCancel(ctx))))
+		return nil, fmt.Errorf("emulated lab: %w", errors.Join(err, e.takeDown(ctx)))
 	}
 	return e, nil
 }
@@ -231,8 +231,8 @@ func (e *Emulated) Err() error {
 	return e.err
 }
 
-// Close takes the lab down and returns when nothing of it is left; a kept lab is only let go of, Down ends it. Closing
-// twice does nothing the second time.
+// Close takes the lab down and returns when nothing of it is left, even if ctx is cancelled already; a kept lab is only
+// let go of, Down ends it. Closing twice does nothing the second time.
 func (e *Emulated) Close(ctx context.Context) error {
 	e.mu.Lock()
 	was := e.closed
@@ -252,23 +252,24 @@ func (e *Emulated) Close(ctx context.Context) error {
 	return nil
 }
 
-// takeDown ends both hosts, in reverse order, and removes what they did not. It is not stopped by ctx, which only
-// shortens how long the hosts are asked before they are killed.
+// takeDown ends both hosts, in reverse order, and removes what they did not. A cancelled ctx does not stop it: it is
+// what a cancelled run is to be followed by, and takes a tenth of a second.
 func (e *Emulated) takeDown(ctx context.Context) error {
 	for i := len(e.hosts) - 1; i >= 0; i-- {
 		if h := e.hosts[i]; h != nil {
 			h.control.Close()
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, downDeadline)
+	ctx = context.WithoutCancel(ctx)
+	limited, cancel := context.WithTimeout(ctx, downDeadline)
 	defer cancel()
 	var errs []error
 	for i := len(e.hosts) - 1; i >= 0; i-- {
 		if h := e.hosts[i]; h != nil {
-			errs = append(errs, h.end(ctx))
+			errs = append(errs, h.end(limited))
 		}
 	}
-	_, err := Clean(context.WithoutCancel(ctx), e.opts)
+	_, err := Clean(ctx, e.opts)
 	if errors.Is(err, ErrLive) {
 		err = nil // somebody else's, already
 	}

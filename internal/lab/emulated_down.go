@@ -14,14 +14,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// goingDeadline is how long Up waits for a lab whose controller died to finish going down.
-const goingDeadline = 15 * time.Second
+const (
+	// goingDeadline is how long Up waits for a lab whose controller died to finish going down.
+	goingDeadline = 15 * time.Second
+	// killGrace is how long a lab must look used to be so: a process passes for alive until the kernel has come round
+	// to a SIGKILL, and `kill -9` is often followed by `econbench clean` at once.
+	killGrace = 250 * time.Millisecond
+)
 
 // claim takes the lab's lock and removes what a dead lab left. It waits for one that is just going down; for one that
 // is in use it returns ErrLive, saying whose.
 func claim(ctx context.Context, o Options) (*os.File, error) {
 	p := o.place()
-	deadline := time.Now().Add(goingDeadline)
+	begin := time.Now()
 	for {
 		lock, err := takeLock(p.Root)
 		if err == nil {
@@ -35,7 +40,8 @@ func claim(ctx context.Context, o Options) (*os.File, error) {
 			return nil, fmt.Errorf("emulated lab: %w", err)
 		}
 		st, stErr := readState(p.Root)
-		if stErr == nil && st.inUse() || time.Now().After(deadline) {
+		waited := time.Since(begin)
+		if stErr == nil && st.inUse() && waited > killGrace || waited > goingDeadline {
 			return nil, liveError(p, st, stErr)
 		}
 		if err := sleep(ctx, 5*pollEvery); err != nil {

@@ -190,7 +190,9 @@ func TestUpAndClose(t *testing.T) {
 		t.Errorf("status: %+v, %v", st, err)
 	}
 	begin = time.Now()
-	if err := e.Close(ctx); err != nil {
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel() // as after Ctrl-C
+	if err := e.Close(cancelled); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("down in %v", time.Since(begin))
