@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collectors
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/econbench/econbench"
+)
+
+// Sockets counts the work: what TCP received, sent and retransmitted on the workload's data flows, from TCP_INFO by way of
+// sock_diag, in bytes and segments (a super-frame counts as the segments that it stands for). It is what the metrics of
+// work are made of, at the receiver, over exactly the window, and blind to what the tools say.
+//
+// A tool's control connection may share the port (iperf3). Data flows are told from it by amount: they are the
+// Flows.Count sockets that have carried most. Which ones is decided at the first read and may not change until the last.
+type Sockets struct{}
+
+var _ econbench.Collector = Sockets{}
+
+// streamPayload is how much a flow without requests must have carried to be a data flow under way, B. iperf3's control
+// connection carries a few hundred bytes until the test ends.
+const streamPayload = 16 << 10
+
+// flowPoll is the pause between two looks for flows.
+const flowPoll = 5 * time.Millisecond
+
+func (Sockets) Name() string { return "sockets" }
+func (Sockets) Help() string {
+	return "payload, segments and retransmissions of the workload's TCP flows (TCP_INFO): throughput, packets, transactions"
+}
+
+func (Sockets) Samples(w econbench.Window) (samples []econbench.Sample, warnings []string) {
+	client, server := hosts(w)
+	add := func(metric string, value float64, ok bool) {
+		if ok {
+			samples = append(samples, econbench.Sample{Metric: metric, Value: value})
+		}
+	}
+	received, ok := server.rate("sockets", "bytes_received")
+	if w.Flows.RequestBytes > 0 {
+		add("transactions", received/float64(w.Flows.RequestBytes), ok)
+	} else {
+		add("throughput", received, ok)
+	}
+	packets, ok := server.rate("sockets", "data_segs_in")
+	add("packets", packets, ok)
+	fromClient, ok := client.rate("sockets", "retransmits")
+	fromServer, also := server.rate("sockets", "retransmits")
+	add("retransmits", fromClient+fromServer, ok && also)
+
+	for _, h := range []host{client, server} {
+		if flows, ok := h.Counters["sockets"]["flows"]; ok && int(flows) != w.Flows.Count {
+			warnings = append(warnings, fmt.Sprintf("sockets: %s: %.0f of %d flows carried payload in the window", h.name, flows, w.Flows.Count))
+		}
+	}
+	return samples, warnings
+}
+
+// WaitForFlows returns as soon as the scope's data flows carry payload, or with an error that says how many did when the
+// context ended.
+func WaitForFlows(ctx context.Context, s econbench.Scope) error {
+	d, err := openDiag("/proc", s.PID)
+	if err != nil {
+		return fmt.Errorf("flows on port %d: %w", s.Flows.ServerPort, err)
+	}
+	defer d.close()
+	poll := time.NewTicker(flowPoll)
+	defer poll.Stop()
+	for {
+		sockets, err := d.established(s.Side, s.Flows.ServerPort)
+		if err != nil {
+			return fmt.Errorf("flows: %w", err)
+		}
+		carrying := dataFlows(sockets, s.Flows)
+		if len(carrying) >= s.Flows.Count {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("flows on port %d, %s's side: %d of %d carry payload, %d connections: %w", s.Flows.ServerPort, s.Side,
+				len(carrying), s.Flows.Count, len(sockets), ctx.Err())
+		}
+	}
+}
+
+// dataFlows picks the sockets that carry payload, those with most first.
+func dataFlows(sockets []tcpSocket, f econbench.Flows) []tcpSocket {
+	carrying := slices.DeleteFunc(slices.Clone(sockets), func(s tcpSocket) bool {
+		if f.RequestBytes > 0 {
+			return s.bytesReceived == 0 // both ends of a transaction receive; the SYN counts as an acknowledged byte
+		}
+		return s.payload() < streamPayload
+	})
+	slices.SortFunc(carrying, func(a, b tcpSocket) int { return cmp.Compare(b.payload(), a.payload()) })
+	return carrying
+}
+
+type socketsReader struct{ proc string }
+
+func (socketsReader) Name() string { return "sockets" }
+
+func (r socketsReader) Open(s econbench.Scope) (econbench.Reading, error) {
+	if s.Flows.ServerPort == 0 || s.Flows.Count < 1 {
+		return nil, fmt.Errorf("sockets: flows %+v: want a port and a number of flows", s.Flows)
+	}
+	d, err := openDiag(r.proc, s.PID)
+	if err != nil {
+		return nil, fmt.Errorf("sockets: %w", err)
+	}
+	return &socketsReading{diag: d, side: s.Side, want: s.Flows}, nil
+}
+
+type socketsReading struct {
+	diag  *diag
+	side  string
+	want  econbench.Flows
+	flows map[uint64]*flow // by cookie; nil until the first read
+	moved float64          // flows that carried payload between two reads, summed up
+}
+
+func (r *socketsReading) Close() error {
+	r.diag.close()
+	return nil
+}
+
+func (r *socketsReading) Read() (econbench.Counters, error) {
+	sockets, err := r.diag.established(r.side, r.want.ServerPort)
+	if err != nil {
+		return nil, fmt.Errorf("sockets: %w", err)
+	}
+	if err := r.match(sockets); err != nil {
+		return nil, fmt.Errorf("sockets: port %d: %w", r.want.ServerPort, err)
+	}
+	sum := econbench.Counters{"flows": r.moved}
+	for _, f := range r.flows {
+		f.addTo(sum)
+	}
+	return sum, nil
+}
+
+// match picks the data flows at the first read and finds the same ones again, no fewer and no more, at later ones.
+func (r *socketsReading) match(sockets []tcpSocket) error {
+	carrying := dataFlows(sockets, r.want)
+	if r.flows == nil {
+		if len(carrying) < r.want.Count {
+			return fmt.Errorf("%d of %d flows carry payload, %d connections", len(carrying), r.want.Count, len(sockets))
+		}
+		r.flows = map[uint64]*flow{}
+		for _, s := range carrying[:r.want.Count] {
+			r.flows[s.cookie] = newFlow(s)
+		}
+		return nil
+	}
+	seen := 0
+	for _, s := range sockets {
+		f := r.flows[s.cookie]
+		if f == nil {
+			continue
+		}
+		seen++
+		if f.update(s) {
+			r.moved++
+		}
+	}
+	for _, s := range carrying[:min(len(carrying), r.want.Count)] {
+		if r.flows[s.cookie] == nil {
+			return fmt.Errorf("flow %s became one of the %d largest between two reads: flows changed within the window", s, r.want.Count)
+		}
+	}
+	if seen < len(r.flows) {
+		return fmt.Errorf("%d of %d flows closed between two reads: flows changed within the window", len(r.flows)-seen, len(r.flows))
+	}
+	return nil
+}
+
+// flow is a socket under watch. TCP's segment counters have 32 bits and wrap within minutes; the sums here do not.
+type flow struct {
+	last                                                  tcpSocket
+	dataSegsIn, dataSegsOut, segsIn, segsOut, retransmits counter32
+}
+
+func newFlow(s tcpSocket) *flow {
+	f := &flow{}
+	f.update(s)
+	return f
+}
+
+// update takes the socket's latest figures and says whether payload moved since the last ones.
+func (f *flow) update(s tcpSocket) (moved bool) {
+	moved = s.bytesReceived > f.last.bytesReceived || s.bytesAcked > f.last.bytesAcked
+	f.last = s
+	f.dataSegsIn.grow(s.dataSegsIn)
+	f.dataSegsOut.grow(s.dataSegsOut)
+	f.segsIn.grow(s.segsIn)
+	f.segsOut.grow(s.segsOut)
+	f.retransmits.grow(s.retransmits)
+	return moved
+}
+
+func (f *flow) addTo(sum econbench.Counters) {
+	sum["bytes_received"] += float64(f.last.bytesReceived)
+	sum["bytes_acked"] += float64(f.last.bytesAcked)
+	sum["data_segs_in"] += f.dataSegsIn.total
+	sum["data_segs_out"] += f.dataSegsOut.total
+	sum["segs_in"] += f.segsIn.total
+	sum["segs_out"] += f.segsOut.total
+	sum["retransmits"] += f.retransmits.total
+}
