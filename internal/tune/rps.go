@@ -10,8 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/econbench/econbench/internal/hostfacts"
 )
 
 // rpsChanges finds the queues of a device, in the calling thread's network namespace, and the masks they are to have.
@@ -68,7 +69,6 @@ func writeRPS(device, queue, mask string) error {
 		return err
 	}
 	defer sys.Close()
-	// O_CREATE is left out on purpose: a queue that is gone is an error.
 	f, err := os.OpenFile(sys.path("class/net", device, "queues", queue, "rps_cpus"), os.O_WRONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("rps of %s: queue %s: %w", device, queue, errGone)
@@ -112,7 +112,7 @@ func cpuMask(sys *sysfs, cpus []int) (string, error) {
 		return "", fmt.Errorf("online CPUs: %w", err)
 	}
 	list := normal(string(b))
-	online, err := parseCPUs(list)
+	online, err := hostfacts.ParseCPUs(list)
 	if err != nil {
 		return "", fmt.Errorf("online CPUs: %w", err)
 	}
@@ -124,24 +124,4 @@ func cpuMask(sys *sysfs, cpus []int) (string, error) {
 		mask.SetBit(mask, cpu, 1)
 	}
 	return mask.Text(16), nil
-}
-
-// parseCPUs reads a kernel's CPU list, "0-3,8".
-func parseCPUs(list string) ([]int, error) {
-	var cpus []int
-	for part := range strings.SplitSeq(list, ",") {
-		low, high, isRange := strings.Cut(part, "-")
-		if !isRange {
-			high = low
-		}
-		from, err1 := strconv.Atoi(low)
-		to, err2 := strconv.Atoi(high)
-		if err1 != nil || err2 != nil || from < 0 || to < from || to > 1<<16 {
-			return nil, fmt.Errorf("CPU list %q: want numbers and ranges, as in 0-3,8", list)
-		}
-		for cpu := from; cpu <= to; cpu++ {
-			cpus = append(cpus, cpu)
-		}
-	}
-	return cpus, nil
 }
