@@ -157,7 +157,7 @@ func TestEngineKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pid := range processesNaming(t, e.State().Hosts[1].Data) {
+	for _, pid := range processesNaming(t, "/"+o.mustPlace(t).Cgroup+"/b") {
 		if exe, _ := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe"); filepath.Base(exe) == "dockerd" {
 			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 				t.Fatal(err)

@@ -97,7 +97,7 @@ func rootNamespace(t *testing.T) string {
 		v, _ := os.ReadFile("/proc/sys/" + s) // not every kernel has all
 		fmt.Fprintf(&b, "%s=%s", s, v)
 	}
-	for _, pattern := range []string{"/etc/docker*", "/etc/docker/*", "/run/docker*", "/run/containerd*", "/run/xtables*"} {
+	for _, pattern := range []string{"/etc/docker*", "/etc/docker/*", "/run/docker*", "/run/containerd*", "/run/xtables*", "/var/lib/docker/network/files/*"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -123,7 +123,7 @@ func nothingLeft(t *testing.T, o Options) {
 	if left := o.place().remains(); len(left) > 0 {
 		t.Errorf("left on disk: %q", left)
 	}
-	for _, pid := range processesNaming(t, o.Root) {
+	for _, pid := range append(processesNaming(t, o.Root), processesNaming(t, o.place().Cgroup)...) {
 		t.Errorf("left running: %d", pid)
 	}
 	f, err := os.Open("/proc/self/mountinfo")
@@ -138,8 +138,8 @@ func nothingLeft(t *testing.T, o Options) {
 	}
 }
 
-// processesNaming finds processes of a lab: their command line names its root, or they are in a namespace of its inits.
-func processesNaming(t *testing.T, root string) []int {
+// processesNaming finds processes whose command line has a name: inits have the lab's root, engines its cgroup.
+func processesNaming(t *testing.T, name string) []int {
 	t.Helper()
 	var pids []int
 	entries, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -152,7 +152,7 @@ func processesNaming(t *testing.T, root string) []int {
 		if _, serr := fmt.Sscanf(e, "/proc/%d/", &pid); err != nil || serr != nil || pid == os.Getpid() {
 			continue
 		}
-		if strings.Contains(string(b), root) {
+		if strings.Contains(string(b), name) {
 			pids = append(pids, pid)
 		}
 	}

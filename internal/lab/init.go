@@ -73,6 +73,7 @@ type initHost struct {
 	control  net.Conn
 	start    chan struct{} // closed at opStart
 	reaper   *reaper
+	covered  []string      // directories of the machine hidden from the host
 	peerDone chan struct{} // closed when the other init has exited
 	peerDied bool          // valid after peerDone: it went without a word
 }
@@ -191,7 +192,7 @@ func (h *initHost) tell(m message) {
 
 // run brings the host up and returns when it has to go down, with the reason.
 func (h *initHost) run(ctx context.Context) error {
-	if err := setupNamespaces(h.cfg); err != nil {
+	if err := h.setupNamespaces(); err != nil {
 		return err
 	}
 	h.tell(message{Op: opNamespaces})
@@ -225,7 +226,7 @@ func (h *initHost) run(ctx context.Context) error {
 func (h *initHost) shutdown() error {
 	w := os.NewFile(fdPeerWrite, "peer")
 	_, _ = io.WriteString(w, ".") // the other one may be gone
-	errs := []error{h.reaper.killAll(), leaveMounts(h.cfg), h.cfg.Place.removeHost(h.cfg.Host)}
+	errs := []error{h.reaper.killAll(), h.leaveMounts(), h.cfg.Place.removeHost(h.cfg.Host)}
 	if h.cfg.Host == hostNames[1] && !h.peerDead() {
 		return errors.Join(errs...)
 	}

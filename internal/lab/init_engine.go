@@ -33,7 +33,7 @@ func engineArgs(cfg initConfig) []string {
 	return []string{
 		cfg.Engine,
 		"--config-file=" + hostDir + "/daemon.json",
-		"--data-root=" + cfg.Place.hostData(cfg.Host),
+		"--data-root=" + dataDir,
 		"--exec-root=/run/docker",
 		"--pidfile=/run/docker.pid",
 		"--host=unix://" + hostDir + "/docker.sock",

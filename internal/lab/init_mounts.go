@@ -15,14 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostDir is where a host sees its own state directory: the same short path in both, whatever Root is.
-const hostDir = "/run/econbench/host"
+const (
+	// hostDir is where a host sees its own state directory: the same short path in both, whatever Root is.
+	hostDir = "/run/econbench/host"
+	// dataDir is where a host sees its own data-root.
+	dataDir = "/var/lib/docker"
+)
 
 // defaultIPv6 is the template of devices to come; see setupNetwork.
 const defaultIPv6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
 
 // setupNamespaces makes the new namespaces a host: its own name, /proc, /sys, /run, /etc and data-root.
-func setupNamespaces(cfg initConfig) error {
+func (h *initHost) setupNamespaces() error {
+	cfg := h.cfg
 	if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
 		return fmt.Errorf("hostname: %w", err)
 	}
@@ -30,7 +35,7 @@ func setupNamespaces(cfg initConfig) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("keep mounts to ourselves: %w", err)
 	}
-	steps := []func(initConfig) error{dropForeign, mountData, mountProc, mountSys, mountRun, mountEtc, setupNetwork}
+	steps := []func(initConfig) error{dropForeign, mountProc, mountSys, h.mountOwn, mountEtc, setupNetwork}
 	for _, step := range steps {
 		if err := step(cfg); err != nil {
 			return err
@@ -59,22 +64,6 @@ func dropForeign(cfg initConfig) error {
 }
 
 func isBelow(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
-
-// mountData makes the data-root a mount of its own, so that everything mounted below it later goes with one unmount.
-func mountData(cfg initConfig) error {
-	dir := cfg.Place.hostData(cfg.Host)
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return fmt.Errorf("data-root: %w", err)
-	}
-	src, fstype, flags, opts := dir, "", uintptr(unix.MS_BIND), ""
-	if cfg.DataTmpfs {
-		src, fstype, flags, opts = "econbench", "tmpfs", 0, "mode=0711"
-	}
-	if err := unix.Mount(src, dir, fstype, flags, opts); err != nil {
-		return fmt.Errorf("mount data-root %s: %w", dir, err)
-	}
-	return nil
-}
 
 // mountProc shows the host's own processes, and keeps dockerd from raising the machine's key quota (root_maxkeys is
 // not namespaced; dockerd warns and goes on).
@@ -149,30 +138,68 @@ next:
 	return found
 }
 
-// mountRun hides the machine's /run behind an empty one, with it the sockets of the machine's own engine, containerd
-// and systemd, so that dockerd starts a containerd of its own and may use its default paths: the sandboxes are in
-// /run/docker/netns as on any host. Only the host's own state directory is carried over.
-func mountRun(cfg initConfig) error {
-	own := cfg.Place.host(cfg.Host)
-	if err := os.MkdirAll(own, 0o755); err != nil {
-		return fmt.Errorf("state directory: %w", err)
-	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, own, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+// mountOwn carries the host's own two directories over and hides the rest of /run and /var/lib.
+func (h *initHost) mountOwn(cfg initConfig) error {
+	state, err := openTree(cfg.Place.host(cfg.Host), 0o755)
 	if err != nil {
-		return fmt.Errorf("carry %s over: %w", own, err)
+		return err
 	}
-	defer unix.Close(fd)
-	if err := unix.Mount("econbench", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
-		return fmt.Errorf("mount /run: %w", err)
+	defer unix.Close(state)
+	data, err := openTree(cfg.Place.hostData(cfg.Host), 0o711)
+	if err != nil {
+		return err
 	}
-	if err := os.MkdirAll(hostDir, 0o755); err != nil {
-		return fmt.Errorf("state directory: %w", err)
+	defer unix.Close(data)
+	return errors.Join(h.coverLib(data), h.coverRun(state))
+}
+
+// openTree takes hold of a directory that is going to be out of sight.
+func openTree(dir string, perm os.FileMode) (int, error) {
+	if err := os.MkdirAll(dir, perm); err != nil {
+		return -1, fmt.Errorf("carry over: %w", err)
 	}
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, hostDir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("carry %s over: %w", own, err)
+	fd, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("carry %s over: %w", dir, err)
 	}
-	if filepath.Clean(evalLinks("/var/run")) == "/run" {
-		return nil
+	return fd, nil
+}
+
+// cover hides a directory behind an empty one that has the tree, or a tmpfs when that is -1, at the path own.
+func (h *initHost) cover(dir string, tree int, own string, perm os.FileMode) error {
+	if err := unix.Mount("econbench", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
+	}
+	h.covered = append(h.covered, dir)
+	if err := os.MkdirAll(own, perm); err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
+	}
+	var err error
+	if tree < 0 {
+		err = unix.Mount("econbench", own, "tmpfs", 0, fmt.Sprintf("mode=%#o", perm))
+	} else {
+		err = unix.MoveMount(tree, "", unix.AT_FDCWD, own, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	}
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", own, err)
+	}
+	return nil
+}
+
+// coverLib puts the data-root at /var/lib/docker. It has to be there: whatever --data-root says, engines up to 20.10
+// write the files of load balancers' sandboxes below /var/lib/docker/network/files.
+func (h *initHost) coverLib(data int) error {
+	if h.cfg.DataTmpfs {
+		data = -1
+	}
+	return h.cover("/var/lib", data, dataDir, 0o711)
+}
+
+// coverRun hides the sockets of the machine's own engine, containerd and systemd, so that dockerd starts a containerd
+// of its own and may use its default paths: the sandboxes are in /run/docker/netns as on any host.
+func (h *initHost) coverRun(state int) error {
+	if err := h.cover("/run", state, hostDir, 0o755); err != nil || evalLinks("/var/run") == "/run" {
+		return err
 	}
 	if err := unix.Mount("/run", "/var/run", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("mount /var/run: %w", err)
@@ -242,13 +269,12 @@ func wireIsThere() error {
 	return setDefaultIPv6("0")
 }
 
-// leaveMounts brings the machine's own /run back to sight and takes the data-root's mounts away, so that both can be
-// deleted. All other mounts go with the namespace.
-func leaveMounts(cfg initConfig) error {
+// leaveMounts brings the machine's own /run and /var/lib back to sight, so that what is ours there can be deleted. All
+// other mounts go with the namespace.
+func (h *initHost) leaveMounts() error {
 	var errs []error
-	for _, dir := range []string{"/run", cfg.Place.hostData(cfg.Host)} {
-		err := unix.Unmount(dir, unix.MNT_DETACH)
-		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+	for _, dir := range h.covered {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", dir, err))
 		}
 	}
