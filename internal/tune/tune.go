@@ -9,8 +9,8 @@
 //
 // In a container (--network host --pid host) it needs CAP_NET_ADMIN, CAP_SYS_ADMIN (enter namespaces, mount sysfs),
 // CAP_SYS_PTRACE (namespaces of other processes) and CAP_MKNOD, the device rule "c 10:* rwm", and systempaths=unconfined
-// for a writable /proc/sys. The engine's default seccomp profile lets it work; AppArmor must be off. Found with Docker
-// 20.10 by leaving out one after the other.
+// for a writable /proc/sys. Found with Docker 20.10 by leaving out one after the other; the default seccomp profile lets
+// it work. The default AppArmor profile forbids mounts and should be off (not tried: no AppArmor on that machine).
 //
 // It decides nothing (which device, which CPUs: the caller's), loads no module and starts no process.
 package tune
