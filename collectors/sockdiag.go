@@ -140,16 +140,27 @@ func parseDiag(b []byte) (s tcpSocket, err error) {
 	s.cookie = binary.NativeEndian.Uint64(id[cookieInSockID:])
 	s.local = netip.AddrPortFrom(diagAddr(family, id[addressInSockID:]), binary.BigEndian.Uint16(id))
 	s.remote = netip.AddrPortFrom(diagAddr(family, id[addressInSockID+16:]), binary.BigEndian.Uint16(id[2:]))
-	attributes, err := nl.ParseRouteAttr(b[sizeofDiagMsg:])
-	if err != nil {
-		return s, fmt.Errorf("attributes of %s: %w", s, err)
+	info, ok := attribute(b[sizeofDiagMsg:], inetDiagInfo)
+	if !ok {
+		return s, fmt.Errorf("%s: no TCP_INFO", s)
 	}
-	for _, a := range attributes {
-		if a.Attr.Type == inetDiagInfo {
-			return s, s.parseInfo(a.Value)
+	return s, s.parseInfo(info)
+}
+
+// attribute finds a netlink attribute: length and type of 16 bits each, the value, padding to 4 bytes. (The netlink
+// library's nl.ParseRouteAttr panics when the last one's padding is missing; the fuzz test found out.)
+func attribute(b []byte, kind uint16) (value []byte, ok bool) {
+	for len(b) >= unix.SizeofRtAttr {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofRtAttr || length > len(b) {
+			return nil, false
 		}
+		if binary.NativeEndian.Uint16(b[2:]) == kind {
+			return b[unix.SizeofRtAttr:length], true
+		}
+		b = b[min((length+3)&^3, len(b)):]
 	}
-	return s, fmt.Errorf("%s: no TCP_INFO", s)
+	return nil, false
 }
 
 func diagAddr(family uint8, b []byte) netip.Addr {

@@ -84,7 +84,7 @@ func WaitForFlows(ctx context.Context, s econbench.Scope) error {
 		case <-poll.C:
 		case <-ctx.Done():
 			return fmt.Errorf("flows on port %d, %s's side: %d of %d carry payload, %d connections: %w", s.Flows.ServerPort, s.Side,
-				len(carrying), s.Flows.Count, len(sockets), ctx.Err())
+				len(carrying), s.Flows.Count, len(sockets), context.Cause(ctx))
 		}
 	}
 }

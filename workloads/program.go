@@ -5,6 +5,7 @@ package workloads
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -21,14 +22,12 @@ const (
 	readyWithin = 10 * time.Second
 	// readyPoll is the pause between two looks. Each look is an exec through the engine, 50 to 100 ms by itself.
 	readyPoll = 20 * time.Millisecond
-	// margin is added to a client's run time: the agents notice the first payload a few ms apart and late.
-	margin = 300 * time.Millisecond
 )
 
 // wholeSeconds is a run time as iperf3 -t and netperf -l take it: rounded up, since both cut fractions off, and never 0,
 // which iperf3 reads as endless.
 func wholeSeconds(atLeast time.Duration) string {
-	return strconv.Itoa(max(1, int(math.Ceil((atLeast + margin).Seconds()))))
+	return strconv.Itoa(max(1, int(math.Ceil(atLeast.Seconds()))))
 }
 
 // server is a server program whose end is noticed while nobody waits for it.
@@ -103,8 +102,7 @@ func listening(ctx context.Context, in econbench.Container, port int) (bool, err
 		return false, fmt.Errorf("look for listener: %w", err)
 	}
 	out, err := look.Wait(ctx)
-	if err != nil {
-		_ = look.Close(context.WithoutCancel(ctx))
+	if err = errors.Join(err, look.Close(context.WithoutCancel(ctx))); err != nil {
 		return false, fmt.Errorf("look for listener: %w", err)
 	}
 	if out.ExitCode != 0 {
@@ -123,11 +121,12 @@ func (s *server) Wait(ctx context.Context) (econbench.Output, error) {
 	}
 }
 
-// Close kills the server; it may be called again.
+// Close kills the server; it may be called again. The watch over it ends first: a Process need not be safe for two.
 func (s *server) Close(ctx context.Context) error {
 	s.once.Do(func() {
-		s.closed = s.proc.Close(ctx)
 		s.cancel()
+		<-s.ended
+		s.closed = s.proc.Close(ctx)
 	})
 	return s.closed
 }

@@ -149,7 +149,7 @@ func TestServerThatDoesNotCome(t *testing.T) {
 }
 
 func TestWholeSeconds(t *testing.T) {
-	for d, want := range map[time.Duration]string{0: "1", 500 * time.Millisecond: "1", time.Second: "2", 1700 * time.Millisecond: "2", 10 * time.Second: "11"} {
+	for d, want := range map[time.Duration]string{0: "1", 500 * time.Millisecond: "1", time.Second: "1", 1800 * time.Millisecond: "2", 10*time.Second + 1: "11"} {
 		if got := wholeSeconds(d); got != want {
 			t.Errorf("%s: %s, want %s", d, got, want)
 		}
