@@ -77,7 +77,7 @@ func TestVerdicts(t *testing.T) {
 		"identical":      {hundred, hundred, VerdictSame, ""},
 		"wide":           {hundred, []float64{60, 140, 90, 110, 105, 95}, VerdictInconclusive, "interval is ±"},
 		"five blocks":    {hundred[:5], []float64{58, 59, 60, 61, 62}, VerdictInconclusive, "5 pairs of blocks; an interval takes 6"},
-		"one block":      {hundred[:1], []float64{58}, VerdictInconclusive, "1 pairs of blocks; an interval takes 6"},
+		"one block":      {hundred[:1], []float64{58}, VerdictInconclusive, "1 pair of blocks; an interval takes 6"},
 		"holes":          {[]float64{100, nan, 100, 100, 100, 100, 100}, []float64{58, 59, nan, 61, 62, 63, 64}, VerdictInconclusive, "5 pairs"},
 		"holes, enough":  {[]float64{100, nan, 100, 100, 100, 100, 100}, []float64{58, 59, 60, 61, 62, 63, 64}, VerdictWorse, ""},
 		"zero":           {[]float64{100, 0, 100, 100, 100, 100, 100}, repeat(7, 50), VerdictInconclusive, "1 of 7 pairs of blocks have no ratio"},

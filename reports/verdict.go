@@ -99,11 +99,12 @@ func (r *Ratio) judge(better econbench.Better, family int, o Options) {
 	case r.Excluded > 0:
 		r.Reason = fmt.Sprintf("%d of %d pairs of blocks have no ratio, a value is zero or negative", r.Excluded, r.N+r.Excluded)
 	case r.Low == nil || r.High == nil:
-		r.Reason = fmt.Sprintf("%d pairs of blocks; an interval takes %d", r.N, pairsNeeded(1-o.Confidence, 1))
+		r.Reason = fmt.Sprintf("%s of blocks; an interval takes %d", counted(r.N, "pair"), pairsNeeded(1-o.Confidence, 1))
 	case *p <= o.Alpha && *r.Median != 1:
 		r.Verdict, r.Reason = direction(better, *r.Median)
 	case r.informative > 0 && leastP(r.informative)*float64(family) > o.Alpha:
-		r.Reason = fmt.Sprintf("%d pairs of blocks that differ; significance takes %d (%d workloads)", r.informative, needed, family)
+		r.Reason = fmt.Sprintf("%s of blocks that differ; significance takes %d (%s)",
+			counted(r.informative, "pair"), needed, counted(family, "workload"))
 	case halfWidth(r.Low, r.High, r.Median) > o.Threshold:
 		r.Reason = fmt.Sprintf("interval is ±%.1f%%, wider than ±%.3g%%", 100*halfWidth(r.Low, r.High, r.Median), 100*o.Threshold)
 	default:
