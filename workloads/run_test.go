@@ -101,7 +101,7 @@ func TestAborted(t *testing.T) {
 			}
 			defer server.Close(ctx)
 			params, _ := w.Params(nil)
-			load, err := w.Start(ctx, box, params, 5*time.Second)
+			load, err := w.Start(ctx, box, params, 5*time.Second) // abortedSeconds
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -174,7 +174,10 @@ func newBox() *box {
 	return &box{}
 }
 
-// playRecorded answers as the tools did; a server (exit code -1) runs until it is closed.
+// abortedSeconds is the run time of the client that TestAborted kills.
+const abortedSeconds = "5"
+
+// playRecorded answers as the tools did; a server, or a client to be killed (exit code -1), runs until it is closed.
 func playRecorded(argv []string) econbench.Output {
 	read := func(name string) econbench.Output {
 		b, err := os.ReadFile("testdata/" + name)
@@ -186,7 +189,7 @@ func playRecorded(argv []string) econbench.Output {
 	switch {
 	case argv[0] == "ss":
 		return econbench.Output{Stdout: []byte("LISTEN 0 4096 127.0.0.1" + argv[4] + " 0.0.0.0:*\n")}
-	case argv[0] == "netserver" || slices.Contains(argv, "-s") || slices.Contains(argv, "6"):
+	case argv[0] == "netserver" || slices.Contains(argv, "-s") || slices.Contains(argv, abortedSeconds):
 		return econbench.Output{ExitCode: -1}
 	case argv[0] == "netperf":
 		return read("netperf/2.7.1-1x1.txt")
