@@ -237,6 +237,25 @@ func TestKept(t *testing.T) {
 	nothingLeft(t, o)
 }
 
+// TestKeptOutlivesController is `lab up` in one process and `lab down` in another.
+func TestKeptOutlivesController(t *testing.T) {
+	o := needEmulated(t)
+	if out, err := exec.Command("/proc/self/exe", controllerCommand, o.Root, "keep").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	e, err := Current(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := e.State(); st.Controller.alive() || st.Holder != "kept" || !st.Keep {
+		t.Errorf("state: %+v", st)
+	}
+	if err := Down(t.Context(), o); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t, o)
+}
+
 // TestRefused checks that what cannot work is said in one line, before or after the fact, and leaves nothing.
 func TestRefused(t *testing.T) {
 	tests := []struct {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // controllerCommand makes the test binary a controller that brings a lab up and waits to be killed.
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 		case InitCommand:
 			exitWith(InitMain(context.Background(), os.Args[2:]))
 		case controllerCommand:
-			exitWith(testController(os.Args[2]))
+			exitWith(testController(os.Args[2], len(os.Args) > 3))
 		}
 	}
 	// The race detector would hold every lab-init for a second at its end.
@@ -42,10 +44,13 @@ func exitWith(err error) {
 	os.Exit(0)
 }
 
-func testController(root string) error {
-	_, err := Up(context.Background(), Options{Root: root, Holder: "test", Progress: func(s string) { fmt.Println(s) }})
+func testController(root string, keep bool) error {
+	e, err := Up(context.Background(), Options{Root: root, Keep: keep, Progress: func(s string) { fmt.Println(s) }})
 	if err != nil {
 		return err
+	}
+	if keep {
+		return e.Close(context.Background())
 	}
 	select {}
 }
@@ -201,6 +206,44 @@ func TestUpAndClose(t *testing.T) {
 	}
 	if err := e.Close(ctx); err != nil {
 		t.Errorf("second Close: %v", err)
+	}
+	nothingLeft(t, o)
+}
+
+// TestSystemPlaces has its directories below /run and /var/lib, as by default, which each host hides from itself.
+func TestSystemPlaces(t *testing.T) {
+	o := needEmulated(t)
+	for dir, into := range map[string]*string{"/run": &o.Root, "/var/lib": &o.DataRoot} {
+		parent, err := os.MkdirTemp(dir, "econbench-test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.Remove(parent); err != nil {
+				t.Error(err)
+			}
+		})
+		*into = filepath.Join(parent, "lab")
+	}
+	e, err := Up(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(e.State().Hosts[0].Data, "image")); err != nil {
+		t.Errorf("data is not where it is said to be: %v", err)
+	}
+	// The one that is left removes what is behind its covers.
+	if err := unix.Kill(e.State().Hosts[0].Init.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-e.Lost()
+	eventually(t, "the other host removes all", 5*time.Second, gone(o.Root))
+	nothingLeft(t, o)
+	if e, err = Up(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 	nothingLeft(t, o)
 }
