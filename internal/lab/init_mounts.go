@@ -228,7 +228,7 @@ func mountEtc(initConfig) error {
 	overlayErr := unix.Mount("overlay", "/etc", "overlay", 0, opts)
 	if _, err := os.Stat("/etc/docker"); err != nil {
 		if overlayErr != nil {
-			return fmt.Errorf("layer over /etc: overlayfs: %w; mkdir /etc/docker does too", overlayErr)
+			return fmt.Errorf("layer over /etc: overlayfs: %w: making the directory /etc/docker does as well", overlayErr)
 		}
 		if err := os.Mkdir("/etc/docker", 0o755); err != nil {
 			return fmt.Errorf("layer over /etc: %w", err)
