@@ -116,6 +116,9 @@ func decompress(ext string, r io.Reader) (io.ReadCloser, error) {
 	return nil, fmt.Errorf("found compression %q, allowed: xz, zst, gz", ext)
 }
 
+// maxFile bounds a file of a package, in bytes: files are held in memory.
+const maxFile = 512 << 20
+
 // readEntries reads a package's tar.
 func readEntries(r io.Reader) ([]entry, error) {
 	var all []entry
@@ -133,6 +136,9 @@ func readEntries(r io.Reader) ([]entry, error) {
 		}
 		if !ok {
 			continue
+		}
+		if e.Size > maxFile {
+			return nil, fmt.Errorf("file %s has %d bytes, allowed: %d", e.Name, e.Size, maxFile)
 		}
 		if e.Typeflag == tar.TypeReg {
 			if e.body, err = io.ReadAll(tr); err != nil {

@@ -76,7 +76,7 @@ func parseRelation(text string) (relation, error) {
 	name, rest, constrained := strings.Cut(text, "(")
 	name, _, _ = strings.Cut(strings.TrimSpace(name), ":")
 	r := relation{Name: name}
-	if name == "" || strings.ContainsAny(name, " \t\n()[]<>=/") {
+	if name == "" || strings.ContainsFunc(name, func(c rune) bool { return !isWord(c, "+-.") }) {
 		return r, fmt.Errorf("relation %q has no package's name", text)
 	}
 	if !constrained {
@@ -101,8 +101,13 @@ func parseRelation(text string) (relation, error) {
 	default:
 		return r, fmt.Errorf("relation %q has operator %q, allowed: <<, <=, =, >=, >>", text, r.Op)
 	}
-	if r.Version == "" || strings.ContainsAny(r.Version, " \t\n()") {
+	if r.Version == "" || strings.ContainsFunc(r.Version, func(c rune) bool { return !isWord(c, "+-.~:") }) {
 		return r, fmt.Errorf("relation %q has version %q", text, r.Version)
 	}
 	return r, nil
+}
+
+// isWord reports whether c is a letter or digit of ASCII or one of more.
+func isWord(c rune, more string) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(more, c)
 }
