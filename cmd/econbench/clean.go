@@ -3,8 +3,8 @@
 package main
 
 import (
+	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -26,35 +26,44 @@ run uses, and can be repeated.`,
 			if err := f.checkHosts(); err != nil {
 				return err
 			}
-			removed, err := lab.Clean(cmd.Context(), lab.Options{})
-			for _, what := range removed {
-				fmt.Fprintln(cmd.OutOrStdout(), "removed", what)
-			}
-			if errors.Is(err, lab.ErrLive) {
-				fmt.Fprintln(cmd.ErrOrStderr(), "left alone:", err)
-				err = nil
-			}
-			if len(f.hosts) > 0 {
-				err = errors.Join(err, cleanHosts(cmd, f))
-			}
-			if err == nil && len(removed) == 0 && len(f.hosts) == 0 {
-				fmt.Fprintln(cmd.OutOrStdout(), "nothing to remove")
-			}
-			return err
+			return f.clean(cmd)
 		},
 	}
 	f.register(cmd)
 	return cmd
 }
 
-// cleanHosts leases both engines as a run does: that undoes journals and removes everything of dead runs.
-func cleanHosts(cmd *cobra.Command, f labFlags) error {
-	p := newProgress(cmd.ErrOrStderr(), false)
-	s, err := openSession(cmd.Context(), sessionOptions{
-		labFlags: f, run: newRunID(), placement: econbench.Split, progress: p.Stepf,
+// clean removes dead emulated labs, and what dead runs left on the engines given, or on those of the lab that is up.
+func (f labFlags) clean(cmd *cobra.Command) error {
+	ctx, p := cmd.Context(), newProgress(cmd.ErrOrStderr(), false)
+	removed, err := lab.Clean(ctx, labOptions())
+	for _, what := range removed {
+		p.Stepf("removed %s", what)
+	}
+	if errors.Is(err, lab.ErrLive) {
+		err = nil
+	}
+	if len(f.hosts) == 0 {
+		up, none := lab.Current(ctx, labOptions())
+		switch {
+		case errors.Is(none, lab.ErrNone):
+			return err
+		case none != nil: // a run's own lab, or one that is broken
+			return errors.Join(err, none)
+		}
+		hosts := up.Hosts()
+		f.hosts = hosts[:]
+	}
+	return errors.Join(err, f.sweep(ctx, p))
+}
+
+// sweep leases both engines as a run does: their agents undo what stands in journals, and all of dead runs is removed.
+func (f labFlags) sweep(ctx context.Context, p *progress) error {
+	s, err := openSession(ctx, sessionOptions{
+		labFlags: f, run: newRunID(), placement: econbench.Split, sweepOnly: true, progress: p.Stepf,
 	})
 	if err != nil {
 		return err
 	}
-	return s.Close(cmd.Context())
+	return s.Close(context.WithoutCancel(ctx))
 }

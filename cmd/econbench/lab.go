@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,11 @@ import (
 	"github.com/econbench/econbench/internal/lab"
 	"github.com/econbench/econbench/internal/names"
 )
+
+// labOptions are where this machine's emulated lab lives. $ECONBENCH_LAB moves it, so that tests and a kept lab don't meet.
+func labOptions() lab.Options {
+	return lab.Options{Root: os.Getenv("ECONBENCH_LAB"), Version: versionString()}
+}
 
 func labCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -44,7 +50,9 @@ func labUpCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			up, err := lab.Up(ctx, lab.Options{Keep: true, MTU: mtu, SocketGID: gid, Version: versionString(), Progress: p.Step})
+			opt := labOptions()
+			opt.Keep, opt.MTU, opt.SocketGID, opt.Progress = true, mtu, gid, p.Step
+			up, err := lab.Up(ctx, opt)
 			if err != nil {
 				return err
 			}
@@ -88,7 +96,9 @@ func labDownCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			start := time.Now()
-			if err := lab.Down(cmd.Context(), lab.Options{InUse: leased}); err != nil {
+			opt := labOptions()
+			opt.InUse = leased
+			if err := lab.Down(cmd.Context(), opt); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "down in %.1f s\n", time.Since(start).Seconds())
@@ -122,7 +132,7 @@ func labStatusCommand() *cobra.Command {
 		Short: "say whether an emulated lab is up, and whose it is",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := lab.Status(lab.Options{})
+			s, err := lab.Status(cmd.Context(), labOptions())
 			if err != nil {
 				return err
 			}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/user"
-	"slices"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/docker"
@@ -30,6 +29,7 @@ type sessionOptions struct {
 	labFlags
 	run       string
 	placement econbench.Placement
+	sweepOnly bool // remove what dead runs left, and nothing more
 	progress  func(format string, args ...any)
 	agentLog  func(host string) io.Writer
 }
@@ -95,7 +95,7 @@ func openSession(ctx context.Context, o sessionOptions) (s *session, err error) 
 	}
 	s.lab, err = lab.Connect(ctx, s.hosts, lab.ConnectOptions{
 		Run: o.run, Holder: holder(), TLSDir: o.tlsDir, Image: b.image, Binary: binary, Underlay: underlay,
-		Placement: o.placement, Progress: o.progress, AgentLog: o.agentLog,
+		Placement: o.placement, SweepOnly: o.sweepOnly, Progress: o.progress, AgentLog: o.agentLog,
 	})
 	return s, err
 }
@@ -107,7 +107,7 @@ func (s *session) openEngines(ctx context.Context, o sessionOptions) error {
 		return nil
 	}
 	s.kind = "emulated"
-	kept, err := lab.Current(ctx, lab.Options{})
+	kept, err := lab.Current(ctx, labOptions())
 	switch {
 	case err == nil:
 		o.progress("using the emulated lab that is up")
@@ -116,10 +116,9 @@ func (s *session) openEngines(ctx context.Context, o sessionOptions) error {
 	case !errors.Is(err, lab.ErrNone):
 		return err
 	}
-	s.emulated, err = lab.Up(ctx, lab.Options{
-		Holder: o.run, Version: versionString(), Progress: func(line string) { o.progress("emulated lab: %s", line) },
-	})
-	if err != nil {
+	opt := labOptions()
+	opt.Holder, opt.Progress = o.run, func(line string) { o.progress("emulated lab: %s", line) }
+	if s.emulated, err = lab.Up(ctx, opt); err != nil {
 		return err
 	}
 	s.hosts = s.emulated.Hosts()
@@ -212,16 +211,8 @@ func holder() string {
 	return fmt.Sprintf("%s@%s pid %d", who, machine, os.Getpid())
 }
 
-// roles in the order of a session's hosts.
-var roles = []string{econbench.ClientHost, econbench.ServerHost}
-
 // facts are what is known of both hosts, by role.
 func (s *session) facts() map[string]econbench.HostFacts {
-	m := map[string]econbench.HostFacts{}
-	for _, h := range []econbench.Host{s.lab.Client(), s.lab.Server()} {
-		if slices.Contains(roles, h.Name()) {
-			m[h.Name()] = h.Facts()
-		}
-	}
-	return m
+	client, server := s.lab.Client(), s.lab.Server()
+	return map[string]econbench.HostFacts{client.Name(): client.Facts(), server.Name(): server.Facts()}
 }

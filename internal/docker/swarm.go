@@ -131,7 +131,6 @@ func (e *Engine) NodeRemove(ctx context.Context, id string) error {
 // Network is an overlay network.
 type Network struct {
 	ID, Name string
-	VNI      string // com.docker.network.driver.overlay.vxlanid_list
 	Labels   map[string]string
 }
 
@@ -144,20 +143,27 @@ type NetworkSpec struct {
 }
 
 // CreateOverlay makes an attachable overlay network; the engine must be a swarm manager.
-func (e *Engine) CreateOverlay(ctx context.Context, s NetworkSpec) (n Network, err error) {
+func (e *Engine) CreateOverlay(ctx context.Context, s NetworkSpec) (id string, err error) {
 	err = e.step(ctx, "create overlay network "+s.Name, func(ctx context.Context) error {
 		made, err := e.api.NetworkCreate(ctx, s.Name, network.CreateOptions{
 			Driver: "overlay", Attachable: true, Internal: s.Internal, Labels: s.Labels,
 			Options: map[string]string{"com.docker.network.driver.mtu": s.MTU},
 		})
-		if err != nil {
-			return err
-		}
-		got, err := e.api.NetworkInspect(ctx, made.ID, network.InspectOptions{})
-		n = Network{ID: made.ID, Name: s.Name, VNI: got.Options["com.docker.network.driver.overlay.vxlanid_list"], Labels: s.Labels}
+		id = made.ID
 		return err
 	})
-	return n, err
+	return id, err
+}
+
+// VNI is an overlay network's vxlanid_list: one number for each of its subnets, with commas. A manager allocates it some
+// time after the network's creation; until then it is empty.
+func (e *Engine) VNI(ctx context.Context, network_ string) (list string, err error) {
+	err = e.step(ctx, "inspect network", func(ctx context.Context) error {
+		got, err := e.api.NetworkInspect(ctx, network_, network.InspectOptions{})
+		list = got.Options["com.docker.network.driver.overlay.vxlanid_list"]
+		return err
+	})
+	return list, err
 }
 
 // RemoveNetwork removes a network; one that is gone already is fine.

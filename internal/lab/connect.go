@@ -41,6 +41,7 @@ type ConnectOptions struct {
 	Binary    string        // this program, as the agents run it
 	Underlay  [2]netip.Addr // of client and server; invalid: found out
 	Placement econbench.Placement
+	SweepOnly bool                             // lease, remove what dead runs left, and stop there: no swarm is made
 	Progress  func(format string, args ...any) // nil: silent
 	AgentLog  func(host string) io.Writer      // where an agent's standard error goes; nil: dropped
 }
@@ -78,6 +79,9 @@ func Connect(ctx context.Context, engines [2]string, opt ConnectOptions) (*Lab, 
 	}
 	l := &Lab{opt: opt}
 	steps := []func(context.Context, [2]string) error{l.dial, l.loadImage, l.startAgents, l.sweep, l.place, l.joinSwarm}
+	if opt.SweepOnly {
+		steps = steps[:4]
+	}
 	for _, step := range steps {
 		if err := step(ctx, engines); err != nil {
 			return nil, errors.Join(err, l.Close(context.WithoutCancel(ctx)))

@@ -28,16 +28,16 @@ const journalVolume = "econbench-journal"
 // JournalDir is where an agent finds the journal.
 const JournalDir = "/var/lib/econbench"
 
-// capabilities that an agent needs, by name: an engine may itself lack some that "ALL" would ask for.
+// capabilities that an agent needs, by name: an engine may itself lack some that "ALL" would ask for. SYS_ADMIN stands for
+// BPF and PERFMON too, which engines up to 20.10 refuse as unknown.
 var capabilities = []string{
-	"NET_ADMIN",      // routes, RPS, offloads, BPF links
-	"NET_RAW",        // packet sockets
-	"SYS_ADMIN",      // network namespaces of containers, a sysfs of its own
-	"SYS_PTRACE",     // /proc/PID/root and /proc/PID/ns of others
-	"MKNOD",          // /dev/cpu_dma_latency
-	"DAC_OVERRIDE",   // files of other users under /proc and /sys
-	"KILL",           // programs of endpoint containers
-	"BPF", "PERFMON", // fast paths
+	"NET_ADMIN",    // routes, RPS, offloads, BPF links
+	"NET_RAW",      // packet sockets
+	"SYS_ADMIN",    // network namespaces of containers, a sysfs of its own
+	"SYS_PTRACE",   // /proc/PID/root and /proc/PID/ns of others
+	"MKNOD",        // /dev/cpu_dma_latency
+	"DAC_OVERRIDE", // files of other users under /proc and /sys
+	"KILL",         // programs of endpoint containers
 }
 
 // ErrLeased says that another run holds an engine.
@@ -188,21 +188,32 @@ func (h *Host) StartContainer(ctx context.Context, s econbench.ContainerSpec) (e
 }
 
 // CreateOverlay makes an attachable overlay network through the swarm's manager.
-func (h *Host) CreateOverlay(ctx context.Context, s econbench.OverlaySpec) (econbench.Overlay, error) {
+func (h *Host) CreateOverlay(ctx context.Context, s econbench.OverlaySpec) (_ econbench.Overlay, err error) {
 	manager := h.lab.swarm.manager
-	n, err := manager.engine.CreateOverlay(ctx, docker.NetworkSpec{
+	o := &overlay{manager: manager, name: s.Name}
+	o.id, err = manager.engine.CreateOverlay(ctx, docker.NetworkSpec{
 		Name: s.Name, Internal: s.Internal, MTU: strconv.Itoa(s.MTU), Labels: manager.labels("network"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	first, _, _ := strings.Cut(n.VNI, ",")
-	vni, err := strconv.ParseUint(first, 10, 24)
+	err = poll(ctx, "VNI of network "+s.Name, docker.StepTimeout, func(ctx context.Context) (bool, error) {
+		list, err := manager.engine.VNI(ctx, o.id)
+		if err != nil || list == "" {
+			return false, err
+		}
+		first, _, _ := strings.Cut(list, ",")
+		vni, err := strconv.ParseUint(first, 10, 24)
+		if err != nil {
+			return false, fmt.Errorf("overlay network %s: VNIs %q: %w", s.Name, list, err)
+		}
+		o.vni = uint32(vni)
+		return true, nil
+	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("overlay network %s: VNI %q: %w", s.Name, n.VNI, err),
-			manager.engine.RemoveNetwork(context.WithoutCancel(ctx), n.ID))
+		return nil, errors.Join(err, o.Close(context.WithoutCancel(ctx)))
 	}
-	return &overlay{manager: manager, id: n.ID, name: s.Name, vni: uint32(vni)}, nil
+	return o, nil
 }
 
 type overlay struct {

@@ -22,6 +22,7 @@ import (
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/collectors"
 	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/hostfacts"
 	"github.com/econbench/econbench/internal/tune"
 )
 
@@ -66,10 +67,10 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 
 func (a *agent) hello(context.Context, agentproto.HelloArgs) (r agentproto.HelloReply, err error) {
 	r.Version, r.Undone = a.opt.Version, a.undone
-	if r.Facts, err = tune.Facts(); err != nil {
+	if r.Facts, err = hostfacts.Facts(); err != nil {
 		return r, err
 	}
-	r.Addresses, err = tune.Underlay()
+	r.Addresses, err = hostfacts.Underlay()
 	return r, err
 }
 
@@ -97,14 +98,7 @@ func (a *agent) untune(_ context.Context, args agentproto.UntuneArgs) (any, erro
 }
 
 func (a *agent) devices(_ context.Context, list []econbench.Device) ([]econbench.Device, error) {
-	for i, d := range list {
-		found, err := collectors.ResolveDevice(d)
-		if err != nil {
-			return nil, err
-		}
-		list[i] = found
-	}
-	return list, nil
+	return collectors.ResolveDevices(list)
 }
 
 func (a *agent) adopt(_ context.Context, who agentproto.Adoptee) (any, error) {

@@ -134,9 +134,11 @@ func (e *Engine) fill(t *econbench.Trial, b *bed, w econbench.Window, r econbenc
 
 // expected lists the metrics that a trial of such flows should have: those nobody delivers stay null.
 func expected(f econbench.Flows) map[string]*float64 {
-	names := []string{"throughput", "packets", "cpu", "cpu_client", "cpu_server", "softirq", "steal", "run_delay", "retransmits", "cpu_per_byte", "cpu_per_packet"}
+	names := []string{"packets", "cpu", "cpu_client", "cpu_server", "softirq", "steal", "run_delay", "retransmits", "cpu_per_packet"}
 	if f.RequestBytes > 0 {
 		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "cpu_per_transaction")
+	} else {
+		names = append(names, "throughput", "cpu_per_byte")
 	}
 	m := make(map[string]*float64, len(names))
 	for _, n := range names {

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/agentproto"
+)
+
+// world is a lab, its parts and a recorder without engines, whose mishaps tests choose.
+type world struct {
+	mu        sync.Mutex
+	events    []string // "build host", "close host", "trial overlay"
+	trials    []econbench.Trial
+	logs      map[string]string
+	unhealthy error
+	appendErr error
+	buildErr  func(topology string) error
+	loadErr   func(trial int) error
+	window    func(trial int, arm string, side string) agentproto.WindowReply
+	started   int
+}
+
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, fmt.Sprintf(format, args...))
+}
+
+func (w *world) parts() Parts {
+	return Parts{
+		Topologies: []econbench.Topology{fakeTopology{w, "host"}, fakeTopology{w, "overlay"}},
+		Fastpaths:  []econbench.Fastpath{fakeFastpath{w, econbench.NoFastpath}, fakeFastpath{w, "quicker"}},
+		Workloads:  []econbench.Workload{fakeWorkload{w}},
+		Collectors: []econbench.Collector{fakeCollector{}},
+	}
+}
+
+func (w *world) engine() *Engine {
+	return &Engine{Parts: w.parts(), Lab: w, Recorder: w, Progress: w, RunID: "test"}
+}
+
+func (w *world) Client() econbench.Host        { return fakeHost{w, econbench.ClientHost} }
+func (w *world) Server() econbench.Host        { return fakeHost{w, econbench.ServerHost} }
+func (w *world) SharedKernel() bool            { return true }
+func (w *world) Healthy(context.Context) error { return w.unhealthy }
+func (w *world) Step(string)                   {}
+
+func (w *world) Trial(int, int, econbench.Trial) {}
+
+func (w *world) Append(t econbench.Trial) error {
+	if w.appendErr != nil {
+		return w.appendErr
+	}
+	w.note("trial %s", t.Arm)
+	w.trials = append(w.trials, t)
+	return nil
+}
+
+func (w *world) WriteLog(name string, body []byte) (string, error) {
+	if w.logs == nil {
+		w.logs = map[string]string{}
+	}
+	w.logs[name] = string(body)
+	return "logs/" + name, nil
+}
+
+type fakeHost struct {
+	w    *world
+	name string
+}
+
+func (h fakeHost) Name() string               { return h.name }
+func (h fakeHost) Facts() econbench.HostFacts { return econbench.HostFacts{CPUs: []int{0}} }
+func (h fakeHost) Agent() econbench.Agent     { return h }
+
+func (h fakeHost) StartContainer(context.Context, econbench.ContainerSpec) (econbench.Container, error) {
+	return nil, errors.New("not in this test")
+}
+
+func (h fakeHost) CreateOverlay(context.Context, econbench.OverlaySpec) (econbench.Overlay, error) {
+	return nil, errors.New("not in this test")
+}
+
+// Call answers OpWindow by the world's rule, through JSON as a real agent would.
+func (h fakeHost) Call(_ context.Context, op string, args, reply any) error {
+	if op != agentproto.OpWindow {
+		return fmt.Errorf("operation %s: not in this test", op)
+	}
+	scope := args.(agentproto.WindowArgs).Scope
+	arm := "host"
+	if scope.PID == 2 {
+		arm = "overlay"
+	}
+	h.w.mu.Lock()
+	n := h.w.started - 1
+	h.w.mu.Unlock()
+	got := soundWindow(arm, h.name)
+	if h.w.window != nil {
+		got = h.w.window(n, arm, h.name)
+	}
+	body, err := json.Marshal(got)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, reply)
+}
+
+// soundWindow is one second of 1000 requests of 10 bytes that took the way they should.
+func soundWindow(arm, side string) agentproto.WindowReply {
+	payload := econbench.Counters{"bytes_received": 10_000, "bytes_acked": 10_000, "data_segs_in": 1000}
+	devices := econbench.Counters{}
+	for _, dir := range []string{"rx", "tx"} {
+		devices["wire."+dir+"_bytes"], devices["wire."+dir+"_packets"] = 80_000, 1000
+		devices["vxlan."+dir+"_bytes"], devices["vxlan."+dir+"_packets"] = 0, 0
+		if arm == "overlay" {
+			devices["wire."+dir+"_bytes"] = 130_000
+			devices["vxlan."+dir+"_bytes"], devices["vxlan."+dir+"_packets"] = 80_000, 1000
+		}
+	}
+	return agentproto.WindowReply{Window: econbench.HostWindow{
+		Start: time.Unix(1, 0), Seconds: 1,
+		Counters: map[string]econbench.Counters{"sockets": payload, "devices": devices},
+	}}
+}
+
+type fakeTopology struct {
+	w    *world
+	name string
+}
+
+func (t fakeTopology) Name() string { return t.name }
+func (t fakeTopology) Help() string { return "" }
+
+func (t fakeTopology) Build(context.Context, econbench.Lab, econbench.BuildOptions) (econbench.Testbed, error) {
+	if t.w.buildErr != nil {
+		if err := t.w.buildErr(t.name); err != nil {
+			return nil, err
+		}
+	}
+	t.w.note("build %s", t.name)
+	return fakeBed(t), nil
+}
+
+type fakeBed struct {
+	w    *world
+	name string
+}
+
+func (b fakeBed) Client() econbench.Endpoint {
+	return econbench.Endpoint{Host: b.w.Client(), Container: fakeBox{b.name}}
+}
+func (b fakeBed) Server() econbench.Endpoint {
+	return econbench.Endpoint{Host: b.w.Server(), Container: fakeBox{b.name}}
+}
+
+func (b fakeBed) Path() econbench.Path {
+	p := econbench.Path{Devices: map[string][]econbench.Device{}, Through: []string{"wire"}}
+	list := []econbench.Device{{Role: "wire"}}
+	if b.name == "overlay" {
+		p.Through = append(p.Through, "vxlan")
+		list = append(list, econbench.Device{Role: "vxlan"})
+	}
+	p.Devices[econbench.ClientHost], p.Devices[econbench.ServerHost] = list, list
+	return p
+}
+
+func (b fakeBed) Close(context.Context) error {
+	b.w.note("close %s", b.name)
+	return nil
+}
+
+type fakeBox struct{ name string }
+
+func (fakeBox) ID() string                  { return "id" }
+func (fakeBox) Addr() netip.Addr            { return netip.Addr{} }
+func (fakeBox) Sandboxes() string           { return "" }
+func (fakeBox) Close(context.Context) error { return nil }
+
+func (b fakeBox) PID() int {
+	if b.name == "overlay" {
+		return 2
+	}
+	return 1
+}
+
+func (fakeBox) Start(context.Context, ...string) (econbench.Process, error) {
+	return nil, errors.New("not in this test")
+}
+
+type fakeFastpath struct {
+	w    *world
+	name string
+}
+
+func (f fakeFastpath) Name() string { return f.name }
+func (f fakeFastpath) Help() string { return "" }
+
+func (f fakeFastpath) Attach(context.Context, econbench.Testbed) (econbench.Attachment, error) {
+	f.w.note("attach %s", f.name)
+	return fakeAttachment(f), nil
+}
+
+type fakeAttachment fakeFastpath
+
+func (a fakeAttachment) Close(context.Context) error {
+	a.w.note("detach %s", a.name)
+	return nil
+}
+
+type fakeWorkload struct{ w *world }
+
+func (fakeWorkload) Name() string    { return "ask" }
+func (fakeWorkload) Help() string    { return "" }
+func (fakeWorkload) Primary() string { return "transactions" }
+
+func (fakeWorkload) Params(given econbench.Params) (econbench.Params, error) {
+	for k := range given {
+		if k != "size" {
+			return nil, fmt.Errorf("unknown parameter %q: allowed: size", k)
+		}
+	}
+	if given["size"] == "" {
+		return econbench.Params{"size": "10"}, nil
+	}
+	return given, nil
+}
+
+func (fakeWorkload) Serve(context.Context, econbench.Testbed) (econbench.Process, error) {
+	return fakeServer{}, nil
+}
+
+type fakeServer struct{}
+
+func (fakeServer) Wait(context.Context) (econbench.Output, error) { return econbench.Output{}, nil }
+func (fakeServer) Close(context.Context) error                    { return nil }
+
+func (f fakeWorkload) Start(context.Context, econbench.Testbed, econbench.Params, time.Duration) (econbench.Load, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.w.started++
+	return fakeLoad{f.w, f.w.started - 1}, nil
+}
+
+type fakeLoad struct {
+	w *world
+	n int
+}
+
+func (fakeLoad) Flows() econbench.Flows {
+	return econbench.Flows{ServerPort: 1, Count: 1, RequestBytes: 10}
+}
+
+func (l fakeLoad) Wait(context.Context) (econbench.Result, error) {
+	if l.w.loadErr != nil {
+		if err := l.w.loadErr(l.n); err != nil {
+			return econbench.Result{Log: []byte("the tool's last words")}, err
+		}
+	}
+	return econbench.Result{Samples: []econbench.Sample{{Metric: "latency_p99", Value: 3e-5}, {Metric: "tool_transactions", Value: 1000}}}, nil
+}
+
+func (fakeLoad) Close(context.Context) error { return nil }
+
+// fakeCollector says one core, and counts transactions.
+type fakeCollector struct{}
+
+func (fakeCollector) Name() string { return "fake" }
+func (fakeCollector) Help() string { return "" }
+
+func (fakeCollector) Samples(w econbench.Window) ([]econbench.Sample, []string) {
+	n := w.Server.Counters["sockets"]["bytes_received"] / float64(w.Flows.RequestBytes) / float64(w.Server.Seconds)
+	return []econbench.Sample{{Metric: "transactions", Value: n}, {Metric: "cpu", Value: 1}}, nil
+}
