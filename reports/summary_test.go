@@ -243,10 +243,10 @@ func TestNamed(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"jsno": `did you mean "json"? allowed are text, markdown, csv, json`,
-		"md":   `report format "md": unknown; allowed are`,
+		"jsno": `did you mean "json"? allowed: text, markdown, csv, json`,
+		"md":   `unknown report format "md": allowed:`,
 		"Mark": `did you mean "markdown"?`,
-		"":     `report format "": unknown; allowed are`,
+		"":     `unknown report format "": allowed:`,
 	} {
 		if _, err := Named(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %q", name, err, want)

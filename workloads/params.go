@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/names"
 )
 
 // param is a whole-number parameter of a workload.
@@ -21,22 +22,21 @@ type param struct {
 }
 
 // fill returns every parameter, sizes in plain bytes, so that equal parameters are equal strings.
-func fill(workload string, params []param, given econbench.Params) (econbench.Params, error) {
+func fill(params []param, given econbench.Params) (econbench.Params, error) {
 	full := econbench.Params{}
-	var names []string
+	var known []string
 	for _, p := range params {
 		full[p.name] = strconv.FormatInt(p.standard, 10)
-		names = append(names, p.name)
+		known = append(known, p.name)
 	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
-		i := slices.Index(names, key)
+		i := slices.Index(known, key)
 		if i < 0 {
-			return nil, fmt.Errorf("workload %s: parameter %q: unknown, nearest is %q (allowed: %s)",
-				workload, key, nearest(key, names), strings.Join(names, ", "))
+			return nil, names.Unknown("parameter", key, known)
 		}
 		value, err := params[i].parse(given[key])
 		if err != nil {
-			return nil, fmt.Errorf("workload %s: parameter %s: %w", workload, key, err)
+			return nil, fmt.Errorf("parameter %s: %w", key, err)
 		}
 		full[key] = strconv.FormatInt(value, 10)
 	}
@@ -85,30 +85,4 @@ func number(p econbench.Params, name string) (int, error) {
 		return 0, fmt.Errorf("parameter %s: %q is no number; were the parameters filled in?", name, p[name])
 	}
 	return n, nil
-}
-
-// nearest picks the name with the fewest edits from s; the first of equals.
-func nearest(s string, names []string) string {
-	return slices.MinFunc(names, func(a, b string) int { return edits(s, a) - edits(s, b) })
-}
-
-// edits counts the insertions, deletions and replacements that make a into b (Levenshtein).
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -45,7 +45,7 @@ func (TCPRR) Help() string {
 }
 
 func (w TCPRR) Params(given econbench.Params) (econbench.Params, error) {
-	return fill(w.Name(), rrParams, given)
+	return fill(rrParams, given)
 }
 
 // Serve starts netserver in the foreground; it forks a child for each test, so that an aborted one does no harm.

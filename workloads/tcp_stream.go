@@ -35,7 +35,7 @@ func (TCPStream) Help() string {
 }
 
 func (w TCPStream) Params(given econbench.Params) (econbench.Params, error) {
-	return fill(w.Name(), streamParams, given)
+	return fill(streamParams, given)
 }
 
 // Serve starts an iperf3 that outlives its tests. A client that vanishes without a FIN would keep it busy for two minutes;

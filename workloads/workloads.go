@@ -10,12 +10,7 @@
 // It refuses to pin, to tune and to retry: placement is the lab's business, and a trial that failed is a failed trial.
 package workloads
 
-import (
-	"fmt"
-	"strings"
-
-	"github.com/econbench/econbench"
-)
+import "github.com/econbench/econbench"
 
 // Samples in which a tool states its own mean rate over its whole run, start-up and warm-up included. They are no metrics:
 // they are there to be compared with the kernel's counters.
@@ -30,16 +25,4 @@ func All() []econbench.Workload {
 		TCPStream{},
 		TCPRR{},
 	}
-}
-
-// Named finds a workload by name; the error names the nearest and all there are.
-func Named(name string) (econbench.Workload, error) {
-	var names []string
-	for _, w := range All() {
-		if w.Name() == name {
-			return w, nil
-		}
-		names = append(names, w.Name())
-	}
-	return nil, fmt.Errorf("workload %q: unknown, nearest is %q (allowed: %s)", name, nearest(name, names), strings.Join(names, ", "))
 }

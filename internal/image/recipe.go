@@ -6,9 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"slices"
-	"strings"
+
+	"github.com/econbench/econbench/internal/names"
 )
 
 // layoutVersion is part of every recipe's ID. Raise it when the same packages
@@ -99,14 +99,14 @@ func Recipes() []Recipe { return []Recipe{Tools(), Postgres()} }
 
 // Lookup returns the recipe of that name.
 func Lookup(name string) (Recipe, error) {
-	var names []string
+	var known []string
 	for _, r := range Recipes() {
 		if r.Name == name {
 			return r, nil
 		}
-		names = append(names, r.Name)
+		known = append(known, r.Name)
 	}
-	return Recipe{}, fmt.Errorf("image recipe %q is unknown, allowed: %s", name, strings.Join(names, ", "))
+	return Recipe{}, names.Unknown("image recipe", name, known)
 }
 
 // ID is the SHA-256, in hex, over all that the recipe says and the platform. It

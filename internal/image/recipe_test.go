@@ -23,7 +23,7 @@ func TestLookup(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := Lookup("tool"); err == nil || err.Error() != `image recipe "tool" is unknown, allowed: tools, postgres` {
+	if _, err := Lookup("tool"); err == nil || err.Error() != `unknown image recipe "tool": did you mean "tools"? allowed: tools, postgres` {
 		t.Errorf("found error %v", err)
 	}
 }

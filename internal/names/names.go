@@ -18,11 +18,16 @@ func Unknown(kind, got string, allowed []string) error {
 	return fmt.Errorf("unknown %s %q: %sallowed: %s", kind, got, hint, strings.Join(allowed, ", "))
 }
 
-// Nearest finds the allowed name that takes the fewest edits to reach, if they are at most a third of its length.
+// Nearest finds the allowed name that begins as got does, or else the one that takes the fewest edits to reach, if they
+// are at most half of got's length.
 func Nearest(got string, allowed []string) (string, bool) {
-	best, least := "", 1+max(1, len(got)/3)
+	got = strings.ToLower(got)
+	best, least := "", 1+(len(got)+1)/2
 	for _, name := range allowed {
-		if d := distance(strings.ToLower(got), strings.ToLower(name)); d < least {
+		if len(got) > 1 && strings.HasPrefix(strings.ToLower(name), got) {
+			return name, true
+		}
+		if d := distance(got, strings.ToLower(name)); d < least {
 			best, least = name, d
 		}
 	}

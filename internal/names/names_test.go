@@ -9,6 +9,7 @@ func TestUnknown(t *testing.T) {
 	for got, want := range map[string]string{
 		"ovrlay": `unknown arm "ovrlay": did you mean "overlay"? allowed: host, overlay`,
 		"HOST":   `unknown arm "HOST": did you mean "host"? allowed: host, overlay`,
+		"ov":     `unknown arm "ov": did you mean "overlay"? allowed: host, overlay`,
 		"x":      `unknown arm "x": allowed: host, overlay`,
 		"":       `unknown arm "": allowed: host, overlay`,
 	} {
