@@ -15,15 +15,15 @@ func TestParams(t *testing.T) {
 		given    econbench.Params
 		want     string // Params.String, or the error
 	}{
-		{TCPStream{}, nil, "message=131072 streams=1"},
-		{TCPStream{}, econbench.Params{"message": "64K", "streams": "4"}, "message=65536 streams=4"},
-		{TCPStream{}, econbench.Params{"message": " 1MiB "}, "message=1048576 streams=1"},
-		{TCPStream{}, econbench.Params{"message": "16kb"}, "message=16384 streams=1"},
+		{TCPStream{}, nil, "message=131072 streams=1 window=0"},
+		{TCPStream{}, econbench.Params{"message": "64K", "streams": "4"}, "message=65536 streams=4 window=0"},
+		{TCPStream{}, econbench.Params{"message": " 1MiB "}, "message=1048576 streams=1 window=0"},
+		{TCPStream{}, econbench.Params{"message": "16kb"}, "message=16384 streams=1 window=0"},
 		{TCPRR{}, nil, "request=1 response=1"},
 		{TCPRR{}, econbench.Params{"request": "128", "response": "64k"}, "request=128 response=65536"},
 
 		{TCPStream{}, econbench.Params{"stream": "1"},
-			`unknown parameter "stream": did you mean "streams"? allowed: streams, message`},
+			`unknown parameter "stream": did you mean "streams"? allowed: streams, message, window`},
 		{TCPStream{}, econbench.Params{"streams": "0"},
 			`parameter streams: "0": want a whole number from 1 to 128`},
 		{TCPStream{}, econbench.Params{"streams": "1k"},

@@ -26,12 +26,13 @@ var _ econbench.Workload = TCPStream{}
 var streamParams = []param{
 	{name: "streams", standard: 1, min: 1, max: 128},                          // iperf3's MAX_STREAMS
 	{name: "message", standard: 128 << 10, min: 1, max: 1 << 20, bytes: true}, // B a write; iperf3's MAX_BLOCKSIZE
+	{name: "window", standard: 0, min: 0, max: 512 << 20, bytes: true},        // B of socket buffers; 0: the kernel's autotuning
 }
 
 func (TCPStream) Name() string    { return "tcp_stream" }
 func (TCPStream) Primary() string { return "throughput" }
 func (TCPStream) Help() string {
-	return "bulk TCP from client to server (iperf3); streams: parallel flows (1), message: bytes a write (128k)"
+	return "bulk TCP from client to server (iperf3); streams: parallel flows (1), message: bytes a write (128k), window: socket buffers, 0 for autotuning (0)"
 }
 
 func (w TCPStream) Params(given econbench.Params) (econbench.Params, error) {
@@ -52,8 +53,12 @@ func (w TCPStream) Start(ctx context.Context, tb econbench.Testbed, p econbench.
 	if err != nil {
 		return nil, fmt.Errorf("workload %s: %w", w.Name(), err)
 	}
-	proc, err := tb.Client().Container.Start(ctx, "iperf3", "-c", tb.Server().Addr.String(), "-p", strconv.Itoa(streamPort),
-		"-J", "-i", "0", "-t", wholeSeconds(atLeast), "-P", p["streams"], "-l", p["message"], "--connect-timeout", "3000")
+	argv := []string{"iperf3", "-c", tb.Server().Addr.String(), "-p", strconv.Itoa(streamPort),
+		"-J", "-i", "0", "-t", wholeSeconds(atLeast), "-P", p["streams"], "-l", p["message"], "--connect-timeout", "3000"}
+	if p["window"] != "0" {
+		argv = append(argv, "-w", p["window"]) // iperf3 tells its server, which sets it as well
+	}
+	proc, err := tb.Client().Container.Start(ctx, argv...)
 	if err != nil {
 		return nil, fmt.Errorf("iperf3 client: start: %w", err)
 	}
