@@ -28,8 +28,9 @@ func labCommand() *cobra.Command {
 		Short: "keep an emulated lab up for many runs",
 		Long: `lab keeps two Docker engines running on this machine, each in namespaces of its own, joined by a wire. econbench run
 uses them while they are up.`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: "  econbench lab up\n  econbench run && econbench run --placement shared\n  econbench lab down",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(labUpCommand(), labDownCommand(), labStatusCommand())
 	return cmd
@@ -57,8 +58,10 @@ func labUpCommand() *cobra.Command {
 				return err
 			}
 			defer func() {
+				// Closing lets go of a kept lab; only Down ends one that is of no use.
+				err = errors.Join(err, up.Close(context.WithoutCancel(ctx)))
 				if err != nil {
-					err = errors.Join(err, up.Close(context.WithoutCancel(ctx)))
+					err = errors.Join(err, lab.Down(context.WithoutCancel(ctx), opt))
 				}
 			}()
 			for _, host := range up.Hosts() {
@@ -86,14 +89,17 @@ func loadImage(ctx context.Context, host string, img lab.ToolImage) error {
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
-	return errors.Join(e.ImportImage(ctx, img.Ref, img.Digest, tar, img.Changes), tar.Close(), e.Close())
+	defer tar.Close() // sending it has closed it already, unless that failed early
+	return errors.Join(e.ImportImage(ctx, img.Ref, img.Digest, tar, img.Changes), e.Close())
 }
 
 func labDownCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "down",
-		Short: "stop the engines and remove all that was theirs",
-		Args:  noArgs,
+		Use:     "down",
+		Short:   "stop the engines and remove all that was theirs",
+		Long:    `down takes down the lab that ` + "`econbench lab up`" + ` made, with all that is in its engines. It refuses while a run uses it.`,
+		Example: "  econbench lab down",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			start := time.Now()
 			opt := labOptions()
@@ -128,9 +134,10 @@ func leased(ctx context.Context, s lab.State) error {
 func labStatusCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use:   "status",
-		Short: "say whether an emulated lab is up, and whose it is",
-		Args:  noArgs,
+		Use:     "status",
+		Short:   "say whether an emulated lab is up, and whose it is",
+		Example: "  econbench lab status\n  econbench lab status -o json",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := lab.Status(cmd.Context(), labOptions())
 			if err != nil {
