@@ -41,29 +41,37 @@ func (f labFlags) clean(cmd *cobra.Command) error {
 		p.Stepf("removed %s", what)
 	}
 	if errors.Is(err, lab.ErrLive) {
-		err = nil
+		err = nil // said below, unless it is a kept lab, which is swept
 	}
 	if len(f.hosts) == 0 {
 		up, none := lab.Current(ctx, labOptions())
-		switch {
-		case errors.Is(none, lab.ErrNone):
-			return err
-		case none != nil: // a run's own lab, or one that is broken
-			return errors.Join(err, none)
+		if none == nil {
+			hosts := up.Hosts()
+			f.hosts = hosts[:]
+		} else if !errors.Is(none, lab.ErrNone) { // a run's own lab, or one that is broken
+			err = errors.Join(err, none)
 		}
-		hosts := up.Hosts()
-		f.hosts = hosts[:]
 	}
-	return errors.Join(err, f.sweep(ctx, p))
+	swept := 0
+	if len(f.hosts) > 0 {
+		var sweepErr error
+		swept, sweepErr = f.sweep(ctx, p)
+		err = errors.Join(err, sweepErr)
+	}
+	if err == nil && len(removed)+swept == 0 {
+		p.Step("nothing to remove")
+	}
+	return err
 }
 
 // sweep leases both engines as a run does: their agents undo what stands in journals, and all of dead runs is removed.
-func (f labFlags) sweep(ctx context.Context, p *progress) error {
+// It says how much that was.
+func (f labFlags) sweep(ctx context.Context, p *progress) (swept int, err error) {
 	s, err := openSession(ctx, sessionOptions{
 		labFlags: f, run: newRunID(), placement: econbench.Split, sweepOnly: true, progress: p.Stepf,
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return s.Close(context.WithoutCancel(ctx))
+	return s.lab.Swept(), s.Close(context.WithoutCancel(ctx))
 }

@@ -19,8 +19,9 @@ func imageCommand() *cobra.Command {
 		Short: "build or show the container image with the tools",
 		Long: `image makes the container image that agents and endpoints run, without any image registry: from signed packages of the
 mirror that apt is configured with. It is kept in a cache; run builds it when it is not there.`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: "  econbench image build\n  econbench image show",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(imageBuildCommand(), imageShowCommand())
 	return cmd
@@ -74,9 +75,10 @@ func imageBuildCommand() *cobra.Command {
 func imageShowCommand() *cobra.Command {
 	var f imageFlags
 	cmd := &cobra.Command{
-		Use:   "show",
-		Short: "show what the cached image is made of, as JSON",
-		Args:  noArgs,
+		Use:     "show",
+		Short:   "show what the cached image is made of, as JSON",
+		Example: "  econbench image show\n  econbench image show --recipe postgres",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			recipe, err := image.Lookup(f.recipe)
 			if err != nil {

@@ -106,7 +106,7 @@ func (f *runFlags) run(cmd *cobra.Command, plan econbench.Plan) error {
 	if tally.Valid+tally.Invalid > 0 {
 		err = errors.Join(err, printReport(cmd.OutOrStdout(), f.out, "text"))
 	}
-	if !f.quiet {
+	if !f.quiet && tally.Valid+tally.Invalid > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun directory: %s\n", f.out)
 	}
 	if err == nil && tally.Invalid > 0 {

@@ -91,7 +91,26 @@ func (f *runFlags) plan(cmd *cobra.Command) (p econbench.Plan, err error) {
 	set(given("internal"), &p.Internal, f.internal)
 	p.Seed = rand.Uint64()
 	set(given("seed"), &p.Seed, f.seed)
-	return parts().Resolve(p)
+	resolved, err := parts().Resolve(p)
+	if err != nil {
+		return p, f.blame(err)
+	}
+	return resolved, nil
+}
+
+// blame names the suite in an error that is in it already, whatever the flags say.
+func (f *runFlags) blame(err error) error {
+	alone, loadErr := loadSuite(f.suite)
+	if loadErr != nil {
+		return err
+	}
+	if alone.Baseline == (econbench.Arm{}) && len(alone.Arms) > 0 {
+		alone.Baseline = alone.Arms[0]
+	}
+	if _, its := parts().Resolve(alone); its != nil && its.Error() == err.Error() {
+		return fmt.Errorf("suite %s: %w", f.suite, err)
+	}
+	return err
 }
 
 // set overrides a suite's value by a flag that was given.
@@ -113,7 +132,7 @@ func (f *runFlags) setBaseline(p *econbench.Plan) (err error) {
 		}
 	}
 	if len(p.Arms) == 0 {
-		return fmt.Errorf("suite %s: no arms given", p.Suite)
+		return fmt.Errorf("suite %s: no arms given: allowed are those of econbench list -o json", p.Suite)
 	}
 	p.Baseline = p.Arms[0]
 	return nil
@@ -168,6 +187,9 @@ func (f *labFlags) addresses() (pair [2]netip.Addr, err error) {
 		if pair[i], err = netip.ParseAddr(s); err != nil || !pair[i].Is4() {
 			return pair, fmt.Errorf("underlay address %q: want an IPv4 address", s)
 		}
+	}
+	if pair[0] == pair[1] {
+		return pair, fmt.Errorf("underlay %q: both are %s: want the addresses of two hosts", strings.Join(f.underlay, ","), pair[0])
 	}
 	return pair, nil
 }

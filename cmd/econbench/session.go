@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"strings"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/docker"
@@ -36,19 +37,21 @@ type sessionOptions struct {
 
 // checkHosts finds what is wrong with the given hosts without asking them.
 func (f *labFlags) checkHosts() error {
-	if len(f.hosts) == 0 {
-		return nil
+	if _, err := f.addresses(); err != nil || len(f.hosts) == 0 {
+		return err
 	}
 	if len(f.hosts) != 2 {
-		return fmt.Errorf("hosts %q: want two, client's and server's, got %d", f.hosts, len(f.hosts))
+		return fmt.Errorf("hosts %q: want two, client's and server's, got %d", strings.Join(f.hosts, ","), len(f.hosts))
+	}
+	if f.hosts[0] == f.hosts[1] {
+		return fmt.Errorf("hosts %q: both are %s: want two different engines", strings.Join(f.hosts, ","), f.hosts[0])
 	}
 	for _, h := range f.hosts {
-		if err := docker.CheckHost(h); err != nil {
+		if err := docker.CheckHost(h, f.tlsDir); err != nil {
 			return err
 		}
 	}
-	_, err := f.addresses()
-	return err
+	return nil
 }
 
 // openSession gets two engines, the tool image into them, and connects. Closing the session gives all of it back; a

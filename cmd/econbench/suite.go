@@ -4,7 +4,6 @@ package main
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -27,8 +26,8 @@ type suiteFile struct {
 	Baseline          string              `yaml:"baseline"`
 	Workloads         []map[string]string `yaml:"workloads"` // name, and parameters by their names
 	Blocks            int                 `yaml:"blocks"`
-	Duration          time.Duration       `yaml:"duration"`
-	Warmup            time.Duration       `yaml:"warmup"`
+	Duration          span                `yaml:"duration"`
+	Warmup            span                `yaml:"warmup"`
 	RebuildEvery      int                 `yaml:"rebuild_every"`
 	Placement         string              `yaml:"placement"`
 	Wire              string              `yaml:"wire"`
@@ -64,14 +63,14 @@ func loadSuite(name string) (econbench.Plan, error) {
 // parseSuite reads a suite; place names it in errors.
 func parseSuite(place string, body []byte) (p econbench.Plan, err error) {
 	f := suiteFile{
-		Blocks: 10, Duration: 1300 * time.Millisecond, Warmup: 400 * time.Millisecond, RebuildEvery: 5,
+		Blocks: 10, Duration: span(1300 * time.Millisecond), Warmup: span(400 * time.Millisecond), RebuildEvery: 5,
 		Placement: string(econbench.Split), Wire: string(econbench.WireDefault), CongestionControl: "cubic",
 	}
 	if err := yaml.UnmarshalWithOptions(body, &f, yaml.Strict()); err != nil {
-		return p, suiteError(place, err)
+		return p, suiteError(place, body, err)
 	}
 	p = econbench.Plan{
-		Suite: place, Blocks: f.Blocks, Duration: econbench.SecondsOf(f.Duration), Warmup: econbench.SecondsOf(f.Warmup),
+		Suite: place, Blocks: f.Blocks, Duration: econbench.SecondsOf(time.Duration(f.Duration)), Warmup: econbench.SecondsOf(time.Duration(f.Warmup)),
 		RebuildEvery: f.RebuildEvery, Placement: econbench.Placement(f.Placement), Wire: econbench.Wire(f.Wire),
 		CongestionControl: f.CongestionControl, Internal: f.Internal,
 	}
@@ -107,14 +106,4 @@ func parseArms(list []string) (arms []econbench.Arm, err error) {
 		arms = append(arms, a)
 	}
 	return arms, nil
-}
-
-// suiteError puts the parser's error on one line that begins with file:line:column.
-func suiteError(place string, err error) error {
-	var bad yaml.Error
-	if !errors.As(err, &bad) || bad.GetToken() == nil {
-		return fmt.Errorf("suite %s: %s", place, strings.Join(strings.Fields(err.Error()), " "))
-	}
-	at := bad.GetToken().Position
-	return fmt.Errorf("suite %s:%d:%d: %s", place, at.Line, at.Column, strings.Join(strings.Fields(bad.GetMessage()), " "))
 }

@@ -10,8 +10,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -62,21 +64,32 @@ func Dial(ctx context.Context, host, tlsDir string) (*Engine, error) {
 	return e, nil
 }
 
-// CheckHost says whether a host is written as Dial takes it, without connecting.
-func CheckHost(host string) error {
+// CheckHost says whether Dial could try a host: it is written as Dial takes it, and there are certificates for tcp://.
+func CheckHost(host, tlsDir string) error {
 	scheme, rest, ok := strings.Cut(host, "://")
 	if !ok || rest == "" {
 		return fmt.Errorf("host %q: want unix:///path, tcp://name:port or ssh://[user@]name[:port]", host)
 	}
 	switch scheme {
-	case "unix", "tcp", "ssh":
+	case "tcp":
+		if _, port, err := net.SplitHostPort(rest); err != nil || port == "" {
+			return fmt.Errorf("host %q: want a port, as in tcp://name:2376", host)
+		}
+		_, err := tlsFolder(host, tlsDir)
+		return err
+	case "unix":
+		if !path.IsAbs(rest) {
+			return fmt.Errorf("host %q: want an absolute path, as in unix:///run/docker.sock", host)
+		}
+		return nil
+	case "ssh":
 		return nil
 	}
 	return fmt.Errorf("host %q: scheme %q is not one of unix, tcp, ssh", host, scheme)
 }
 
 func options(host, tlsDir string) ([]client.Opt, error) {
-	if err := CheckHost(host); err != nil {
+	if err := CheckHost(host, tlsDir); err != nil {
 		return nil, err
 	}
 	opts := []client.Opt{client.WithAPIVersionNegotiation()}
@@ -105,17 +118,17 @@ func tlsFolder(host, dir string) (string, error) {
 	tried := []string{dir}
 	if dir == "" {
 		home, _ := os.UserHomeDir()
-		tried = []string{os.Getenv("DOCKER_CERT_PATH"), filepath.Join(home, ".docker")}
+		tried = []string{filepath.Join(home, ".docker")}
+		if certs := os.Getenv("DOCKER_CERT_PATH"); certs != "" {
+			tried = []string{certs, tried[0]}
+		}
 	}
 	for _, d := range tried {
-		if d == "" {
-			continue
-		}
 		if _, err := os.Stat(filepath.Join(d, "cert.pem")); err == nil {
 			return d, nil
 		}
 	}
-	return "", fmt.Errorf("host %s: no ca.pem, cert.pem and key.pem in %s: tcp:// is spoken with TLS only, give --tls-dir",
+	return "", fmt.Errorf("host %q: no ca.pem, cert.pem and key.pem in %s: tcp:// is spoken with TLS only, give --tls-dir",
 		host, strings.Join(tried, " or "))
 }
 

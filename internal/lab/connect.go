@@ -52,6 +52,7 @@ type Lab struct {
 	hosts  [2]*Host // client, server
 	swarm  *membership
 	shared bool // the hosts are one machine
+	swept  int  // things of dead runs that were removed from the engines
 
 	closing sync.Once
 	closed  error
@@ -70,6 +71,15 @@ func (l *Lab) SharedKernel() bool { return l.shared }
 
 // ImageDigest is the content of the tool image that both engines run.
 func (l *Lab) ImageDigest() string { return l.opt.Image.Digest }
+
+// Swept is how many things dead runs had left on the engines and in their hosts.
+func (l *Lab) Swept() int {
+	n := l.swept
+	for _, h := range l.hosts {
+		n += len(h.hello.Undone)
+	}
+	return n
+}
 
 // Connect leases two engines, starts their agents, removes what dead runs left and joins them in a swarm. What it took
 // is given back by Close, and by Connect itself when it fails.

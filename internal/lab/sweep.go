@@ -16,6 +16,7 @@ func (l *Lab) sweep(ctx context.Context, _ [2]string) error {
 	for _, what := range removed {
 		l.opt.Progress("removed what a dead run had left: %s", what)
 	}
+	l.swept += len(removed)
 	return err
 }
 
