@@ -59,7 +59,7 @@ func labUpCommand() *cobra.Command {
 			}
 			defer func() {
 				// Closing lets go of a kept lab; only Down ends one that is of no use.
-				err = errors.Join(err, up.Close(context.WithoutCancel(ctx)), lab.Down(context.WithoutCancel(ctx), labOptions()))
+				err = errors.Join(err, up.Close(context.WithoutCancel(ctx)))
 				if err != nil {
 					err = errors.Join(err, lab.Down(context.WithoutCancel(ctx), opt))
 				}
