@@ -200,6 +200,7 @@ type HostWindow struct {
 	Start    time.Time           `json:"start"`  // wall clock
 	Seconds  Seconds             `json:"window"` // monotonic length
 	Counters map[string]Counters `json:"counters"`
+	Notes    map[string]string   `json:"notes,omitempty"` // what collectors found that is no number
 }
 
 // PathProof says which way the packets of a trial went, by device counters alone.

@@ -184,6 +184,14 @@ type Reading interface {
 	Close() error
 }
 
+// Noter is an optional interface of a Reading: what it found, at its last read, that is no number.
+type Noter interface {
+	Notes() map[string]string
+}
+
+// NoteCongestionControl is the name of the note that says which algorithm the data flows run; several with commas.
+const NoteCongestionControl = "congestion_control"
+
 // Window is what both hosts counted over a trial's window, for collectors to draw samples from.
 type Window struct {
 	Client, Server HostWindow

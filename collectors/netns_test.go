@@ -264,6 +264,38 @@ func TestSocketsOfRequests(t *testing.T) {
 	}
 }
 
+// TestSocketsNameTheirCongestionControl: what is noted is what each end's own socket runs.
+func TestSocketsNameTheirCongestionControl(t *testing.T) {
+	s := newSandbox(t)
+	l := s.listen(t, "127.0.0.1:25201")
+	client, server := s.connect(t, l)
+	raw, err := server.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno") // always there, allowed to all
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(t, client, server, 1<<20)
+	scope := econbench.Scope{PID: s.pid, Side: econbench.ServerHost, Flows: econbench.Flows{ServerPort: 25201, Count: 1}}
+	r, err := (socketsReader{"/proc"}).Open(scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Read(); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.(econbench.Noter).Notes()[econbench.NoteCongestionControl]; got != "reno" {
+		t.Errorf("congestion control %q, want reno", got)
+	}
+}
+
 func TestSocketsOfNobody(t *testing.T) {
 	if _, err := (socketsReader{"/proc"}).Open(econbench.Scope{PID: 0}); err == nil {
 		t.Error("no flows: no error")

@@ -25,6 +25,7 @@ import (
 
 const (
 	inetDiagInfo    = 2  // INET_DIAG_INFO: struct tcp_info
+	inetDiagCong    = 4  // INET_DIAG_CONG: name of the congestion control algorithm
 	sizeofSockID    = 48 // struct inet_diag_sockid
 	sizeofDiagMsg   = 72 // struct inet_diag_msg
 	sizeofDiagReq   = 56 // struct inet_diag_req_v2
@@ -61,6 +62,7 @@ type tcpSocket struct {
 	dataSegsIn, dataSegsOut   uint32
 	segsIn, segsOut           uint32
 	retransmits               uint32
+	congestionControl         string
 }
 
 func (s tcpSocket) String() string { return s.local.String() + " → " + s.remote.String() }
@@ -110,7 +112,7 @@ func (d *diag) dump(r diagRequest) ([]tcpSocket, error) {
 	return sockets, nil
 }
 
-// diagRequest asks for established TCP sockets with INET_DIAG_INFO. A port in the ID filters a dump; 0 would be any.
+// diagRequest asks for established TCP sockets with INET_DIAG_INFO and INET_DIAG_CONG. A port in the ID filters a dump; 0 would be any.
 type diagRequest struct {
 	family uint8
 	server bool // the port is the local one
@@ -121,7 +123,7 @@ func (r diagRequest) Len() int { return sizeofDiagReq }
 
 func (r diagRequest) Serialize() []byte {
 	b := make([]byte, sizeofDiagReq)
-	b[0], b[1], b[2] = r.family, unix.IPPROTO_TCP, 1<<(inetDiagInfo-1)
+	b[0], b[1], b[2] = r.family, unix.IPPROTO_TCP, 1<<(inetDiagInfo-1)|1<<(inetDiagCong-1)
 	binary.NativeEndian.PutUint32(b[4:], 1<<tcpEstablished)
 	at := 8 // local port
 	if !r.server {
@@ -143,6 +145,9 @@ func parseDiag(b []byte) (s tcpSocket, err error) {
 	info, ok := attribute(b[sizeofDiagMsg:], inetDiagInfo)
 	if !ok {
 		return s, fmt.Errorf("%s: no TCP_INFO", s)
+	}
+	if name, ok := attribute(b[sizeofDiagMsg:], inetDiagCong); ok {
+		s.congestionControl = unix.ByteSliceToString(name)
 	}
 	return s, s.parseInfo(info)
 }

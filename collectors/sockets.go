@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/econbench/econbench"
@@ -116,6 +117,8 @@ func (r socketsReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	return &socketsReading{diag: d, side: s.Side, want: s.Flows}, nil
 }
 
+var _ econbench.Noter = (*socketsReading)(nil)
+
 type socketsReading struct {
 	diag  *diag
 	side  string
@@ -142,6 +145,16 @@ func (r *socketsReading) Read() (econbench.Counters, error) {
 		f.addTo(sum)
 	}
 	return sum, nil
+}
+
+// Notes names the congestion control of the data flows.
+func (r *socketsReading) Notes() map[string]string {
+	var names []string
+	for _, f := range r.flows {
+		names = append(names, f.last.congestionControl)
+	}
+	slices.Sort(names)
+	return map[string]string{econbench.NoteCongestionControl: strings.Join(slices.Compact(names), ",")}
 }
 
 // match picks the data flows at the first read and finds the same ones again, no fewer and no more, at later ones.

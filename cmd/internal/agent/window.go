@@ -52,6 +52,7 @@ func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agent
 		return r, err
 	}
 	r.Window = econbench.HostWindow{Start: start, Seconds: econbench.SecondsOf(length), Counters: map[string]econbench.Counters{}}
+	r.Window.Notes = notes(open)
 	for _, name := range args.Readers {
 		diff, gone := difference(before[name], after[name])
 		r.Window.Counters[name] = diff
@@ -95,6 +96,17 @@ func readAll(open map[string]econbench.Reading, order []string) (map[string]econ
 		all[name] = c
 	}
 	return all, nil
+}
+
+// notes gathers what the readings found that is no number.
+func notes(open map[string]econbench.Reading) map[string]string {
+	all := map[string]string{}
+	for _, o := range open {
+		if n, ok := o.(econbench.Noter); ok {
+			maps.Copy(all, n.Notes())
+		}
+	}
+	return all
 }
 
 // difference subtracts counter by counter. Counters that appear in the window count from zero; those that shrink or

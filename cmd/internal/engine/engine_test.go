@@ -223,6 +223,29 @@ func set(collector, counter string, v float64) func(string, map[string]econbench
 	return func(_ string, c map[string]econbench.Counters) { c[collector][counter] = v }
 }
 
+// An algorithm other than the plan's, on either side, makes the trial invalid.
+func TestCongestionControlIsHeldToThePlan(t *testing.T) {
+	for _, side := range []string{econbench.ClientHost, econbench.ServerHost} {
+		w := &world{window: func(_ int, arm, at string) agentproto.WindowReply {
+			r := soundWindow(arm, at)
+			r.Window.Notes = map[string]string{econbench.NoteCongestionControl: "cubic"}
+			if at == side {
+				r.Window.Notes[econbench.NoteCongestionControl] = "bbr"
+			}
+			return r
+		}}
+		p := plan(1, "host")
+		p.CongestionControl = "cubic"
+		if _, err := w.engine().Run(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf(`congestion control: %s's flows run "bbr", want "cubic"`, side)
+		if tr := w.trials[0]; tr.Valid || !slices.Equal(tr.Invalid, []string{want}) {
+			t.Errorf("invalid because of %q, want %q", tr.Invalid, want)
+		}
+	}
+}
+
 func TestCrossCheck(t *testing.T) {
 	v := 1000.0
 	m := map[string]*float64{"transactions": &v}

@@ -130,6 +130,19 @@ func (e *Engine) fill(t *econbench.Trial, b *bed, w econbench.Window, r econbenc
 	for _, failure := range t.Proof.Failures {
 		t.Invalid = append(t.Invalid, "path: "+failure)
 	}
+	t.Invalid = append(t.Invalid, e.checkCongestionControl(t.Hosts)...)
+}
+
+// checkCongestionControl holds what the flows ran against what the plan wants in all arms. Both ends count: a server's
+// sockets take their algorithm from their own side's route.
+func (e *Engine) checkCongestionControl(hosts map[string]econbench.HostWindow) (wrong []string) {
+	for _, host := range []string{econbench.ClientHost, econbench.ServerHost} {
+		got := hosts[host].Notes[econbench.NoteCongestionControl]
+		if want := e.plan.CongestionControl; want != "" && got != want {
+			wrong = append(wrong, fmt.Sprintf("congestion control: %s's flows run %q, want %q", host, got, want))
+		}
+	}
+	return wrong
 }
 
 // expected lists the metrics that a trial of such flows should have: those nobody delivers stay null.
