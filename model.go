@@ -197,8 +197,9 @@ type Counters map[string]float64
 
 // HostWindow is what one host's agent counted over its window.
 type HostWindow struct {
-	Start    time.Time           `json:"start"`  // wall clock
-	Seconds  Seconds             `json:"window"` // monotonic length
+	Start    time.Time           `json:"start"`   // wall clock
+	Seconds  Seconds             `json:"window"`  // monotonic length
+	Reading  Seconds             `json:"reading"` // the longer of the two rounds of reading: so far may counters lie apart
 	Counters map[string]Counters `json:"counters"`
 	Notes    map[string]string   `json:"notes,omitempty"` // what collectors found that is no number
 }

@@ -47,6 +47,9 @@ type agent struct {
 
 // Run serves until the conversation ends and then undoes everything.
 func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err error) {
+	if err := first(); err != nil {
+		fmt.Fprintln(os.Stderr, "agent:", err) // it can read all the same, at worse moments
+	}
 	journal, undone, err := tune.OpenJournal(opt.JournalDir)
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
@@ -129,6 +132,26 @@ func (a *agent) close() error {
 		a.journal = nil
 	}
 	return errors.Join(errs...)
+}
+
+// first puts this process before the programs it measures when a CPU is wanted by both: on a saturated CPU an agent of
+// ordinary priority was kept from reading its counters by up to 70 ms. Priorities belong to threads on Linux; those to
+// come inherit theirs.
+func first() error {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return fmt.Errorf("raise priority: %w", err)
+	}
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(task.Name())
+		if err != nil {
+			return fmt.Errorf("raise priority: task %q: %w", task.Name(), err)
+		}
+		if err := unix.Setpriority(unix.PRIO_PROCESS, tid, -20); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("raise priority: %w", err)
+		}
+	}
+	return nil
 }
 
 // killAdoptee signals a process of a container. One that has ended is fine.

@@ -15,6 +15,9 @@ import (
 	"github.com/econbench/econbench/internal/agentproto"
 )
 
+// heldUp is the share of the window that a round of reading may take without a doubt being told.
+const heldUp = 0.01
+
 // window waits for the flows, lets the warm-up pass and counts over the window. The clock stands between two rounds of
 // reading that run in opposite order, so that the readers named first see nearly nothing of the reading itself.
 func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agentproto.WindowReply, err error) {
@@ -38,6 +41,7 @@ func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agent
 	}
 	names := slices.Clone(args.Readers)
 	slices.Reverse(names)
+	opening := time.Now()
 	before, err := readAll(open, names)
 	if err != nil {
 		return r, err
@@ -46,13 +50,19 @@ func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agent
 	if err := sleep(ctx, args.Duration.Duration()); err != nil {
 		return r, err
 	}
-	length := time.Since(start)
+	end := time.Now()
 	after, err := readAll(open, args.Readers)
 	if err != nil {
 		return r, err
 	}
-	r.Window = econbench.HostWindow{Start: start, Seconds: econbench.SecondsOf(length), Counters: map[string]econbench.Counters{}}
-	r.Window.Notes = notes(open)
+	r.Window = econbench.HostWindow{
+		Start: start, Seconds: econbench.SecondsOf(end.Sub(start)),
+		Reading:  econbench.SecondsOf(max(start.Sub(opening), time.Since(end))),
+		Counters: map[string]econbench.Counters{}, Notes: notes(open),
+	}
+	if share := float64(r.Window.Reading / r.Window.Seconds); share > heldUp {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("the agent was held up while reading: counters lie up to %.1f %% of the window apart", 100*share))
+	}
 	for _, name := range args.Readers {
 		diff, gone := difference(before[name], after[name])
 		r.Window.Counters[name] = diff
