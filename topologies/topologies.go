@@ -72,7 +72,11 @@ func (t *testbed) tuneEnd(ctx context.Context, h econbench.Host, pid int, peer n
 		return err
 	}
 	t.undo = append(t.undo, func(ctx context.Context) error {
-		return h.Agent().Call(ctx, agentproto.OpUntune, agentproto.UntuneArgs{Handle: done.Handle}, nil)
+		err := h.Agent().Call(ctx, agentproto.OpUntune, agentproto.UntuneArgs{Handle: done.Handle}, nil)
+		if errors.Is(err, agentproto.ErrGone) {
+			return nil // it undid all when it went, or left a journal; who met its end first has told of it
+		}
+		return err
 	})
 	return nil
 }

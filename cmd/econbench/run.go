@@ -139,7 +139,7 @@ func (f *runFlags) measure(ctx context.Context, id string, plan econbench.Plan, 
 	e := engine.Engine{Parts: parts(), Lab: s.lab, Recorder: dir, Progress: p, RunID: id}
 	p.begin()
 	tally, err = e.Run(ctx, plan)
-	return tally, cause(ctx, err)
+	return tally, s.explain(cause(ctx, err))
 }
 
 // cause puts the reason why a context ended in front of what came of it.

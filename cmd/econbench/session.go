@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"time"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/docker"
@@ -60,7 +61,7 @@ func openSession(ctx context.Context, o sessionOptions) (s *session, err error) 
 	s = &session{kind: "real"}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
+			err = errors.Join(s.explain(err), s.Close(context.WithoutCancel(ctx)))
 		}
 	}()
 	// Engines and image take a few seconds each and don't need each other.
@@ -142,6 +143,24 @@ func (s *session) Close(ctx context.Context) error {
 		errs = append(errs, s.emulated.Close(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// lossNoticed is how much earlier than the first process of an emulated host others may notice its engine's death.
+const lossNoticed = time.Second
+
+// explain puts the death of an emulated host in the place of all that came of it.
+func (s *session) explain(err error) error {
+	if err == nil || s.emulated == nil || errors.Is(err, errInterrupted) {
+		return err
+	}
+	select {
+	case <-s.emulated.Lost():
+	case <-time.After(lossNoticed):
+	}
+	if lost := s.emulated.Err(); lost != nil {
+		return lost
+	}
+	return err
 }
 
 // watch ends the context when an emulated host dies, so that nobody waits for its engine's deadlines.

@@ -16,6 +16,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/cli/cli/connhelper"
@@ -34,11 +35,19 @@ const (
 // StepTimeout bounds every single request to an engine, so that one that stops answering ends a run instead of hanging it.
 const StepTimeout = 30 * time.Second
 
+// silentTimeout bounds the requests to an engine that has left one unanswered: giving back what a run took of it must not
+// take StepTimeout again for each thing.
+const silentTimeout = 2 * time.Second
+
+// ErrSilent says that an engine did not answer in time.
+var ErrSilent = errors.New("no answer")
+
 // Engine is a connection to one Docker engine.
 type Engine struct {
-	host string // as the user wrote it
-	api  *client.Client
-	info system.Info
+	host   string // as the user wrote it
+	api    *client.Client
+	info   system.Info
+	silent atomic.Bool // the last request got no answer
 }
 
 // Dial connects to an engine and asks who it is. host is unix:///path, tcp://name:port (TLS with ca.pem, cert.pem and
@@ -160,10 +169,10 @@ func (e *Engine) Close() error { return e.api.Close() }
 
 // Ping asks whether the engine still answers.
 func (e *Engine) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
-	defer cancel()
-	_, err := e.api.Ping(ctx)
-	return e.wrap("ping", err)
+	return e.step(ctx, "ping", func(ctx context.Context) error {
+		_, err := e.api.Ping(ctx)
+		return err
+	})
 }
 
 // wrap names the engine and the step, on one line.
@@ -176,12 +185,17 @@ func (e *Engine) wrap(step string, err error) error {
 
 // step is wrap with a deadline around one request.
 func (e *Engine) step(ctx context.Context, step string, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, StepTimeout, fmt.Errorf("no answer in %v", StepTimeout))
+	limit := StepTimeout
+	if e.silent.Load() {
+		limit = silentTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w in %v", ErrSilent, limit))
 	defer cancel()
 	err := do(ctx)
-	if err != nil && errors.Is(err, context.DeadlineExceeded) && context.Cause(ctx) != nil {
-		err = context.Cause(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // the client's own words wrap it in the request's URL
 	}
+	e.silent.Store(errors.Is(err, ErrSilent))
 	return e.wrap(step, err)
 }
 

@@ -69,12 +69,17 @@ func (p *process) Wait(ctx context.Context) (econbench.Output, error) {
 // Close kills the program when it still runs: by its host's agent, as an engine can't.
 func (p *process) Close(ctx context.Context) error {
 	defer p.exec.Release()
-	if p.over {
+	if p.over || p.box.host.agent.Err() != nil { // with the agent gone nobody can kill it: it dies with its container
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, docker.StepTimeout, fmt.Errorf("program not killed in %v", docker.StepTimeout))
 	defer cancel()
-	pid, running, err := p.exec.Running(ctx)
+	var pid int
+	var running bool
+	err := poll(ctx, "start or end of a program", docker.StepTimeout, func(ctx context.Context) (_ bool, err error) {
+		pid, running, err = p.exec.Running(ctx)
+		return !running || pid > 0, err // an engine says that a program runs before it has a PID
+	})
 	if err != nil || !running {
 		return err
 	}

@@ -209,7 +209,8 @@ func (l *Lab) close(ctx context.Context) error {
 
 // Healthy asks both engines and agents whether they still answer.
 func (l *Lab) Healthy(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, agentproto.HeartbeatDeadline)
+	limit := agentproto.HeartbeatDeadline
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w in %v", docker.ErrSilent, limit))
 	defer cancel()
 	return l.both(ctx, func(ctx context.Context, h *Host) error {
 		if err := h.engine.Ping(ctx); err != nil {

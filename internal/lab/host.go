@@ -232,10 +232,7 @@ func (o *overlay) Close(ctx context.Context) error {
 	var last error
 	err := poll(ctx, "removal of network "+o.name, docker.StepTimeout, func(ctx context.Context) (bool, error) {
 		last = o.manager.engine.RemoveNetwork(ctx, o.id)
-		return last == nil, nil
+		return last == nil || errors.Is(last, docker.ErrSilent), nil
 	})
-	if err != nil {
-		return errors.Join(err, last)
-	}
-	return nil
+	return errors.Join(err, last)
 }
