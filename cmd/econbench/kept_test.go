@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/safchain/ethtool"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench/internal/lab"
+)
+
+// engineHost is one engine of a lab, seen without econbench.
+type engineHost struct {
+	url  string // unix://…
+	init int    // pid of its first process
+	web  *http.Client
+}
+
+// sharedHosts brings the shared lab up once, and checks after the test that its engines and hosts are as before.
+func sharedHosts(t *testing.T) [2]*engineHost {
+	t.Helper()
+	needProgram(t)
+	built.labOnce.Do(func() {
+		if out, err := shipped("lab", "up", "--socket-gid", "65534").CombinedOutput(); err != nil {
+			built.labErr = fmt.Errorf("lab up: %w: %s", err, out)
+		}
+	})
+	if built.labErr != nil {
+		t.Fatal(built.labErr)
+	}
+	hosts := hostsOf(t, sharedLab())
+	unchanged(t, hosts)
+	return hosts
+}
+
+// hostsOf looks a lab's engines up.
+func hostsOf(t *testing.T, root string) (hosts [2]*engineHost) {
+	t.Helper()
+	state, err := lab.Status(t.Context(), lab.Options{Root: root})
+	if err != nil || len(state.Hosts) != 2 {
+		t.Fatalf("lab %s: %+v %v", root, state, err)
+	}
+	for i, h := range state.Hosts {
+		path := strings.TrimPrefix(h.Socket, "unix://")
+		hosts[i] = &engineHost{url: h.Socket, init: h.Init.PID, web: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, "unix", path)
+			},
+		}}}
+	}
+	return hosts
+}
+
+// ask asks the engine; out may be nil.
+func (h *engineHost) ask(method, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequest(method, "http://engine/v1.41"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := h.web.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(answer))
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(answer, out)
+}
+
+// must is ask in a test that can't go on without.
+func (h *engineHost) must(t *testing.T, method, path string, in, out any) {
+	t.Helper()
+	if err := h.ask(method, path, in, out); err != nil {
+		t.Fatalf("engine %s: %v", h.url, err)
+	}
+}
+
+// snapshot is all of an engine and its host that a run might leave changed, by name. docker_gwbridge is the engine's own: it makes it
+// with its first swarm and keeps it.
+func (h *engineHost) snapshot() (map[string]string, error) {
+	var containers []struct{ ID string }
+	var networks []struct{ ID, Name, Driver string }
+	var volumes struct{ Volumes []struct{ Name string } }
+	var info struct {
+		Swarm struct {
+			NodeID, LocalNodeState string
+			ControlAvailable       bool
+		}
+	}
+	for path, into := range map[string]any{"/containers/json?all=1": &containers, "/networks": &networks, "/volumes": &volumes, "/info": &info} {
+		if err := h.ask("GET", path, nil, into); err != nil {
+			return nil, err
+		}
+	}
+	s := map[string]string{"containers": fmt.Sprint(containers), "volumes": fmt.Sprint(volumes), "swarm": fmt.Sprint(info)}
+	var names []string
+	for _, n := range networks {
+		if n.Name != "docker_gwbridge" {
+			names = append(names, n.Name+" "+n.ID)
+		}
+	}
+	slices.Sort(names)
+	s["networks"] = strings.Join(names, ", ")
+	if info.Swarm.ControlAvailable {
+		var nodes []struct {
+			ID     string
+			Status struct{ State string }
+		}
+		if err := h.ask("GET", "/nodes", nil, &nodes); err != nil {
+			return nil, err
+		}
+		slices.SortFunc(nodes, func(a, b struct {
+			ID     string
+			Status struct{ State string }
+		}) int {
+			return strings.Compare(a.ID, b.ID)
+		})
+		s["nodes"] = fmt.Sprint(nodes)
+	}
+	return s, h.namespace(s)
+}
+
+// namespace adds what agents tune: offloads and RPS of the wire, sysctls, routes with the agents' protocol.
+func (h *engineHost) namespace(s map[string]string) error {
+	failed := make(chan error, 1)
+	go func() { failed <- h.inNamespace(s) }() // its thread ends with it, and never runs anything else
+	return <-failed
+}
+
+func (h *engineHost) inNamespace(s map[string]string) error {
+	runtime.LockOSThread()
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", h.init))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	e, err := ethtool.NewEthtool()
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	features, err := e.Features(lab.WireDevice)
+	if err != nil {
+		return err
+	}
+	s["offloads"] = fmt.Sprint(features) // maps print sorted
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: 236}, netlink.RT_FILTER_PROTOCOL)
+	if err != nil {
+		return err
+	}
+	s["routes"] = fmt.Sprint(routes)
+	sysctl, err := os.ReadFile("/proc/sys/net/ipv4/tcp_no_metrics_save")
+	if err != nil {
+		return err
+	}
+	s["sysctl"] = string(sysctl)
+	queues, err := filepath.Glob(fmt.Sprintf("/proc/%d/root/sys/class/net/%s/queues/rx-*/rps_cpus", h.init, lab.WireDevice))
+	for _, q := range queues {
+		rps, err := os.ReadFile(q)
+		if err != nil {
+			return err
+		}
+		s["rps"] += string(rps)
+	}
+	if len(queues) == 0 {
+		return fmt.Errorf("host %s: no receive queues found: %w", h.url, err)
+	}
+	return nil
+}
+
+// unchanged compares the hosts before and after a test.
+func unchanged(t *testing.T, hosts [2]*engineHost) {
+	t.Helper()
+	before := snapshots(t, hosts)
+	t.Cleanup(func() { settled(t, hosts, before) })
+}
+
+func snapshots(t *testing.T, hosts [2]*engineHost) (s [2]map[string]string) {
+	t.Helper()
+	for i, h := range hosts {
+		var err error
+		if s[i], err = h.snapshot(); err != nil {
+			t.Fatalf("engine %s: %v", h.url, err)
+		}
+	}
+	return s
+}
+
+// settled waits for the hosts to be as they were: engines remove ended containers in their own time.
+func settled(t *testing.T, hosts [2]*engineHost, want [2]map[string]string) {
+	t.Helper()
+	diff := ""
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if diff = cmp.Diff(want, snapshots(t, hosts)); diff == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("not as found (-found +left):\n%s", diff)
+			return
+		}
+	}
+}
+
+// ownLab is a place for a lab of the test's own, of which nothing may be left.
+func ownLab(t *testing.T) (root string) {
+	t.Helper()
+	needProgram(t)
+	dir, err := os.MkdirTemp("", "eb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root = filepath.Join(dir, "l")
+	t.Cleanup(func() {
+		cleanUp(t, root)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return root
+}
+
+// cleanUp checks that nothing is left of a lab, and removes what is, so that one failure does not make others.
+func cleanUp(t *testing.T, root string) {
+	t.Helper()
+	if left := leftOf(root); len(left) > 0 {
+		t.Errorf("left: %q", left)
+		if _, err := lab.Clean(context.Background(), lab.Options{Root: root}); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/econbench/econbench"
+)
+
+// TestRun is the main job: two engines of its own, both arms, both workloads with parameters, a record, a table.
+func TestRun(t *testing.T) {
+	t.Parallel()
+	root := ownLab(t)
+	p := start(t, root, tiny("-p", "tcp_stream.streams=2", "-p", "tcp_rr.request=128")...)
+	p.until("building topology overlay")
+	start(t, root, tiny()...).want(1).wantError("emulated lab is in use", "wait for it to end")
+	start(t, root, "lab", "down").want(1).wantError("in use")
+	p.want(0)
+	run := p.run()
+	allValid(t, run, 4)
+	for _, tr := range run.Trials {
+		wantMetrics(t, tr)
+		through, around := []string{"wire"}, []string{"vxlan"}
+		if tr.Arm.Topology == "overlay" {
+			through, around = []string{"wire", "vxlan"}, nil
+		}
+		if !slices.Equal(tr.Proof.Through, through) || !slices.Equal(tr.Proof.Around, around) {
+			t.Errorf("%s: through %q around %q", tr.Cell, tr.Proof.Through, tr.Proof.Around)
+		}
+		if log := filepath.Join(p.dir, "econbench-runs", run.ID, tr.Log); tr.Log == "" || empty(log) {
+			t.Errorf("%s: log %q is empty", tr.Cell, log)
+		}
+	}
+	wantRecord(t, run)
+	table := p.stdout.String()
+	for _, want := range []string{"tcp_stream", "streams=2", "tcp_rr", "request=128", "vs host", " overlay "} {
+		if !strings.Contains(table, want) {
+			t.Errorf("table: no %q in it:\n%s", want, table)
+		}
+	}
+	wantJSON(t, filepath.Join(p.dir, "econbench-runs", run.ID))
+	start(t, root, "clean").want(0).until("nothing to remove")
+}
+
+func empty(file string) bool {
+	info, err := os.Stat(file)
+	return err != nil || info.Size() == 0
+}
+
+// wantMetrics checks that what a trial is for was collected.
+func wantMetrics(t *testing.T, tr econbench.Trial) {
+	t.Helper()
+	names := []string{"cpu", "packets", "softirq", "run_delay"}
+	switch tr.Workload {
+	case "tcp_rr":
+		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "cpu_per_transaction")
+	default:
+		names = append(names, "throughput", "cpu_per_byte")
+	}
+	for _, name := range names {
+		if v := tr.Metrics[name]; v == nil || *v < 0 || (*v == 0 && name != "run_delay") {
+			t.Errorf("%s: %s is %v", tr.Cell, name, v)
+		}
+	}
+}
+
+// wantRecord checks what run.json says about the run and its hosts.
+func wantRecord(t *testing.T, run *econbench.Run) {
+	t.Helper()
+	if run.Lab != "emulated" || run.Image == "" || run.Finished == nil || run.Plan.Seed == 0 {
+		t.Errorf("run: lab %q image %q finished %v seed %d", run.Lab, run.Image, run.Finished, run.Plan.Seed)
+	}
+	for _, role := range []string{econbench.ClientHost, econbench.ServerHost} {
+		h := run.Hosts[role]
+		if h.Underlay == "" || h.WireDevice != "wire0" || h.MTU != 1500 || h.Engine == "" || h.Kernel == "" || len(h.CPUs) == 0 {
+			t.Errorf("%s: %+v", role, h)
+		}
+		if all := strings.Join(h.Tunings, "\n"); !strings.Contains(all, "rps") {
+			t.Errorf("%s: tunings %q, want RPS among them", role, h.Tunings)
+		}
+	}
+}
+
+// wantJSON checks the contract of `report -f json`.
+func wantJSON(t *testing.T, dir string) {
+	t.Helper()
+	p := startCommand(t, shipped("report", dir, "-f", "json")).want(0)
+	var r struct {
+		Schema        int
+		Run, Baseline string
+		Cells         []struct {
+			Arm, Workload  string
+			Params         map[string]string
+			Valid, Invalid int
+			Metrics        map[string]struct {
+				Unit, Better      string
+				Primary           bool
+				Median, Low, High *float64
+				N                 int
+				Ratio             *struct {
+					Median  *float64
+					Verdict string
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal(p.stdout.Bytes(), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Schema != 1 || r.Run == "" || r.Baseline != "host" || len(r.Cells) != 4 {
+		t.Errorf("report: %s", p.stdout.String())
+	}
+	for _, c := range r.Cells {
+		primary := map[string]string{"tcp_rr": "transactions", "tcp_stream": "throughput"}[c.Workload]
+		m := c.Metrics[primary]
+		if c.Valid != 1 || c.Invalid != 0 || len(c.Params) == 0 || !m.Primary || m.Better != "higher" || m.Unit == "" || m.Median == nil || m.N != 1 {
+			t.Errorf("cell %s %s: %+v", c.Arm, c.Workload, c)
+		}
+		if (m.Ratio != nil) != (c.Arm != "host") {
+			t.Errorf("cell %s %s: ratio %+v", c.Arm, c.Workload, m.Ratio)
+		}
+	}
+}
+
+// TestRunMTUFrames runs over an internal overlay with frames no larger than the MTU, and puts the offloads back.
+func TestRunMTUFrames(t *testing.T) {
+	sharedHosts(t)
+	p := start(t, sharedLab(), tiny("--internal", "--wire", "mtu-frames", "--workload", "tcp_stream")...).want(0)
+	run := p.run()
+	allValid(t, run, 2)
+	if !run.Plan.Internal || run.Plan.Wire != econbench.WireMTUFrames {
+		t.Errorf("plan: %+v", run.Plan)
+	}
+	for _, tr := range run.Trials {
+		for host, w := range tr.Hosts {
+			d := w.Counters["devices"]
+			for _, dir := range []string{"rx", "tx"} {
+				bytes, frames := d["wire."+dir+"_bytes"], d["wire."+dir+"_packets"]
+				if frames == 0 || bytes/frames > 1514 {
+					t.Errorf("%s %s: %.0f B in %.0f frames, mean over MTU and Ethernet header", tr.Cell, host, bytes, frames)
+				}
+			}
+		}
+	}
+}
+
+// TestRunShared puts both hosts on one CPU.
+func TestRunShared(t *testing.T) {
+	sharedHosts(t)
+	p := start(t, sharedLab(), tiny("--placement", "shared", "--workload", "tcp_rr")...).want(0)
+	run := p.run()
+	allValid(t, run, 2)
+	a, b := run.Hosts[econbench.ClientHost].CPUs, run.Hosts[econbench.ServerHost].CPUs
+	if len(a) != 1 || !slices.Equal(a, b) {
+		t.Errorf("CPUs %v and %v, want one and the same", a, b)
+	}
+}
