@@ -27,6 +27,7 @@ func All() []econbench.Collector {
 		Softnet{},
 		Devices{},
 		Schedstat{},
+		Interrupts{},
 	}
 }
 
@@ -42,6 +43,7 @@ func readersOf(proc string) []econbench.Reader {
 		softnetReader{proc},
 		devicesReader{proc},
 		schedstatReader{proc},
+		interruptsReader{proc},
 	}
 }
 
