@@ -16,7 +16,7 @@ import (
 )
 
 // heldUp is the share of the window that a round of reading may take without a doubt being told.
-const heldUp = 0.01
+const heldUp = 0.03
 
 // window waits for the flows, lets the warm-up pass and counts over the window. The clock stands between two rounds of
 // reading that run in opposite order, so that the readers named first see nearly nothing of the reading itself.
