@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/agentproto"
@@ -97,7 +98,11 @@ func (l *Lab) joinOther(ctx context.Context, manager, other *Host, state docker.
 	if err := manager.useUnderlay(state.NodeAddr); err != nil {
 		return err
 	}
-	if err := other.facing(manager); err != nil {
+	towards := func() error { return other.facing(manager) }
+	if given := l.opt.Underlay[slices.Index(l.hosts[:], other)]; given.IsValid() {
+		towards = func() error { return other.useUnderlay(given.String()) }
+	}
+	if err := towards(); err != nil {
 		return err
 	}
 	l.opt.Progress("joining %s to the swarm of %s", other.engine.Host(), manager.engine.Host())
