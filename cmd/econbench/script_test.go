@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The tag keeps the tree building while go.mod lacks github.com/rogpeppe/go-internal; it goes when that is back.
+//go:build testscript
+
+package main
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected outputs in testdata/script")
+
+// TestScripts runs the program as a user does who never gets as far as measuring. None of it needs root or an engine.
+func TestScripts(t *testing.T) {
+	build(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", built.dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+			env.Setenv("ECONBENCH_LAB", filepath.Join(env.WorkDir, "lab"))
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "none"))
+			env.Setenv("DOCKER_CERT_PATH", "")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses},
+	})
+}
+
+// refuses runs the program and checks that it fails as bad input has to: exit code 1, nothing on standard output, one
+// line on standard error with all the texts in it that stand after "==", nothing made.
+//
+//	refuses ARG… == TEXT…
+func refuses(ts *testscript.TestScript, neg bool, args []string) {
+	var texts []string
+	for i, a := range args {
+		if a == "==" {
+			args, texts = args[:i], args[i+1:]
+			break
+		}
+	}
+	if neg || len(texts) == 0 {
+		ts.Fatalf("usage: refuses ARG… == TEXT…")
+	}
+	before := tree(ts)
+	if err := ts.Exec("econbench", args...); err == nil || err.Error() != "exit status 1" {
+		ts.Fatalf("%q: %v, want exit status 1", args, err)
+	}
+	stdout, stderr := ts.ReadFile("stdout"), ts.ReadFile("stderr")
+	if stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "econbench: ") {
+		ts.Fatalf("%q: want one line that begins with econbench:", args)
+	}
+	for _, text := range texts {
+		if !strings.Contains(stderr, text) {
+			ts.Fatalf("%q: want %q in %q", args, text, stderr)
+		}
+	}
+	if after := tree(ts); after != before {
+		ts.Fatalf("%q: made something: %s, was %s", args, after, before)
+	}
+}
+
+// tree lists what is in the script's folder.
+func tree(ts *testscript.TestScript) (list string) {
+	err := filepath.WalkDir(ts.Getenv("WORK"), func(path string, _ os.DirEntry, err error) error {
+		list += path + " "
+		return err
+	})
+	ts.Check(err)
+	return list
+}
