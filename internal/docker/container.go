@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
@@ -206,7 +207,9 @@ func (e *Engine) CopyExecutable(ctx context.Context, id, from, name string) erro
 func (e *Engine) Attach(ctx context.Context, id string, stderr io.Writer) (io.ReadWriteCloser, error) {
 	var s *stream
 	err := e.step(ctx, "attach to container", func(ctx context.Context) error {
-		at, err := e.api.ContainerAttach(ctx, id, container.AttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
+		at, err := hijack(ctx, func(ctx context.Context) (types.HijackedResponse, error) {
+			return e.api.ContainerAttach(ctx, id, container.AttachOptions{Stream: true, Stdin: true, Stdout: true, Stderr: true})
+		})
 		if err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/docker/cli/cli/connhelper"
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
 )
@@ -195,8 +196,33 @@ func (e *Engine) step(ctx context.Context, step string, do func(context.Context)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx) // the client's own words wrap it in the request's URL
 	}
-	e.silent.Store(errors.Is(err, ErrSilent))
+	e.silent.Store(err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)) // the caller's own deadline counts too
 	return e.wrap(step, err)
+}
+
+// hijack does a request that takes its connection over. The client gives those no deadline at all, so that an engine which
+// stops in the middle would hold a run up for ever.
+func hijack(ctx context.Context, do func(context.Context) (types.HijackedResponse, error)) (types.HijackedResponse, error) {
+	type result struct {
+		at  types.HijackedResponse
+		err error
+	}
+	got := make(chan result, 1)
+	go func() {
+		at, err := do(context.WithoutCancel(ctx)) // what it attaches to must outlive this request's deadline
+		got <- result{at, err}
+	}()
+	select {
+	case r := <-got:
+		return r.at, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-got; r.err == nil {
+				r.at.Close()
+			}
+		}()
+		return types.HijackedResponse{}, context.Cause(ctx)
+	}
 }
 
 // flat is an error whose text is on one line; the cause stays reachable.

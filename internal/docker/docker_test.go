@@ -201,3 +201,27 @@ func TestOutputIsBounded(t *testing.T) {
 		t.Errorf("kept %d B, want %d", len(out), MaxOutput)
 	}
 }
+
+// An engine that stops between an exec's making and its start does not hold a run up: the client knows no deadline there.
+func TestAttachToSilentEngine(t *testing.T) {
+	hold := make(chan struct{})
+	e, err := Dial(t.Context(), fakeEngine(t, engineWith(map[string]http.HandlerFunc{
+		"POST /containers/c/exec":   says(201, `{"Id":"x"}`),
+		"POST /exec/x/start":        func(http.ResponseWriter, *http.Request) { <-hold },
+		"POST /containers/c/attach": func(http.ResponseWriter, *http.Request) { <-hold },
+	})), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	defer close(hold)
+	why := errors.New("trial not over in time")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, why)
+	defer cancel()
+	if _, err := e.Exec(ctx, "c", []string{"netperf"}); !errors.Is(err, why) {
+		t.Errorf("exec: %v, want %v", err, why)
+	}
+	if _, err := e.Attach(ctx, "c", nil); !errors.Is(err, why) {
+		t.Errorf("attach: %v, want %v", err, why)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
 )
@@ -40,8 +41,9 @@ func (e *Engine) Exec(ctx context.Context, container_ string, argv []string) (*E
 			return err
 		}
 		x.id = made.ID
-		// The attached connection must outlive this request's deadline.
-		at, err := e.api.ContainerExecAttach(context.WithoutCancel(ctx), made.ID, container.ExecAttachOptions{})
+		at, err := hijack(ctx, func(ctx context.Context) (types.HijackedResponse, error) {
+			return e.api.ContainerExecAttach(ctx, made.ID, container.ExecAttachOptions{})
+		})
 		if err != nil {
 			return err
 		}
