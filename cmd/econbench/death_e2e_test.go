@@ -76,15 +76,7 @@ func TestKilledOnKeptLab(t *testing.T) {
 			}
 			p.signal(syscall.SIGKILL)
 			p.want(-1)
-			for i := range hosts { // what controllers alone remove
-				for _, what := range []string{"networks", "swarm", "nodes", "volumes"} {
-					before[i][what] = during[i][what]
-				}
-				if during[i]["nodes"] == "" {
-					delete(before[i], "nodes")
-				}
-			}
-			settled(t, hosts, before)
+			settled(t, hosts, before, "networks", "swarm", "nodes", "volumes") // those only a controller removes
 			p = start(t, sharedLab(), args...).want(0)
 			for _, what := range []string{"-overlay on ", "membership of a dead run's swarm"} {
 				if !strings.Contains(p.said(), what) {
@@ -211,7 +203,7 @@ func TestEngineSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.want(1)
-	t.Logf("ended %.0f s later: %q", time.Since(begin).Seconds(), p.errors())
+	t.Logf("ended %.0f s later:\n%s", time.Since(begin).Seconds(), p.said())
 	if errs := strings.Join(p.errors(), "\n"); !strings.Contains(errs, root+"/a/docker.sock") {
 		t.Errorf("errors %q: want the engine named", errs)
 	}
@@ -258,4 +250,24 @@ func TestDiskFull(t *testing.T) {
 	if !strings.Contains(report.stdout.String(), "tcp_rr") {
 		t.Errorf("report:\n%s", report.stdout.String())
 	}
+}
+
+// TestStoppedAtOnce presses Ctrl-C twice: the program says how to clean up and is gone, and its lab with it.
+func TestStoppedAtOnce(t *testing.T) {
+	t.Parallel()
+	root := ownLab(t)
+	p := start(t, root, long("--arm", "host")...)
+	p.until("trial 1/")
+	p.signal(syscall.SIGINT)
+	p.until("again to stop at once")
+	p.signal(syscall.SIGINT)
+	p.want(1)
+	if errs := p.errors(); len(errs) == 0 || errs[len(errs)-1] != "stopped at once: `econbench clean` removes what is left" {
+		t.Errorf("said %q", errs)
+	}
+	if run := p.run(); len(run.Trials) == 0 || run.Status != econbench.StatusRunning {
+		t.Errorf("%d trials, status %s", len(run.Trials), run.Status)
+	}
+	eventually(t, "processes gone", 10*time.Second, func() bool { return len(processesOf(root)) == 0 })
+	start(t, root, "clean").want(0)
 }
