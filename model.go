@@ -223,6 +223,7 @@ type Trial struct {
 	Cell
 	Start    time.Time             `json:"start"`
 	Elapsed  Seconds               `json:"elapsed"` // of the whole trial, set-up and warm-up included
+	Apart    bool                  `json:"apart"`   // each host's CPUs did that host's work and no other's
 	Metrics  map[string]*float64   `json:"metrics"` // null: not collected
 	Hosts    map[string]HostWindow `json:"hosts"`
 	Proof    *PathProof            `json:"proof"`

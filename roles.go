@@ -134,6 +134,11 @@ type Workload interface {
 	Start(ctx context.Context, tb Testbed, p Params, atLeast time.Duration) (Load, error)
 }
 
+// Bulk is an optional interface of workloads that fill the path in one direction and leave no CPU idle.
+type Bulk interface {
+	Bulk() bool
+}
+
 // Load is a workload's client at work.
 type Load interface {
 	Flows() Flows
@@ -199,6 +204,7 @@ type Window struct {
 	ClientCPUs     []int
 	ServerCPUs     []int
 	SharedKernel   bool // both hosts are one machine: counters that know no host are the machine's
+	Apart          bool // each host's CPUs did that host's work and no other's
 }
 
 // Collector is the controller's half: it turns differences of counters into samples. It must be pure: reports and tests

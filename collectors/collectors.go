@@ -68,7 +68,7 @@ func hosts(w econbench.Window) (client, server host) {
 // separate says whether per-CPU figures can be told apart by host.
 func separate(w econbench.Window) bool {
 	_, server := hosts(w)
-	return len(server.cpus) == len(w.ServerCPUs)
+	return w.Apart && len(server.cpus) == len(w.ServerCPUs)
 }
 
 // rate is a counter's difference per second of the host's window; false when it was not collected.

@@ -66,13 +66,15 @@ func TestInterruptsWarnWhenTheyStandForTheWire(t *testing.T) {
 	for name, c := range map[string]struct {
 		calls  float64
 		shared bool
+		apart  bool
 		server []int
 		want   bool
 	}{
-		"many":             {30_000, true, []int{1}, true},
-		"few":              {5_000, true, []int{1}, false},
-		"one CPU for both": {30_000, true, []int{0}, false},
-		"two machines":     {30_000, false, []int{1}, false},
+		"many":             {30_000, true, true, []int{1}, true},
+		"few":              {5_000, true, true, []int{1}, false},
+		"one CPU for both": {30_000, true, false, []int{0}, false},
+		"not steered":      {30_000, true, false, []int{1}, false},
+		"two machines":     {30_000, false, true, []int{1}, false},
 	} {
 		counted := func(cpu int) econbench.HostWindow {
 			return econbench.HostWindow{Seconds: 2, Counters: map[string]econbench.Counters{
@@ -80,7 +82,7 @@ func TestInterruptsWarnWhenTheyStandForTheWire(t *testing.T) {
 			}}
 		}
 		_, warnings := Interrupts{}.Samples(econbench.Window{
-			Client: counted(0), Server: counted(c.server[0]), ClientCPUs: []int{0}, ServerCPUs: c.server, SharedKernel: c.shared,
+			Client: counted(0), Server: counted(c.server[0]), ClientCPUs: []int{0}, ServerCPUs: c.server, SharedKernel: c.shared, Apart: c.apart,
 		})
 		if got := slices.Equal(warnings, []string{ipiWarning}); got != c.want {
 			t.Errorf("%s: warnings %q", name, warnings)

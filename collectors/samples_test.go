@@ -24,7 +24,7 @@ func window(client, server []int) econbench.Window {
 		"cpu1.idle": 1.5, "cpu1.iowait": 0, "cpu1.softirq": 0.2, "cpu1.steal": 0.1,
 	}
 	h := econbench.HostWindow{Seconds: 2, Counters: map[string]econbench.Counters{"stat": stat}}
-	return econbench.Window{Client: h, Server: h, ClientCPUs: client, ServerCPUs: server, SharedKernel: true}
+	return econbench.Window{Client: h, Server: h, ClientCPUs: client, ServerCPUs: server, SharedKernel: true, Apart: true}
 }
 
 func TestStatSamples(t *testing.T) {
@@ -37,6 +37,8 @@ func TestStatSamples(t *testing.T) {
 	}{
 		{"split", window([]int{0}, []int{1}), nil,
 			map[string]float64{"cpu": 1, "cpu_client": 0.75, "cpu_server": 0.25, "softirq": 0.4, "steal": 0.025}, "noisy: the hypervisor took 2.5 %"},
+		{"split, but one host's CPUs did the other's softirq work", window([]int{0}, []int{1}), func(w *econbench.Window) { w.Apart = false },
+			map[string]float64{"cpu": 1, "softirq": 0.4, "steal": 0.025}, "noisy"},
 		{"shared", window([]int{0}, []int{0}), nil,
 			map[string]float64{"cpu": 0.75, "softirq": 0.3, "steal": 0}, ""},
 		{"shared, both CPUs", window([]int{0, 1}, []int{0, 1}), nil,
@@ -82,7 +84,7 @@ func TestSoftnetSamples(t *testing.T) {
 		"cpu1.processed": 1e6, "cpu1.dropped": 0, "cpu1.time_squeezed": 3000,
 	}
 	h := econbench.HostWindow{Seconds: 1, Counters: map[string]econbench.Counters{"softnet": counters}}
-	w := econbench.Window{Client: h, Server: h, ClientCPUs: []int{0}, ServerCPUs: []int{1}, SharedKernel: true}
+	w := econbench.Window{Client: h, Server: h, ClientCPUs: []int{0}, ServerCPUs: []int{1}, SharedKernel: true, Apart: true}
 	_, warnings := Softnet{}.Samples(w)
 	same(t, warnings, []string{
 		"softnet: client: 3 packets dropped: the backlog was full (net.core.netdev_max_backlog)",

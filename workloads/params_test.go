@@ -15,7 +15,7 @@ func TestParams(t *testing.T) {
 		given    econbench.Params
 		want     string // Params.String, or the error
 	}{
-		{TCPStream{}, nil, "message=1048576 streams=1 window=0"},
+		{TCPStream{}, nil, "message=131072 streams=1 window=0"},
 		{TCPStream{}, econbench.Params{"message": "64K", "streams": "4"}, "message=65536 streams=4 window=0"},
 		{TCPStream{}, econbench.Params{"message": " 1MiB "}, "message=1048576 streams=1 window=0"},
 		{TCPStream{}, econbench.Params{"message": "16kb"}, "message=16384 streams=1 window=0"},

@@ -25,7 +25,7 @@ var commandLines = map[string][]string{
 	"tcp_stream": {
 		"iperf3 -s -B 127.0.0.1 -p 25201 -i 0 --rcv-timeout 10000",
 		"ss -Hltn sport = :25201",
-		"iperf3 -c 127.0.0.1 -p 25201 -J -i 0 -t 1 -P 1 -l 1048576 --connect-timeout 3000",
+		"iperf3 -c 127.0.0.1 -p 25201 -J -i 0 -t 1 -P 1 -l 131072 --connect-timeout 3000",
 	},
 	"tcp_rr": {
 		"netserver -D -4 -L 127.0.0.1 -p 25301",

@@ -139,7 +139,8 @@ func (f *runFlags) measure(ctx context.Context, id string, plan econbench.Plan, 
 	e := engine.Engine{Parts: parts(), Lab: s.lab, Recorder: dir, Progress: p, RunID: id}
 	p.begin()
 	tally, err = e.Run(ctx, plan)
-	return tally, s.explain(cause(ctx, err))
+	err = s.explain(cause(ctx, err))
+	return tally, errors.Join(err, dir.Update(func(r *econbench.Run) { r.Hosts = s.facts() })) // trials tune hosts as well
 }
 
 // cause puts the reason why a context ended in front of what came of it.

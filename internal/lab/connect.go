@@ -52,7 +52,8 @@ type Lab struct {
 	hosts  [2]*Host // client, server
 	swarm  *membership
 	shared bool // the hosts are one machine
-	swept  int  // things of dead runs that were removed from the engines
+	wire   econbench.Wire
+	swept  int // things of dead runs that were removed from the engines
 
 	closing sync.Once
 	closed  error

@@ -55,6 +55,7 @@ type Host struct {
 	hello     agentproto.HelloReply
 	facts     econbench.HostFacts
 	prefix    netip.Prefix // the underlay address and its network
+	steering  int          // handle of the tuning that steers received frames; 0: they are left alone
 }
 
 var _ econbench.Host = (*Host)(nil)

@@ -32,6 +32,9 @@ type Recorder interface {
 type Lab interface {
 	econbench.Lab
 	SharedKernel() bool
+	// Steer decides whose CPUs do the softirq work of frames that arrive, for a kind of workload, and says whether each
+	// host's CPUs then do that host's work alone.
+	Steer(ctx context.Context, bulk bool) (apart bool, err error)
 	Healthy(context.Context) error
 }
 

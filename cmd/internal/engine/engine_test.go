@@ -80,6 +80,9 @@ func TestRecordHasWhatWasCounted(t *testing.T) {
 	if got := *tr.Metrics["cpu_per_transaction"]; got != 1e-3 {
 		t.Errorf("cpu_per_transaction %v", got)
 	}
+	if !tr.Apart {
+		t.Error("the lab kept the hosts' CPUs apart, the trial does not say so")
+	}
 	if v, there := tr.Metrics["latency_p50"]; v != nil || !there {
 		t.Errorf("latency_p50 is %v, %v: what nobody collected must be there as null", v, there)
 	}

@@ -48,9 +48,11 @@ func (w *world) engine() *Engine {
 	return &Engine{Parts: w.parts(), Lab: w, Recorder: w, Progress: w, RunID: "test"}
 }
 
-func (w *world) Client() econbench.Host        { return fakeHost{w, econbench.ClientHost} }
-func (w *world) Server() econbench.Host        { return fakeHost{w, econbench.ServerHost} }
-func (w *world) SharedKernel() bool            { return true }
+func (w *world) Client() econbench.Host                           { return fakeHost{w, econbench.ClientHost} }
+func (w *world) Server() econbench.Host                           { return fakeHost{w, econbench.ServerHost} }
+func (w *world) SharedKernel() bool                               { return true }
+func (w *world) Steer(_ context.Context, bulk bool) (bool, error) { return !bulk, nil }
+
 func (w *world) Healthy(context.Context) error { return w.unhealthy }
 func (w *world) Step(string)                   {}
 

@@ -32,7 +32,7 @@ const (
 
 // try does one trial: attach, start the client, count on both hosts over the window, wait for the client, derive.
 func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err error) {
-	b := e.beds[t.Arm.Topology]
+	b, workload := e.beds[t.Arm.Topology], named(e.Parts.Workloads, t.Workload)
 	attachCtx, cancel := context.WithTimeoutCause(ctx, attachTimeout, fmt.Errorf("not attached in %v", attachTimeout))
 	attached, err := named(e.Parts.Fastpaths, t.Arm.Fastpath).Attach(attachCtx, b)
 	cancel()
@@ -41,9 +41,12 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 	}
 	defer func() { err = errors.Join(err, attached.Close(context.WithoutCancel(ctx))) }()
 
+	if t.Apart, err = e.Lab.Steer(ctx, isBulk(workload)); err != nil {
+		return nil, err
+	}
 	warmup, window := e.plan.Warmup.Duration(), e.plan.Duration.Duration()
 	startCtx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not started in %v", startTimeout))
-	load, err := named(e.Parts.Workloads, t.Workload).Start(startCtx, b, t.Params, warmup+window+margin)
+	load, err := workload.Start(startCtx, b, t.Params, warmup+window+margin)
 	cancel()
 	if err != nil {
 		return nil, err
@@ -54,8 +57,14 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 	if err != nil {
 		return result.Log, err
 	}
+	w.Apart = t.Apart
 	e.fill(t, b, w, result)
 	return result.Log, nil
+}
+
+func isBulk(w econbench.Workload) bool {
+	b, ok := w.(econbench.Bulk)
+	return ok && b.Bulk()
 }
 
 // observe lets both agents count while the client runs, and gathers what the client says. A client that fails ends the
