@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The tag keeps the tree building while go.mod lacks github.com/rogpeppe/go-internal; it goes when that is back.
-//go:build testscript
-
 package main
 
 import (
