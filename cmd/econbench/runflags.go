@@ -45,7 +45,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl.StringSliceVar(&f.workloads, "workload", nil, "`workloads` to run")
 	fl.StringArrayVarP(&f.params, "param", "p", nil, "workload parameter, `NAME.KEY=VALUE`, as in tcp_rr.request=128; repeatable")
 	fl.IntVar(&f.blocks, "blocks", 0, "`number` of blocks; each measures every cell once, in shuffled order")
-	fl.DurationVar(&f.duration, "duration", 0, "counting window of one trial, as in 1.3s")
+	fl.DurationVar(&f.duration, "duration", 0, "counting window of one trial, as in 1.55s")
 	fl.DurationVar(&f.warmup, "warmup", 0, "time between a trial's first payload and its window")
 	fl.IntVar(&f.rebuildEvery, "rebuild-every", 0, "`blocks` between two builds of the topologies")
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of the order (default: random, recorded)")

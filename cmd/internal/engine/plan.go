@@ -94,8 +94,8 @@ func checkNumbers(p econbench.Plan) error {
 
 // What steps take besides the window, measured on two virtual cores; for estimates alone.
 const (
-	trialOverhead = 400 * time.Millisecond
-	buildTime     = 6 * time.Second
+	trialOverhead = 30 * time.Millisecond // the tools start while the margin runs
+	buildTime     = 5 * time.Second
 )
 
 // Estimate is about how long the plan's trials take, topologies included, the lab not.

@@ -25,7 +25,7 @@ const (
 	// slack is added to deadlines of steps that take a planned time.
 	slack = 20 * time.Second
 	// margin is how much longer than warm-up and window a client runs: its data must flow until both hosts have read.
-	margin = 300 * time.Millisecond
+	margin = 200 * time.Millisecond
 	// toolTolerance is how far a tool's mean over its whole run may lie from the counters over the window, as a share.
 	toolTolerance = 0.15
 )
