@@ -14,7 +14,7 @@ deps: ## install what is missing: engine, iptables, archive keyring (Debian, Ubu
 	@.ci/deps
 
 build: ## build bin/econbench, one static program
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/econbench ./cmd/econbench
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bin/econbench ./cmd/econbench
 
 run: deps build ## measure: the quick suite on two engines started on this machine (root)
 	./bin/econbench run

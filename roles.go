@@ -24,6 +24,7 @@ type Host interface {
 	Name() string // ClientHost or ServerHost
 	Facts() HostFacts
 	Agent() Agent
+	Note(tunings []string) // records what was changed on the host for the run, a line each
 	StartContainer(context.Context, ContainerSpec) (Container, error)
 	CreateOverlay(context.Context, OverlaySpec) (Overlay, error) // any host of the swarm may be asked that manages it
 }
@@ -51,7 +52,6 @@ type OverlaySpec struct {
 type Overlay interface {
 	ID() string
 	Name() string
-	VNI() uint32
 	Close(context.Context) error
 }
 

@@ -59,5 +59,5 @@ func (Host) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOptio
 			return nil, err
 		}
 	}
-	return t, nil
+	return t, t.reach(ctx)
 }

@@ -60,7 +60,10 @@ func (Overlay) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOp
 	if err := t.tuneEnd(ctx, lab.Client(), t.client.Container.PID(), t.server.Addr, o.CongestionControl); err != nil {
 		return nil, err
 	}
-	return t, t.tuneEnd(ctx, lab.Server(), t.server.Container.PID(), t.client.Addr, o.CongestionControl)
+	if err := t.tuneEnd(ctx, lab.Server(), t.server.Container.PID(), t.client.Addr, o.CongestionControl); err != nil {
+		return nil, err
+	}
+	return t, t.reach(ctx)
 }
 
 // join starts a container on the network and finds its host's end of the tunnel.

@@ -51,8 +51,24 @@ func (t *testbed) Close(ctx context.Context) error {
 	for _, undo := range slices.Backward(t.undo) {
 		errs = append(errs, undo(ctx))
 	}
-	t.undo = nil
+	t.undo = nil // what failed is the lab's to sweep, by the run's label
 	return errors.Join(errs...)
+}
+
+// reachTimeout is how long a path may take to carry its first packet. An overlay's hosts learn of each other's containers
+// by gossip.
+const reachTimeout = 20 * time.Second
+
+// reach returns when the client's end can talk to the server's, both ways.
+func (t *testbed) reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, reachTimeout, fmt.Errorf("no answer in %v", reachTimeout))
+	defer cancel()
+	h := t.client.Host
+	args := agentproto.ReachArgs{PID: t.client.Container.PID(), Addr: t.server.Addr}
+	if err := h.Agent().Call(ctx, agentproto.OpReach, args, nil); err != nil {
+		return fmt.Errorf("%s does not reach %s: %w", h.Name(), t.server.Addr, err)
+	}
+	return nil
 }
 
 // name is unique among everything that econbench makes.
@@ -71,6 +87,7 @@ func (t *testbed) tuneEnd(ctx context.Context, h econbench.Host, pid int, peer n
 	if err := h.Agent().Call(ctx, agentproto.OpTune, want, &done); err != nil {
 		return err
 	}
+	h.Note(done.Done)
 	t.undo = append(t.undo, func(ctx context.Context) error {
 		err := h.Agent().Call(ctx, agentproto.OpUntune, agentproto.UntuneArgs{Handle: done.Handle}, nil)
 		if errors.Is(err, agentproto.ErrGone) {

@@ -78,7 +78,7 @@ func TestKilledOnKeptLab(t *testing.T) {
 			p.want(-1)
 			settled(t, hosts, before, "networks", "swarm", "nodes", "volumes") // those only a controller removes
 			p = start(t, sharedLab(), args...).want(0)
-			for _, what := range []string{"-overlay on ", "membership of a dead run's swarm"} {
+			for _, what := range []string{"-overlay on ", "membership of a swarm on ", "a dead run's swarm on "} {
 				if !strings.Contains(p.said(), what) {
 					t.Errorf("not told that %q was removed:\n%s", what, p.said())
 				}
@@ -188,7 +188,7 @@ func TestEngineKilled(t *testing.T) {
 	if err := unix.Kill(engineProcess(t, root), unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	p.want(1).wantError("emulated lab: host ")
+	p.want(1).wantError("emulated lab: host a: ", "dockerd ended")
 	wantKept(t, p)
 }
 

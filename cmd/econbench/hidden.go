@@ -20,9 +20,8 @@ func agentCommand() *cobra.Command {
 		Use: "agent", Hidden: true, Args: noArgs,
 		Short: "serve a controller from inside a host (started by econbench)",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// A signal must not keep the agent from undoing what it did: it ends with its conversation.
-			ctx := context.WithoutCancel(cmd.Context())
-			return agent.Run(ctx, cmd.InOrStdin(), cmd.OutOrStdout(), agent.Options{
+			// A signal (docker stop, a host's shutdown) ends the conversation; the agent then undoes what it did.
+			return agent.Run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), agent.Options{
 				Version: versionString(), JournalDir: lab.JournalDir, Readers: collectors.Readers(),
 			})
 		},

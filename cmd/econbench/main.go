@@ -26,11 +26,16 @@ func Main() int {
 // errInterrupted is why a context ends when the user wants the program to stop.
 var errInterrupted = fmt.Errorf("interrupted")
 
-// interruptible ends the context at the first SIGINT, SIGTERM or SIGHUP. The second ends the program at once.
+// interruptible ends the context at the first SIGINT, SIGTERM or SIGHUP, but for those that were ignored at the start (as
+// nohup does). The second ends the program at once.
 func interruptible(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
 	go func() {
 		<-signals
 		fmt.Fprintln(os.Stderr, "econbench: stopping: what was measured is kept, what was started is taken down; again to stop at once")

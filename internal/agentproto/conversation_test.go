@@ -294,3 +294,27 @@ func FuzzRequests(f *testing.F) {
 		}
 	})
 }
+
+// TestServeEndsBesideAStuckWriter: a killed engine leaves a pipe that nobody reads; the agent must get to its undoing.
+func TestServeEndsBesideAStuckWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in, ask := io.Pipe()
+		nobody, out := io.Pipe()
+		ended := make(chan error)
+		go func() { ended <- Serve(t.Context(), in, out, nil) }()
+		line, err := json.Marshal(Request{Version: Version, ID: 1, Op: OpPing})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ask.Write(append(line, '\n')); err != nil {
+			t.Fatal(err)
+		}
+		ask.Close()
+		start := time.Now()
+		if err := <-ended; err != nil || time.Since(start) > 2*settleTimeout {
+			t.Errorf("error %v after %v", err, time.Since(start))
+		}
+		nobody.Close() // lets the stuck handler go
+		synctest.Wait()
+	})
+}

@@ -12,6 +12,7 @@ package agentproto
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/econbench/econbench"
@@ -28,12 +29,13 @@ const (
 
 // Operations of an agent.
 const (
-	OpHello   = "hello"   // HelloArgs → HelloReply; must be the first
+	OpHello   = "hello"   // HelloArgs → HelloReply
 	OpPing    = "ping"    // nil → nil
 	OpTune    = "tune"    // []tune.Tuning → TuneReply
 	OpUntune  = "untune"  // UntuneArgs → nil
 	OpWindow  = "window"  // WindowArgs → WindowReply
 	OpDevices = "devices" // []econbench.Device → []econbench.Device, with names and kinds filled in
+	OpReach   = "reach"   // ReachArgs → nil; answers when the address does
 	OpAdopt   = "adopt"   // Adoptee → nil; a container whose first process the agent ends when it ends itself
 	OpKill    = "kill"    // Adoptee → nil; one process of a container
 	OpExit    = "exit"    // nil → nil; undoes everything, answers, ends
@@ -86,6 +88,12 @@ type Address struct {
 	Driver  string `json:"driver"`
 	MTU     int    `json:"mtu"`
 	Default bool   `json:"default"` // the default route leaves by this device
+}
+
+// ReachArgs asks whether an address can be talked to from a process's network namespace.
+type ReachArgs struct {
+	PID  int        `json:"pid"`
+	Addr netip.Addr `json:"addr"`
 }
 
 // TuneReply names what was tuned, so that it can be put back before the agent's end.

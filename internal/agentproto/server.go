@@ -34,11 +34,11 @@ func Handle[A, R any](do func(context.Context, A) (R, error)) Handler {
 var ErrSilence = fmt.Errorf("nothing heard from the controller for %v", HeartbeatDeadline)
 
 // Serve answers requests until the stream ends (nil), the controller falls silent (ErrSilence) or ctx ends. When it
-// returns no handler runs any more. OpPing is answered by itself; OpExit is answered after all handlers and before end.
+// returns no handler runs any more, but for one that is stuck. OpPing is answered by itself; OpExit is answered after all handlers and before end.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, handlers map[string]Handler) error {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &server{out: out, handlers: handlers, running: map[uint64]context.CancelFunc{}}
-	defer s.all.Wait()
+	defer s.settle()
 	defer cancel()
 	requests, readErr := readRequests(ctx, in)
 	deadline := time.NewTimer(HeartbeatDeadline)
@@ -56,7 +56,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, handlers map[string
 			deadline.Reset(HeartbeatDeadline)
 			if exit := s.take(ctx, r); exit {
 				cancel()
-				s.all.Wait()
+				s.settle()
 				return s.do(context.WithoutCancel(ctx), r)
 			}
 		}
@@ -70,6 +70,23 @@ type server struct {
 	mu      sync.Mutex // guards out and running
 	out     io.Writer
 	running map[uint64]context.CancelFunc
+}
+
+// settleTimeout bounds the wait for handlers at the end. One may be stuck in writing an answer that nobody reads: a killed
+// engine leaves a full pipe. What was changed must be undone all the same.
+const settleTimeout = 2 * time.Second
+
+// settle waits for the handlers.
+func (s *server) settle() {
+	done := make(chan struct{})
+	go func() {
+		s.all.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(settleTimeout):
+	}
 }
 
 // take starts a request, or cancels one; exit says that it is the last.

@@ -31,6 +31,8 @@ const (
 	LabelRole   = "econbench.role"   // "agent", "endpoint", "network", "journal", "swarm"
 	LabelHolder = "econbench.holder" // who runs it: user@machine pid N
 	LabelDigest = "econbench.digest" // of an image: SHA-256 of the imported tar
+	LabelHosts  = "econbench.hosts"  // of a network: ids of the two engines that its run leased, with a comma
+	LabelBare   = "econbench.bare"   // of a swarm or node: ids of engines that had no GatewayBridge before, with commas
 )
 
 // StepTimeout bounds every single request to an engine, so that one that stops answering ends a run instead of hanging it.

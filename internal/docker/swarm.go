@@ -14,12 +14,17 @@ import (
 
 // Swarm is an engine's membership of a swarm.
 type Swarm struct {
-	Member   bool
+	State    string // the engine's word: "inactive", "active", "pending", "error", "locked"
+	Member   bool   // active
 	Manager  bool
 	NodeID   string
 	NodeAddr string            // advertised; the data path's unless the swarm was told otherwise
 	Labels   map[string]string // of the swarm; managers know them
-	Locked   bool
+}
+
+// Out says that the engine is in no swarm, not even in one that it can't reach or may not join at the moment.
+func (s Swarm) Out() bool {
+	return s.State == string(swarm.LocalNodeStateInactive) || s.State == ""
 }
 
 // Swarm asks for the engine's membership as it is now.
@@ -31,7 +36,7 @@ func (e *Engine) Swarm(ctx context.Context) (s Swarm, err error) {
 		}
 		state := info.Swarm.LocalNodeState
 		s = Swarm{
-			Member: state == swarm.LocalNodeStateActive, Locked: state == swarm.LocalNodeStateLocked,
+			State: string(state), Member: state == swarm.LocalNodeStateActive,
 			Manager: info.Swarm.ControlAvailable, NodeID: info.Swarm.NodeID, NodeAddr: info.Swarm.NodeAddr,
 		}
 		if s.Manager {
@@ -117,6 +122,31 @@ func (e *Engine) Node(ctx context.Context, id string) (known, ready bool, err er
 	return known, ready, err
 }
 
+// NodeLabel marks a node of the engine's swarm.
+func (e *Engine) NodeLabel(ctx context.Context, id string, labels map[string]string) error {
+	return e.step(ctx, "label swarm node", func(ctx context.Context) error {
+		n, _, err := e.api.NodeInspectWithRaw(ctx, id)
+		if err != nil {
+			return err
+		}
+		n.Spec.Labels = labels
+		return e.api.NodeUpdate(ctx, id, n.Version, n.Spec)
+	})
+}
+
+// Nodes are the labels of the nodes of the engine's swarm, by id.
+func (e *Engine) Nodes(ctx context.Context) (labels map[string]map[string]string, err error) {
+	err = e.step(ctx, "list swarm nodes", func(ctx context.Context) error {
+		list, err := e.api.NodeList(ctx, swarm.NodeListOptions{})
+		labels = make(map[string]map[string]string, len(list))
+		for _, n := range list {
+			labels[n.ID] = n.Spec.Labels
+		}
+		return err
+	})
+	return labels, err
+}
+
 // NodeRemove forgets a node that left.
 func (e *Engine) NodeRemove(ctx context.Context, id string) error {
 	return e.step(ctx, "remove swarm node", func(ctx context.Context) error {
@@ -155,15 +185,20 @@ func (e *Engine) CreateOverlay(ctx context.Context, s NetworkSpec) (id string, e
 	return id, err
 }
 
-// VNI is an overlay network's vxlanid_list: one number for each of its subnets, with commas. A manager allocates it some
-// time after the network's creation; until then it is empty.
-func (e *Engine) VNI(ctx context.Context, network_ string) (list string, err error) {
-	err = e.step(ctx, "inspect network", func(ctx context.Context) error {
-		got, err := e.api.NetworkInspect(ctx, network_, network.InspectOptions{})
-		list = got.Options["com.docker.network.driver.overlay.vxlanid_list"]
+// GatewayBridge is the network that an engine makes when it joins a swarm, and keeps when it leaves.
+const GatewayBridge = "docker_gwbridge"
+
+// HasNetwork says whether the engine has a network of that name.
+func (e *Engine) HasNetwork(ctx context.Context, name string) (has bool, err error) {
+	err = e.step(ctx, "look up network "+name, func(ctx context.Context) error {
+		_, err := e.api.NetworkInspect(ctx, name, network.InspectOptions{})
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		has = err == nil
 		return err
 	})
-	return list, err
+	return has, err
 }
 
 // RemoveNetwork removes a network; one that is gone already is fine.

@@ -212,7 +212,7 @@ func TestHosts(t *testing.T) {
 	answers := map[string]engineFacts{
 		"unix:///a": {name: "a", id: "1", version: "28.5", arch: runtime.GOARCH, swarm: docker.Swarm{Member: true, Manager: true}},
 		"unix:///b": {name: "b", id: "2", version: "28.5", arch: runtime.GOARCH, swarm: docker.Swarm{Member: true}},
-		"unix:///l": {name: "l", id: "3", version: "28.5", arch: runtime.GOARCH, swarm: docker.Swarm{Locked: true}},
+		"unix:///l": {name: "l", id: "3", version: "28.5", arch: runtime.GOARCH, swarm: docker.Swarm{State: "locked"}},
 		"unix:///o": {name: "o", id: "4", version: "28.5", arch: "other"},
 	}
 	for _, c := range []struct {

@@ -46,8 +46,8 @@ func checkHosts(ctx context.Context, m *machine) (all []Result) {
 func (m *machine) judgeSwarm(host string, f engineFacts) []Result {
 	found := fmt.Sprintf("%s, Docker %s, ", f.name, f.version)
 	switch {
-	case f.swarm.Locked:
-		return missing(host, found+"in a locked swarm", "overlay networks can't be made", "docker swarm unlock on that host")
+	case !f.swarm.Member && !f.swarm.Out():
+		return missing(host, found+"its membership of a swarm is "+f.swarm.State, "overlay networks can't be made", "docker swarm unlock or leave on that host")
 	case f.swarm.Manager:
 		return ok(host, found+"manager of a swarm, which is used")
 	case f.swarm.Member:

@@ -53,7 +53,11 @@ type Lab struct {
 	swarm  *membership
 	shared bool // the hosts are one machine
 	wire   econbench.Wire
-	swept  int // things of dead runs that were removed from the engines
+
+	roundTrip time.Duration
+	mu        sync.Mutex // guards doubts while both hosts are prepared
+	doubts    []string
+	swept     int // things of dead runs that were removed from the engines
 
 	closing sync.Once
 	closed  error
@@ -89,7 +93,7 @@ func Connect(ctx context.Context, engines [2]string, opt ConnectOptions) (*Lab, 
 		opt.Progress = func(string, ...any) {}
 	}
 	l := &Lab{opt: opt}
-	steps := []func(context.Context, [2]string) error{l.dial, l.loadImage, l.startAgents, l.sweep, l.place, l.joinSwarm}
+	steps := []func(context.Context, [2]string) error{l.dial, l.loadImage, l.startAgents, l.sweep, l.place, l.joinSwarm, l.look}
 	if opt.SweepOnly {
 		steps = steps[:4]
 	}
@@ -194,11 +198,10 @@ func (l *Lab) Close(ctx context.Context) error {
 }
 
 func (l *Lab) close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*docker.StepTimeout, fmt.Errorf("lab not closed in %v", 2*docker.StepTimeout))
-	defer cancel()
 	var errs []error
 	if l.swarm != nil {
-		errs = append(errs, l.swarm.restore(ctx))
+		// What an interrupted step made without hearing of it is known to the engines by this run's label.
+		errs = append(errs, l.sweepOwn(ctx), l.swarm.restore(ctx))
 	}
 	for _, h := range slices.Backward(l.hosts[:]) {
 		if h != nil {
@@ -207,6 +210,26 @@ func (l *Lab) close(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+// look measures what the lab can't choose, and says what it found to measure on.
+func (l *Lab) look(ctx context.Context, _ [2]string) error {
+	for range 3 {
+		start := time.Now()
+		if err := l.Healthy(ctx); err != nil {
+			return err
+		}
+		l.roundTrip = max(l.roundTrip, time.Since(start))
+	}
+	a, b := l.hosts[0].facts, l.hosts[1].facts
+	l.opt.Progress("wire: %s %s, %s %s; %v to the agents and back", a.WireDevice, a.Underlay, b.WireDevice, b.Underlay, l.roundTrip.Round(time.Millisecond))
+	return nil
+}
+
+// RoundTrip is the longest of a few times to engines and agents and back.
+func (l *Lab) RoundTrip() time.Duration { return l.roundTrip }
+
+// Doubts are what every number measured on this lab suffers from.
+func (l *Lab) Doubts() []string { return l.doubts }
 
 // Healthy asks both engines and agents whether they still answer.
 func (l *Lab) Healthy(ctx context.Context) error {

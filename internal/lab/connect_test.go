@@ -72,8 +72,8 @@ func TestChooseUnderlay(t *testing.T) {
 	}{
 		{name: "one pair faces each other", a: lan("10.0.0.1/24 eth0!", "192.168.7.1/30 ib0"), b: lan("10.1.0.1/24 eth0!", "192.168.7.2/30 ib1"),
 			want: [2]string{"192.168.7.1 ib0", "192.168.7.2 ib1"}},
-		{name: "two pairs: the default routes'", a: lan("10.0.0.1/24 eth0!", "10.9.0.1/24 eth1"), b: lan("10.9.0.2/24 eth1", "10.0.0.2/24 eth0!"),
-			want: [2]string{"10.0.0.1 eth0", "10.0.0.2 eth0"}},
+		{name: "two pairs: the user must say", a: lan("10.0.0.1/24 eth0!", "10.9.0.1/24 eth1"), b: lan("10.9.0.2/24 eth1", "10.0.0.2/24 eth0!"),
+			err: "no single pair of addresses faces each other"},
 		{name: "no pair: the default routes'", a: lan("10.0.0.1/24 eth0!"), b: lan("10.1.0.1/24 eth0!"),
 			want: [2]string{"10.0.0.1 eth0", "10.1.0.1 eth0"}},
 		{name: "the same address twice faces nobody", a: lan("172.17.0.1/16 docker0"), b: lan("172.17.0.1/16 docker0"),

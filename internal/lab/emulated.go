@@ -97,7 +97,6 @@ type Emulated struct {
 	state  State
 	hosts  [2]*hostProcess // nil in a kept lab that Current found
 	lost   chan struct{}
-	once   sync.Once
 	mu     sync.Mutex
 	err    error // why the lab was lost
 	closed bool
@@ -163,12 +162,12 @@ func (e *Emulated) bringUp(ctx context.Context, env environment, lock *os.File) 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for _, h := range e.hosts {
-		if e.opts.Keep {
+	if e.opts.Keep {
+		for _, h := range e.hosts {
 			h.tell(message{Op: opDetach})
 		}
-		go e.watch(h)
 	}
+	go e.watch()
 	e.opts.Progress("engines are up")
 	return nil
 }
@@ -200,14 +199,21 @@ func newID() string {
 }
 
 // watch turns an unexpected end of a host into the end of the lab.
-func (e *Emulated) watch(h *hostProcess) {
-	err := h.wait()
+func (e *Emulated) watch() {
+	ended := make(chan int, len(e.hosts))
+	for i, h := range e.hosts {
+		go func() {
+			_ = h.wait() // firstFailure asks again
+			ended <- i
+		}()
+	}
+	err := e.firstFailure(<-ended)
 	e.mu.Lock()
 	if !e.closed && e.err == nil {
-		e.err = fmt.Errorf("emulated lab: host %s: %w", h.name, err)
+		e.err = fmt.Errorf("emulated lab: %w", err)
 	}
 	e.mu.Unlock()
-	e.once.Do(func() { close(e.lost) })
+	close(e.lost)
 }
 
 // Hosts are the URLs of the two engines: "unix:///run/econbench/lab/a/docker.sock", ….

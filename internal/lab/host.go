@@ -9,7 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/econbench/econbench"
@@ -55,6 +55,7 @@ type Host struct {
 	hello     agentproto.HelloReply
 	facts     econbench.HostFacts
 	prefix    netip.Prefix // the underlay address and its network
+	noting    sync.Mutex   // guards facts.Tunings
 	steering  int          // handle of the tuning that steers received frames; 0: they are left alone
 }
 
@@ -82,7 +83,8 @@ func (h *Host) lease(ctx context.Context) error {
 		PIDHost: true, Interactive: true, Unconfined: true, Capabilities: capabilities,
 		DeviceRules: []string{"c 10:* rwm"}, Volumes: map[string]string{journalVolume: JournalDir},
 	}
-	for deadline := time.Now().Add(3 * time.Second); ; {
+	seen := map[string]time.Time{} // holders that don't run, by id; this machine's clock alone counts
+	for deadline := time.Now().Add(takenTimeout); ; {
 		id, err := h.engine.Create(ctx, spec)
 		if err == nil {
 			h.container = id
@@ -92,17 +94,25 @@ func (h *Host) lease(ctx context.Context) error {
 			return err
 		}
 		holder, found, err := h.engine.Inspect(ctx, AgentName, "")
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case !found: // it has just gone
-		case !holder.Running && time.Since(holder.Created) > docker.StepTimeout: // its controller died before starting it
-			if err := h.engine.Remove(ctx, holder.ID); err != nil {
-				return err
+		}
+		if found && !holder.Running {
+			if seen[holder.ID].IsZero() {
+				seen[holder.ID] = time.Now()
+				deadline = seen[holder.ID].Add(stillbornTimeout + takenTimeout)
+				h.lab.opt.Progress("%s: held by an agent that is not running; it has %v to start", h.engine.Host(), stillbornTimeout)
 			}
-		case time.Now().After(deadline):
-			return fmt.Errorf("engine %s: %w by run %s of %s since %s", h.engine.Host(), ErrLeased,
+			if time.Since(seen[holder.ID]) > stillbornTimeout {
+				err = h.engine.Remove(ctx, holder.ID)
+			}
+		}
+		if err == nil && time.Now().After(deadline) {
+			err = fmt.Errorf("engine %s: %w by run %s of %s since %s", h.engine.Host(), ErrLeased,
 				holder.Labels[docker.LabelRun], holder.Labels[docker.LabelHolder], holder.Created.Local().Format(time.TimeOnly))
+		}
+		if err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -111,6 +121,14 @@ func (h *Host) lease(ctx context.Context) error {
 		}
 	}
 }
+
+const (
+	// takenTimeout is how long a running holder is looked at: an agent whose controller was killed ends within it.
+	takenTimeout = 3 * time.Second
+	// stillbornTimeout is how long a holder may take from its container's creation to its start: the program is copied
+	// into it in between. Who takes longer was killed.
+	stillbornTimeout = 20 * time.Second
+)
 
 // startAgent puts this program into the agent's container, starts it and greets it.
 func (h *Host) startAgent(ctx context.Context) error {
@@ -198,49 +216,37 @@ func (h *Host) StartContainer(ctx context.Context, s econbench.ContainerSpec) (e
 }
 
 // CreateOverlay makes an attachable overlay network through the swarm's manager.
-func (h *Host) CreateOverlay(ctx context.Context, s econbench.OverlaySpec) (_ econbench.Overlay, err error) {
+func (h *Host) CreateOverlay(ctx context.Context, s econbench.OverlaySpec) (econbench.Overlay, error) {
 	manager := h.lab.swarm.manager
-	o := &overlay{manager: manager, name: s.Name}
-	o.id, err = manager.engine.CreateOverlay(ctx, docker.NetworkSpec{
-		Name: s.Name, Internal: s.Internal, MTU: strconv.Itoa(s.MTU), Labels: manager.labels("network"),
+	labels := manager.labels("network")
+	labels[docker.LabelHosts] = h.lab.hosts[0].engine.ID() + "," + h.lab.hosts[1].engine.ID()
+	id, err := manager.engine.CreateOverlay(ctx, docker.NetworkSpec{
+		Name: s.Name, Internal: s.Internal, MTU: strconv.Itoa(s.MTU), Labels: labels,
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = poll(ctx, "VNI of network "+s.Name, docker.StepTimeout, func(ctx context.Context) (bool, error) {
-		list, err := manager.engine.VNI(ctx, o.id)
-		if err != nil || list == "" {
-			return false, err
-		}
-		first, _, _ := strings.Cut(list, ",")
-		vni, err := strconv.ParseUint(first, 10, 24)
-		if err != nil {
-			return false, fmt.Errorf("overlay network %s: VNIs %q: %w", s.Name, list, err)
-		}
-		o.vni = uint32(vni)
-		return true, nil
-	})
-	if err != nil {
-		return nil, errors.Join(err, o.Close(context.WithoutCancel(ctx)))
-	}
-	return o, nil
+	return &overlay{manager: manager, id: id, name: s.Name}, nil
 }
 
 type overlay struct {
 	manager  *Host
 	id, name string
-	vni      uint32
 }
 
 func (o *overlay) ID() string   { return o.id }
 func (o *overlay) Name() string { return o.name }
-func (o *overlay) VNI() uint32  { return o.vni }
 
 // Close removes the network. The manager learns from its workers with a delay that their containers have left it.
 func (o *overlay) Close(ctx context.Context) error {
+	return removeNetwork(ctx, o.manager.engine, o.id, o.name)
+}
+
+// removeNetwork tries until the engine lets go of the network.
+func removeNetwork(ctx context.Context, e *docker.Engine, id, name string) error {
 	var last error
-	err := poll(ctx, "removal of network "+o.name, docker.StepTimeout, func(ctx context.Context) (bool, error) {
-		last = o.manager.engine.RemoveNetwork(ctx, o.id)
+	err := poll(ctx, "removal of network "+name, docker.StepTimeout, func(ctx context.Context) (bool, error) {
+		last = e.RemoveNetwork(ctx, id)
 		return last == nil || errors.Is(last, docker.ErrSilent), nil
 	})
 	return errors.Join(err, last)

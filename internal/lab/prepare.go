@@ -9,6 +9,7 @@ import (
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/docker"
 	"github.com/econbench/econbench/internal/tune"
 )
 
@@ -19,8 +20,9 @@ func (l *Lab) Prepare(ctx context.Context, wire econbench.Wire) error {
 	return l.both(ctx, func(ctx context.Context, h *Host) error {
 		// A host without /dev/cpu_dma_latency can still measure, with more noise.
 		if _, err := h.tune(ctx, tune.DMALatency()); err != nil {
-			l.opt.Progress("%s: idle states are not held off: %v", h.engine.Host(), err)
-			h.facts.Tunings = append(h.facts.Tunings, fmt.Sprintf("dma-latency: not held: %v", err))
+			l.mu.Lock()
+			l.doubts = append(l.doubts, fmt.Sprintf("%s: idle states are not held off, latency and ratios suffer: %v", h.name, err))
+			l.mu.Unlock()
 		}
 		if wire != econbench.WireMTUFrames {
 			return nil
@@ -61,6 +63,8 @@ func (h *Host) steer(ctx context.Context, want bool) (err error) {
 	case want && h.steering == 0:
 		h.steering, err = h.tune(ctx, tune.RPS(h.facts.WireDevice, h.facts.CPUs...))
 	case !want && h.steering != 0:
+		ctx, cancel := context.WithTimeoutCause(ctx, docker.StepTimeout, fmt.Errorf("not undone in %v", docker.StepTimeout))
+		defer cancel()
 		err = h.agent.Call(ctx, agentproto.OpUntune, agentproto.UntuneArgs{Handle: h.steering}, nil)
 		h.steering = 0
 	}
@@ -69,14 +73,23 @@ func (h *Host) steer(ctx context.Context, want bool) (err error) {
 
 // tune changes the host and returns the handle to put it back before the agent's end.
 func (h *Host) tune(ctx context.Context, want ...tune.Tuning) (handle int, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, docker.StepTimeout, fmt.Errorf("not tuned in %v", docker.StepTimeout))
+	defer cancel()
 	var done agentproto.TuneReply
 	if err := h.agent.Call(ctx, agentproto.OpTune, want, &done); err != nil {
 		return 0, err
 	}
-	for _, line := range done.Done {
+	h.Note(done.Done)
+	return done.Handle, nil
+}
+
+// Note records what was changed on the host, once however often it was.
+func (h *Host) Note(tunings []string) {
+	h.noting.Lock()
+	defer h.noting.Unlock()
+	for _, line := range tunings {
 		if !slices.Contains(h.facts.Tunings, line) {
 			h.facts.Tunings = append(h.facts.Tunings, line)
 		}
 	}
-	return done.Handle, nil
 }

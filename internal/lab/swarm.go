@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/agentproto"
@@ -17,9 +19,25 @@ import (
 // membership is the swarm that both engines are in, and how to put it back as it was found.
 type membership struct {
 	manager *Host
-	made    bool  // by this run: both engines leave it
-	joined  *Host // by this run: it alone leaves
-	node    string
+	guests  []*Host  // engines that this run brought in, in the order they came: they leave, and no other does
+	made    bool     // by this run: nobody is left to forget a guest
+	bare    []string // ids of engines that get their first gateway bridge by it
+}
+
+// labels mark the swarm or the node, so that a sweep puts back what a killed run could not.
+func (m *membership) labels() map[string]string {
+	labels := m.manager.labels("swarm")
+	labels[docker.LabelBare] = strings.Join(m.bare, ",")
+	return labels
+}
+
+// before looks at what the engine will have to give up again before it joins or makes a swarm.
+func (m *membership) before(ctx context.Context, h *Host) error {
+	has, err := h.engine.HasNetwork(ctx, docker.GatewayBridge)
+	if err == nil && !has {
+		m.bare = append(m.bare, h.engine.ID())
+	}
+	return err
 }
 
 // joinSwarm uses the swarm that is there, joins one engine to the other's, or makes one.
@@ -31,14 +49,15 @@ func (l *Lab) joinSwarm(ctx context.Context, _ [2]string) error {
 		if state[i], err = h.engine.Swarm(ctx); err != nil {
 			return err
 		}
-		if state[i].Locked {
-			return fmt.Errorf("engine %s: its swarm is locked: unlock it with docker swarm unlock", h.engine.Host())
+		if !state[i].Member && !state[i].Out() {
+			return fmt.Errorf("engine %s: its membership of a swarm is %q, want active or inactive: see docker info, and docker swarm unlock or leave",
+				h.engine.Host(), state[i].State)
 		}
 	}
 	switch {
 	case state[0].Member && state[1].Member:
 		return l.useSwarm(ctx, state)
-	case !state[0].Member && !state[1].Member:
+	case state[0].Out() && state[1].Out():
 		return l.makeSwarm(ctx)
 	case state[1].Member:
 		a, b = b, a
@@ -68,7 +87,7 @@ func (l *Lab) useSwarm(ctx context.Context, state [2]docker.Swarm) error {
 		}
 		l.swarm = &membership{manager: h}
 		for k, h := range l.hosts {
-			if err := h.useUnderlay(state[k].NodeAddr); err != nil {
+			if err := l.useAddress(h, state[k].NodeAddr); err != nil {
 				return err
 			}
 		}
@@ -83,19 +102,23 @@ func (l *Lab) makeSwarm(ctx context.Context) error {
 	}
 	a, b := l.hosts[0], l.hosts[1]
 	l.opt.Progress("making a swarm of %s and %s", a.engine.Host(), b.engine.Host())
-	l.swarm = &membership{manager: a, made: true}
-	if err := a.engine.SwarmInit(ctx, a.prefix.Addr(), OverlayPool, a.labels("swarm")); err != nil {
+	m := &membership{manager: a}
+	if err := errors.Join(m.before(ctx, a), m.before(ctx, b)); err != nil {
+		return err
+	}
+	l.swarm, m.made, m.guests = m, true, []*Host{a}
+	if err := a.engine.SwarmInit(ctx, a.prefix.Addr(), OverlayPool, m.labels()); err != nil {
 		return err
 	}
 	// SwarmInit of engines before 23.0 drops the labels.
-	if err := a.engine.SwarmLabel(ctx, a.labels("swarm")); err != nil {
+	if err := a.engine.SwarmLabel(ctx, m.labels()); err != nil {
 		return err
 	}
 	return l.addNode(ctx, a, b)
 }
 
 func (l *Lab) joinOther(ctx context.Context, manager, other *Host, state docker.Swarm) error {
-	if err := manager.useUnderlay(state.NodeAddr); err != nil {
+	if err := l.useAddress(manager, state.NodeAddr); err != nil {
 		return err
 	}
 	towards := func() error { return other.facing(manager) }
@@ -106,17 +129,22 @@ func (l *Lab) joinOther(ctx context.Context, manager, other *Host, state docker.
 		return err
 	}
 	l.opt.Progress("joining %s to the swarm of %s", other.engine.Host(), manager.engine.Host())
-	l.swarm = &membership{manager: manager, joined: other}
+	m := &membership{manager: manager}
+	if err := m.before(ctx, other); err != nil {
+		return err
+	}
+	l.swarm = m
 	return l.addNode(ctx, manager, other)
 }
 
-// addNode makes other a worker, and returns when the manager finds it ready.
+// addNode makes other a worker, marks it, and returns when the manager finds it ready.
 func (l *Lab) addNode(ctx context.Context, manager, other *Host) error {
 	token, err := manager.engine.SwarmJoinToken(ctx)
 	if err != nil {
 		return err
 	}
 	at := netip.AddrPortFrom(manager.prefix.Addr(), 2377).String()
+	l.swarm.guests = append(l.swarm.guests, other) // it was out of any swarm: leaving can take it out of none but this
 	if err := other.engine.SwarmJoin(ctx, other.prefix.Addr(), at, token); err != nil {
 		return err
 	}
@@ -124,32 +152,66 @@ func (l *Lab) addNode(ctx context.Context, manager, other *Host) error {
 	if err != nil {
 		return err
 	}
-	l.swarm.node = mine.NodeID
+	labelled := false
 	return poll(ctx, "swarm node "+other.engine.Host()+" ready", docker.StepTimeout, func(ctx context.Context) (bool, error) {
+		if !labelled { // fails while the manager itself is updating the node
+			labelled = manager.engine.NodeLabel(ctx, mine.NodeID, l.swarm.labels()) == nil
+		}
 		_, ready, err := manager.engine.Node(ctx, mine.NodeID)
-		return ready, err
+		return ready && labelled, err
 	})
 }
 
-// restore leaves what was joined or made.
+// restoreTimeout bounds the way out of a swarm, so that the agents get their turn to undo.
+const restoreTimeout = 40 * time.Second
+
+// restore takes out whom this run brought in, workers before the manager: as long as there is a manager of ours, a sweep
+// can find what a killed run has not done.
 func (m *membership) restore(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, restoreTimeout, fmt.Errorf("swarm not left in %v", restoreTimeout))
+	defer cancel()
 	var errs []error
-	if m.joined != nil {
-		errs = append(errs, m.joined.engine.SwarmLeave(ctx))
-		if m.node != "" {
-			errs = append(errs, m.manager.engine.NodeRemove(ctx, m.node))
+	for _, h := range slices.Backward(m.guests) {
+		state, err := h.engine.Swarm(ctx)
+		if err == nil {
+			err = h.engine.SwarmLeave(ctx)
 		}
-	}
-	if m.made {
-		for _, h := range m.manager.lab.hosts {
-			errs = append(errs, h.engine.SwarmLeave(ctx))
+		errs = append(errs, err)
+		if err != nil {
+			continue
 		}
+		if !m.made && state.NodeID != "" {
+			errs = append(errs, m.manager.engine.NodeRemove(ctx, state.NodeID))
+		}
+		errs = append(errs, unbridge(ctx, h.engine, m.bare))
 	}
 	return errors.Join(errs...)
 }
 
+// unbridge removes the gateway bridge of an engine that had none before it joined a swarm. Leaving takes it a moment to
+// let go of the bridge.
+func unbridge(ctx context.Context, e *docker.Engine, bare []string) error {
+	if !slices.Contains(bare, e.ID()) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, bridgeTimeout, fmt.Errorf("still in use after %v", bridgeTimeout))
+	defer cancel()
+	return removeNetwork(ctx, e, docker.GatewayBridge, docker.GatewayBridge)
+}
+
+const bridgeTimeout = 5 * time.Second
+
+// useAddress takes the address that the user gave for a host of an existing swarm, else the one that it advertises. (The
+// engine does not tell a --data-path-addr: who has one must give it.)
+func (l *Lab) useAddress(h *Host, advertised string) error {
+	if given := l.opt.Underlay[slices.Index(l.hosts[:], h)]; given.IsValid() {
+		return h.useUnderlay(given.String())
+	}
+	return h.useUnderlay(advertised)
+}
+
 // chooseUnderlay finds addresses of the two hosts that face each other: those that the user gave; else the one pair in a
-// common network; else the addresses that the default routes leave by.
+// common network; else, when there is none, the addresses that the default routes leave by.
 func (l *Lab) chooseUnderlay() error {
 	a, b := l.hosts[0], l.hosts[1]
 	if l.opt.Underlay[0].IsValid() {
@@ -171,7 +233,7 @@ func (l *Lab) chooseUnderlay() error {
 	}
 	x, okX := defaultAddress(a.hello.Addresses)
 	y, okY := defaultAddress(b.hello.Addresses)
-	if !okX || !okY || x.Prefix == y.Prefix {
+	if len(pairs) > 1 || !okX || !okY || x.Prefix == y.Prefix {
 		return fmt.Errorf("hosts %s and %s: no single pair of addresses faces each other (%s; %s): give --underlay ADDR,ADDR",
 			a.engine.Host(), b.engine.Host(), addressList(a.hello.Addresses), addressList(b.hello.Addresses))
 	}

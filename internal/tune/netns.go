@@ -63,6 +63,16 @@ func identify(ns netns.NsHandle) (nsID, error) {
 	return id, err
 }
 
+// InNetnsOf runs f on a thread that is in the network namespace of a process. Sockets that f makes stay there.
+func InNetnsOf(pid int, f func() error) error {
+	ns, _, err := netnsOf(pid)
+	if err != nil {
+		return fmt.Errorf("network namespace of process %d: %w", pid, err)
+	}
+	defer ns.Close()
+	return inNetns(ns, f)
+}
+
 // inNetns runs f on a thread that is in ns. It never uses the process's first thread: what others read under /proc/self
 // (and so /proc/net) is that thread's namespace.
 func inNetns(ns netns.NsHandle, f func() error) error {

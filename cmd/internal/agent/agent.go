@@ -62,6 +62,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 		agentproto.OpUntune:  agentproto.Handle(a.untune),
 		agentproto.OpWindow:  agentproto.Handle(a.window),
 		agentproto.OpDevices: agentproto.Handle(a.devices),
+		agentproto.OpReach:   agentproto.Handle(a.reach),
 		agentproto.OpAdopt:   agentproto.Handle(a.adopt),
 		agentproto.OpKill:    agentproto.Handle(a.kill),
 		agentproto.OpExit:    agentproto.Handle(a.exit),
@@ -168,11 +169,14 @@ func killAdoptee(who agentproto.Adoptee) error {
 	}
 	defer unix.Close(fd)
 	groups, err := os.ReadFile("/proc/" + strconv.Itoa(who.PID) + "/cgroup")
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) || !strings.Contains(string(groups), who.Container) {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("process %d: %w", who.PID, err)
+	}
+	if !strings.Contains(string(groups), who.Container) {
+		return nil // another process's PID by now
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("process %d of container %.12s: kill: %w", who.PID, who.Container, err)

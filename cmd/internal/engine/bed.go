@@ -67,8 +67,10 @@ func (e *Engine) serve(ctx context.Context, b *bed) error {
 	return nil
 }
 
-// tearDown takes down what stands. It goes on after an error, and what it leaves is swept with the lab.
+// tearDown takes down what stands, also when the user wants to stop: each topology has a deadline of its own. It goes on
+// after an error; what it leaves the lab sweeps by the run's label when it closes.
 func (e *Engine) tearDown(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	for _, b := range e.beds {
 		// A topology's end takes the servers with it: a container's removal kills what runs in it.

@@ -27,6 +27,13 @@ type world struct {
 	loadErr   func(trial int) error
 	window    func(trial int, arm string, side string) agentproto.WindowReply
 	started   int
+	ran       time.Duration // what the last client was asked to run for
+	roundTrip time.Duration
+	doubts    []string
+	driver    string                        // of both hosts' wires
+	countErr  map[string]error              // by side
+	devices   map[string][]econbench.Device // of the overlay, by side; nil: the usual ones on both
+	lastWords []string                      // warnings of a client that fails
 }
 
 func (w *world) note(format string, args ...any) {
@@ -52,6 +59,9 @@ func (w *world) Client() econbench.Host                           { return fakeH
 func (w *world) Server() econbench.Host                           { return fakeHost{w, econbench.ServerHost} }
 func (w *world) SharedKernel() bool                               { return true }
 func (w *world) Steer(_ context.Context, bulk bool) (bool, error) { return !bulk, nil }
+
+func (w *world) RoundTrip() time.Duration { return w.roundTrip }
+func (w *world) Doubts() []string         { return w.doubts }
 
 func (w *world) Healthy(context.Context) error { return w.unhealthy }
 func (w *world) Step(string)                   {}
@@ -80,9 +90,12 @@ type fakeHost struct {
 	name string
 }
 
-func (h fakeHost) Name() string               { return h.name }
-func (h fakeHost) Facts() econbench.HostFacts { return econbench.HostFacts{CPUs: []int{0}} }
-func (h fakeHost) Agent() econbench.Agent     { return h }
+func (h fakeHost) Name() string           { return h.name }
+func (h fakeHost) Agent() econbench.Agent { return h }
+func (h fakeHost) Note([]string)          {}
+func (h fakeHost) Facts() econbench.HostFacts {
+	return econbench.HostFacts{CPUs: []int{0}, WireDriver: h.w.driver}
+}
 
 func (h fakeHost) StartContainer(context.Context, econbench.ContainerSpec) (econbench.Container, error) {
 	return nil, errors.New("not in this test")
@@ -96,6 +109,9 @@ func (h fakeHost) CreateOverlay(context.Context, econbench.OverlaySpec) (econben
 func (h fakeHost) Call(_ context.Context, op string, args, reply any) error {
 	if op != agentproto.OpWindow {
 		return fmt.Errorf("operation %s: not in this test", op)
+	}
+	if err := h.w.countErr[h.name]; err != nil {
+		return err
 	}
 	scope := args.(agentproto.WindowArgs).Scope
 	arm := "host"
@@ -118,7 +134,8 @@ func (h fakeHost) Call(_ context.Context, op string, args, reply any) error {
 
 // soundWindow is one second of 1000 requests of 10 bytes that took the way they should.
 func soundWindow(arm, side string) agentproto.WindowReply {
-	payload := econbench.Counters{"bytes_received": 10_000, "bytes_acked": 10_000, "data_segs_in": 1000}
+	payload := econbench.Counters{"bytes_received": 10_000, "bytes_acked": 10_000,
+		"data_segs_in": 1000, "segs_in": 1000, "data_segs_out": 1000, "segs_out": 1000}
 	devices := econbench.Counters{}
 	for _, dir := range []string{"rx", "tx"} {
 		devices["wire."+dir+"_bytes"], devices["wire."+dir+"_packets"] = 80_000, 1000
@@ -172,6 +189,9 @@ func (b fakeBed) Path() econbench.Path {
 		list = append(list, econbench.Device{Role: "vxlan"})
 	}
 	p.Devices[econbench.ClientHost], p.Devices[econbench.ServerHost] = list, list
+	if b.name == "overlay" && b.w.devices != nil {
+		p.Devices = b.w.devices
+	}
 	return p
 }
 
@@ -245,10 +265,11 @@ type fakeServer struct{}
 func (fakeServer) Wait(context.Context) (econbench.Output, error) { return econbench.Output{}, nil }
 func (fakeServer) Close(context.Context) error                    { return nil }
 
-func (f fakeWorkload) Start(context.Context, econbench.Testbed, econbench.Params, time.Duration) (econbench.Load, error) {
+func (f fakeWorkload) Start(_ context.Context, _ econbench.Testbed, _ econbench.Params, d time.Duration) (econbench.Load, error) {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
 	f.w.started++
+	f.w.ran = d
 	return fakeLoad{f.w, f.w.started - 1}, nil
 }
 
@@ -264,7 +285,7 @@ func (fakeLoad) Flows() econbench.Flows {
 func (l fakeLoad) Wait(context.Context) (econbench.Result, error) {
 	if l.w.loadErr != nil {
 		if err := l.w.loadErr(l.n); err != nil {
-			return econbench.Result{Log: []byte("the tool's last words")}, err
+			return econbench.Result{Log: []byte("the tool's last words"), Warnings: l.w.lastWords}, err
 		}
 	}
 	return econbench.Result{Samples: []econbench.Sample{{Metric: "latency_p99", Value: 3e-5}, {Metric: "tool_transactions", Value: 1000}}}, nil

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/tune"
+)
+
+const (
+	// reachPort is discard's (RFC 863): nobody serves it, and a refusal is an answer.
+	reachPort = 9
+	// reachTry is less than the first retransmission of a SYN, so that a path that has just come up is noticed at once.
+	reachTry = 200 * time.Millisecond
+)
+
+// reach tries a TCP connection until the address accepts or refuses: either way a packet went there and one came back.
+func (a *agent) reach(ctx context.Context, args agentproto.ReachArgs) (any, error) {
+	for {
+		err := tune.InNetnsOf(args.PID, func() error { return dial(ctx, netip.AddrPortFrom(args.Addr, reachPort)) })
+		if err == nil || errors.Is(err, unix.ECONNREFUSED) {
+			return nil, nil
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, err // the process has ended
+		}
+		if sleep(ctx, 20*time.Millisecond) != nil {
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+func dial(ctx context.Context, to netip.AddrPort) error {
+	d := net.Dialer{Timeout: reachTry}
+	conn, err := d.DialContext(ctx, "tcp4", to.String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
