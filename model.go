@@ -3,6 +3,7 @@
 package econbench
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -146,7 +147,7 @@ type HostFacts struct {
 	BootID     string   `json:"boot_id"` // two hosts with the same one share a kernel
 	Kernel     string   `json:"kernel"`
 	CPUModel   string   `json:"cpu_model"`
-	OnlineCPUs []int    `json:"online_cpus"`
+	OnlineCPUs []int    `json:"online_cpus"` // threads of a core side by side, so that halves of the list share no core
 	CPUs       []int    `json:"cpus"` // those that this run's placement gave to the host
 	Engine     string   `json:"engine"`
 	Underlay   string   `json:"underlay"` // address on the wire
@@ -155,6 +156,20 @@ type HostFacts struct {
 	MTU        int      `json:"mtu"`
 	BTF        bool     `json:"btf"`
 	Tunings    []string `json:"tunings"` // what was changed for the run and is put back after it
+}
+
+// MarshalJSON writes lists without elements as such: null would say that nobody looked.
+func (f HostFacts) MarshalJSON() ([]byte, error) {
+	type plain HostFacts
+	f.OnlineCPUs, f.CPUs, f.Tunings = listed(f.OnlineCPUs), listed(f.CPUs), listed(f.Tunings)
+	return json.Marshal(plain(f))
+}
+
+func listed[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 // Status says how a run ended.
@@ -211,6 +226,13 @@ type PathProof struct {
 	Through         []string `json:"through"`           // roles of the devices that had to carry it
 	Around          []string `json:"around"`            // roles of the devices that had to stay flat
 	Failures        []string `json:"failures"`          // what did not hold; empty: proven
+}
+
+// MarshalJSON writes lists without elements as such: a proven trial has no failures, which is not null.
+func (p PathProof) MarshalJSON() ([]byte, error) {
+	type plain PathProof
+	p.Through, p.Around, p.Failures = listed(p.Through), listed(p.Around), listed(p.Failures)
+	return json.Marshal(plain(p))
 }
 
 // Trial is one measurement of one cell: a line of trials.jsonl.

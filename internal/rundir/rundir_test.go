@@ -26,7 +26,7 @@ func testRun() *econbench.Run {
 		Status: econbench.StatusRunning, Lab: "emulated",
 		Plan: econbench.Plan{Suite: "quick", Arms: []econbench.Arm{host}, Baseline: host, Blocks: 1, Duration: 2,
 			Workloads: []econbench.PlannedWorkload{{Name: "tcp_rr", Params: econbench.Params{"request": "1"}, Primary: "transactions"}}},
-		Hosts: map[string]econbench.HostFacts{econbench.ClientHost: {Hostname: "a", CPUs: []int{0}}},
+		Hosts: map[string]econbench.HostFacts{econbench.ClientHost: {Hostname: "a", OnlineCPUs: []int{0}, CPUs: []int{0}, Tunings: []string{}}},
 	}
 }
 

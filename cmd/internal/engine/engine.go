@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/econbench/econbench"
@@ -32,6 +33,10 @@ type Recorder interface {
 type Lab interface {
 	econbench.Lab
 	SharedKernel() bool
+	// RoundTrip is what it takes from here to the hosts' agents and back. Their windows may begin that much later than planned.
+	RoundTrip() time.Duration
+	// Doubts are doubts about the lab itself, which every trial's warnings repeat.
+	Doubts() []string
 	// Steer decides whose CPUs do the softirq work of frames that arrive, for a kind of workload, and says whether each
 	// host's CPUs then do that host's work alone.
 	Steer(ctx context.Context, bulk bool) (apart bool, err error)
@@ -99,6 +104,7 @@ func (e *Engine) measure(ctx context.Context, block, position int, cell econbenc
 	start := time.Now()
 	t := econbench.Trial{
 		Schema: econbench.Schema, Run: e.RunID, Block: block, Position: position, Build: e.builds - 1, Cell: cell, Start: start.UTC(),
+		Warnings: slices.Clone(e.Lab.Doubts()),
 	}
 	log, failed := e.try(ctx, &t)
 	if ctx.Err() != nil {

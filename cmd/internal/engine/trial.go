@@ -24,7 +24,8 @@ const (
 	appearTimeout = 10 * time.Second
 	// slack is added to deadlines of steps that take a planned time.
 	slack = 20 * time.Second
-	// margin is how much longer than warm-up and window a client runs: its data must flow until both hosts have read.
+	// margin is how much longer than warm-up and window a client runs, round trips to the agents aside: its data must flow
+	// until both hosts have read.
 	margin = 200 * time.Millisecond
 	// toolTolerance is how far a tool's mean over its whole run may lie from the counters over the window, as a share.
 	toolTolerance = 0.15
@@ -46,18 +47,20 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 	}
 	warmup, window := e.plan.Warmup.Duration(), e.plan.Duration.Duration()
 	startCtx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not started in %v", startTimeout))
-	load, err := workload.Start(startCtx, b, t.Params, warmup+window+margin)
+	load, err := workload.Start(startCtx, b, t.Params, warmup+window+margin+2*e.Lab.RoundTrip())
 	cancel()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, load.Close(context.WithoutCancel(ctx))) }()
 
+	t.Metrics = expected(load.Flows())
 	w, result, err := e.observe(ctx, b, load, warmup+window)
-	if err != nil {
-		return result.Log, err
-	}
 	w.Apart = t.Apart
+	t.Hosts, t.Warnings = counted(w), append(t.Warnings, result.Warnings...)
+	if err != nil {
+		return result.Log, err // what one host counted, and who had doubts, may say why
+	}
 	e.fill(t, b, w, result)
 	return result.Log, nil
 }
@@ -113,12 +116,19 @@ func (e *Engine) count(ctx context.Context, end econbench.Endpoint, flows econbe
 	return r, err
 }
 
+// counted are the windows of the hosts that counted.
+func counted(w econbench.Window) map[string]econbench.HostWindow {
+	hosts := map[string]econbench.HostWindow{}
+	for name, window := range map[string]econbench.HostWindow{econbench.ClientHost: w.Client, econbench.ServerHost: w.Server} {
+		if window.Seconds > 0 {
+			hosts[name] = window
+		}
+	}
+	return hosts
+}
+
 // fill turns what was counted and said into the trial's record.
 func (e *Engine) fill(t *econbench.Trial, b *bed, w econbench.Window, r econbench.Result) {
-	t.Start = w.Server.Start.UTC()
-	t.Hosts = map[string]econbench.HostWindow{econbench.ClientHost: w.Client, econbench.ServerHost: w.Server}
-	t.Metrics = expected(w.Flows)
-	t.Warnings = append(t.Warnings, r.Warnings...)
 	said := map[string]float64{}
 	samples := r.Samples
 	for _, c := range e.Parts.Collectors {
@@ -135,7 +145,9 @@ func (e *Engine) fill(t *econbench.Trial, b *bed, w econbench.Window, r econbenc
 	}
 	derive(t.Metrics)
 	t.Warnings = append(t.Warnings, crossCheck(t.Metrics, said)...)
-	t.Proof = prove(b.Path(), e.watchedRoles(), w)
+	views, doubts := e.views()
+	t.Warnings = append(t.Warnings, doubts...)
+	t.Proof = prove(b.Path(), views, w)
 	for _, failure := range t.Proof.Failures {
 		t.Invalid = append(t.Invalid, "path: "+failure)
 	}
