@@ -36,7 +36,7 @@ func TestStatSamples(t *testing.T) {
 		warn   string // in one of the warnings; "" none
 	}{
 		{"split", window([]int{0}, []int{1}), nil,
-			map[string]float64{"cpu": 1, "cpu_client": 0.75, "cpu_server": 0.25, "softirq": 0.4, "steal": 0.025}, "noisy: the hypervisor took 2.5 %"},
+			map[string]float64{"cpu": 1, "cpu_client": 0.75, "cpu_server": 0.25, "softirq": 0.4, "steal": 0.025}, "noisy: the hypervisor took 5.0 % of the busy"},
 		{"split, but one host's CPUs did the other's softirq work", window([]int{0}, []int{1}), func(w *econbench.Window) { w.Apart = false },
 			map[string]float64{"cpu": 1, "softirq": 0.4, "steal": 0.025}, "noisy"},
 		{"shared", window([]int{0}, []int{0}), nil,
@@ -56,6 +56,12 @@ func TestStatSamples(t *testing.T) {
 		{"idle beyond the window", window([]int{0}, []int{1}), func(w *econbench.Window) {
 			w.Client.Seconds, w.Server.Seconds = 1.49, 1.49
 		}, map[string]float64{"cpu": 0.99 / 1.49, "cpu_client": 0.99 / 1.49, "cpu_server": 0, "softirq": 0.8 / 1.49, "steal": 0.1 / 1.49 / 2}, "noisy"},
+		{"many idle CPUs, rounded up and down", window([]int{0, 2, 3, 4, 5}, []int{1}), func(w *econbench.Window) {
+			for cpu, idle := range map[int]float64{2: 1.99, 3: 2.01, 4: 1.99, 5: 2.01} {
+				w.Client.Counters["stat"][perCPU(cpu, "idle")] = idle
+				w.Client.Counters["stat"][perCPU(cpu, "softirq")], w.Client.Counters["stat"][perCPU(cpu, "steal")] = 0, 0
+			}
+		}, map[string]float64{"cpu": 1, "cpu_client": 0.75, "cpu_server": 0.25, "softirq": 0.4, "steal": 0.05 / 6}, "took 5.0 % of the busy"},
 		{"nothing", econbench.Window{}, nil, map[string]float64{}, "stat: client: not collected"},
 	} {
 		if test.change != nil {

@@ -26,7 +26,7 @@ type Stat struct{}
 var _ econbench.Collector = Stat{}
 
 const (
-	// noisySteal is the share of stolen time above which a trial is marked noisy.
+	// noisySteal is the share of busy time stolen above which a trial is marked noisy.
 	noisySteal = 0.02
 	// escaped is how many cores' worth of work outside the hosts' CPUs is worth a warning.
 	escaped = 0.25
@@ -64,16 +64,17 @@ func (Stat) Samples(w econbench.Window) (samples []econbench.Sample, warnings []
 		add("softirq", softirq)
 	}
 	if stolen, ok := coresOfBoth(client, server, "steal"); ok {
-		share := stolen / float64(len(client.cpus)+len(server.cpus))
-		add("steal", share)
-		if share > noisySteal {
-			warnings = append(warnings, fmt.Sprintf("noisy: the hypervisor took %.1f %% of the CPU time away", share*100))
+		add("steal", stolen/float64(len(client.cpus)+len(server.cpus)))
+		// Held against what was busy, for idle CPUs, from which nothing is stolen, would dilute it.
+		if busy := busyClient + busyServer; errClient == nil && errServer == nil && stolen > noisySteal*busy {
+			warnings = append(warnings, fmt.Sprintf("noisy: the hypervisor took %.1f %% of the busy CPU time away", 100*min(1, stolen/busy)))
 		}
 	}
 	return samples, append(warnings, strays(w)...)
 }
 
-// busy is the host's busy time in cores.
+// busy is the host's busy time in cores. Rounding may make an idle CPU's idle time exceed the window a little; its errors
+// have no bias, so they are left to cancel out over the CPUs: clamping each one at 0 would keep those above alone.
 func (h host) busy() (float64, error) {
 	counters := h.Counters["stat"]
 	if len(counters) == 0 || h.Seconds <= 0 {
@@ -87,13 +88,13 @@ func (h host) busy() (float64, error) {
 		}
 		sum += busy
 	}
-	return sum / float64(h.Seconds), nil
+	return max(0, sum) / float64(h.Seconds), nil
 }
 
-// busyOf is one CPU's busy time in s. Idle time is rounded to 10 ms at both ends and may exceed the window a little.
+// busyOf is one CPU's busy time in s. Idle time is rounded to 10 ms at both ends: of an idle CPU it may be a little negative.
 func busyOf(counters econbench.Counters, cpu int, wall float64) (float64, bool) {
 	idle, ok := counters[perCPU(cpu, "idle")]
-	return max(0, wall-idle-counters[perCPU(cpu, "iowait")]), ok
+	return wall - idle - counters[perCPU(cpu, "iowait")], ok
 }
 
 // coresOfBoth adds a field up over both hosts, in cores.
