@@ -8,6 +8,8 @@ type Better string
 const (
 	Higher Better = "higher"
 	Lower  Better = "lower"
+	// Neither is of what describes and does not judge: a slower arm in a closed loop uses fewer cores and sends fewer packets.
+	Neither Better = ""
 )
 
 // Metric describes a number that trials carry.
@@ -21,19 +23,19 @@ type Metric struct {
 // metrics is the one list of metric names. Their order is the order of columns.
 var metrics = []Metric{
 	{"throughput", "B/s", Higher, "payload received by the receiving program's sockets"},
-	{"packets", "1/s", Higher, "data segments or datagrams received, counted at the receiver"},
+	{"packets", "1/s", Neither, "data segments or datagrams received, counted at the receiver"},
 	{"transactions", "1/s", Higher, "request-response pairs completed, counted at the server"},
 	{"latency_p50", "s", Lower, "median of the request's round-trip time as the client saw it"},
 	{"latency_p90", "s", Lower, "90th percentile of the request's round-trip time"},
 	{"latency_p99", "s", Lower, "99th percentile of the request's round-trip time"},
 	{"latency_mean", "s", Lower, "mean of the request's round-trip time"},
-	{"cpu", "cores", Lower, "CPU time spent busy per second, both hosts together"},
-	{"cpu_client", "cores", Lower, "CPU time spent busy per second on the client's host; null when hosts share CPUs"},
-	{"cpu_server", "cores", Lower, "CPU time spent busy per second on the server's host; null when hosts share CPUs"},
+	{"cpu", "cores", Neither, "CPU time spent busy per second, both hosts together"},
+	{"cpu_client", "cores", Neither, "CPU time spent busy per second on the client's host; null when hosts share CPUs"},
+	{"cpu_server", "cores", Neither, "CPU time spent busy per second on the server's host; null when hosts share CPUs"},
 	{"cpu_per_transaction", "s", Lower, "busy CPU time of both hosts per transaction"},
 	{"cpu_per_byte", "s", Lower, "busy CPU time of both hosts per byte of payload"},
 	{"cpu_per_packet", "s", Lower, "busy CPU time of both hosts per data segment or datagram"},
-	{"softirq", "cores", Lower, "CPU time accounted to softirq per second, both hosts together (sampled by the tick)"},
+	{"softirq", "cores", Neither, "CPU time accounted to softirq per second, both hosts together (sampled by the tick)"},
 	{"steal", "1", Lower, "share of wall time the hypervisor took away"},
 	{"run_delay", "s/s", Lower, "time the workload's tasks waited for a CPU per second (schedstat)"},
 	{"retransmits", "1/s", Lower, "TCP segments retransmitted by the workload's flows"},

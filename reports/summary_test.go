@@ -134,6 +134,30 @@ func TestDirection(t *testing.T) {
 	}
 }
 
+// TestNeitherWayIsBetter: fewer cores are no merit by themselves. The difference is shown, without a verdict.
+func TestNeitherWayIsBetter(t *testing.T) {
+	run := rrRun(repeat(6, 100, 101), repeat(6, 50, 51))
+	for i := range run.Trials {
+		m := run.Trials[i].Metrics
+		for _, name := range []string{"cpu", "cpu_client", "cpu_server", "softirq", "packets"} {
+			m[name] = m["transactions"]
+		}
+	}
+	c := cellOf(t, summarise(t, run), "overlay", "tcp_rr")
+	for _, name := range []string{"cpu", "cpu_client", "cpu_server", "softirq", "packets"} {
+		m := c.Metrics[name]
+		if m.Better != "" || m.Ratio.Verdict != VerdictInconclusive || !strings.Contains(m.Ratio.Reason, "neither way is better") {
+			t.Errorf("%s: better %q, verdict %s because %q", name, m.Better, m.Ratio.Verdict, m.Ratio.Reason)
+		}
+	}
+	if text := render(t, Text{}, run); !strings.Contains(text, "(0.50×)") || strings.Contains(text, "(?)") {
+		t.Errorf("the text hides that the CPU time differs:\n%s", text)
+	}
+	if text := render(t, JSON{}, run); !strings.Contains(text, `"better": ""`) {
+		t.Errorf("JSON has no empty direction:\n%s", text)
+	}
+}
+
 // TestHolmOverWorkloads: two workloads of six blocks can never be significant together, and the report says so.
 func TestHolmOverWorkloads(t *testing.T) {
 	for blocks, want := range map[int]Verdict{6: VerdictInconclusive, 7: VerdictWorse} {

@@ -131,7 +131,7 @@ func showShortRatio(r *Ratio) string {
 		return ""
 	case r.Verdict == VerdictSame:
 		return " (~)"
-	case r.Verdict == VerdictInconclusive:
+	case r.Verdict == VerdictInconclusive && r.Reason != undirected:
 		return " (?)"
 	}
 	return " (" + factor(*r.Median, 2) + "×)"

@@ -112,10 +112,14 @@ func (r *Ratio) judge(better econbench.Better, family int, o Options) {
 	}
 }
 
+// undirected is the reason where a difference is significant and yet no verdict: of a metric that only describes, or that
+// this version does not know.
+const undirected = "it differs; neither way is better by itself"
+
 func direction(better econbench.Better, ratio float64) (Verdict, string) {
 	switch {
 	case better != econbench.Higher && better != econbench.Lower:
-		return VerdictInconclusive, "which way is better is not known"
+		return VerdictInconclusive, undirected
 	case (better == econbench.Higher) == (ratio > 1):
 		return VerdictBetter, ""
 	}

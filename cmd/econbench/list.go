@@ -115,7 +115,11 @@ func (l listing) print(w io.Writer) error {
 	section("formats", l.Formats)
 	fmt.Fprintf(tab, "metrics\n")
 	for _, m := range l.Metrics {
-		fmt.Fprintf(tab, "  %s\t%s, %s is better: %s\n", m.Name, m.Unit, m.Better, m.Help)
+		direction := ""
+		if m.Better != econbench.Neither {
+			direction = fmt.Sprintf(", %s is better", m.Better)
+		}
+		fmt.Fprintf(tab, "  %s\t%s%s: %s\n", m.Name, m.Unit, direction, m.Help)
 	}
 	return tab.Flush()
 }
