@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -42,10 +43,10 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.suite, "suite", "quick", "embedded suite or YAML `file` that the other flags change")
 	fl.StringSliceVar(&f.arms, "arm", nil, "`arms` to compare: TOPOLOGY or TOPOLOGY+FASTPATH, as in host,overlay")
 	fl.StringVar(&f.baseline, "baseline", "", "`arm` that ratios are taken to (default: the suite's, else the first)")
-	fl.StringSliceVar(&f.workloads, "workload", nil, "`workloads` to run")
+	fl.StringSliceVar(&f.workloads, "workload", nil, "`workloads` to run, with the suite's parameters where it has them")
 	fl.StringArrayVarP(&f.params, "param", "p", nil, "workload parameter, `NAME.KEY=VALUE`, as in tcp_rr.request=128; repeatable")
 	fl.IntVar(&f.blocks, "blocks", 0, "`number` of blocks; each measures every cell once, in shuffled order")
-	fl.DurationVar(&f.duration, "duration", 0, "counting window of one trial, as in 1.55s")
+	fl.DurationVar(&f.duration, "duration", 0, "counting window of one trial, as in 1.5s")
 	fl.DurationVar(&f.warmup, "warmup", 0, "time between a trial's first payload and its window")
 	fl.IntVar(&f.rebuildEvery, "rebuild-every", 0, "`blocks` between two builds of the topologies")
 	fl.Uint64Var(&f.seed, "seed", 0, "seed of the order (default: random, recorded)")
@@ -73,10 +74,7 @@ func (f *runFlags) plan(cmd *cobra.Command) (p econbench.Plan, err error) {
 		return p, err
 	}
 	if given("workload") {
-		p.Workloads = nil
-		for _, name := range f.workloads {
-			p.Workloads = append(p.Workloads, econbench.PlannedWorkload{Name: name, Params: econbench.Params{}})
-		}
+		p.Workloads = chooseWorkloads(p.Workloads, f.workloads)
 	}
 	if err := setParams(&p, f.params); err != nil {
 		return p, err
@@ -136,6 +134,23 @@ func (f *runFlags) setBaseline(p *econbench.Plan) (err error) {
 	}
 	p.Baseline = p.Arms[0]
 	return nil
+}
+
+// chooseWorkloads keeps the suite's entries of those names, with their parameters; a workload that the suite lacks gets its
+// defaults.
+func chooseWorkloads(suite []econbench.PlannedWorkload, names []string) (chosen []econbench.PlannedWorkload) {
+	for _, name := range names {
+		before := len(chosen)
+		for _, w := range suite {
+			if w.Name == name {
+				chosen = append(chosen, econbench.PlannedWorkload{Name: name, Params: maps.Clone(w.Params)})
+			}
+		}
+		if len(chosen) == before {
+			chosen = append(chosen, econbench.PlannedWorkload{Name: name, Params: econbench.Params{}})
+		}
+	}
+	return chosen
 }
 
 // setParams applies NAME.KEY=VALUE to all workloads of that name.

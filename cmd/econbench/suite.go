@@ -63,7 +63,7 @@ func loadSuite(name string) (econbench.Plan, error) {
 // parseSuite reads a suite; place names it in errors.
 func parseSuite(place string, body []byte) (p econbench.Plan, err error) {
 	f := suiteFile{
-		Blocks: 10, Duration: span(1550 * time.Millisecond), Warmup: span(250 * time.Millisecond), RebuildEvery: 5,
+		Blocks: 10, Duration: span(1500 * time.Millisecond), Warmup: span(250 * time.Millisecond), RebuildEvery: 5,
 		Placement: string(econbench.Split), Wire: string(econbench.WireDefault), CongestionControl: "cubic",
 	}
 	if err := yaml.UnmarshalWithOptions(body, &f, yaml.Strict()); err != nil {

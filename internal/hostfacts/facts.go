@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,6 +49,9 @@ func factsAt(proc, sys string) (econbench.HostFacts, error) {
 	if f.OnlineCPUs, err = ParseCPUs(strings.TrimSpace(string(online))); err != nil {
 		return f, fmt.Errorf("host facts: online CPUs: %w", err)
 	}
+	if f.OnlineCPUs, err = besideSiblings(f.OnlineCPUs, sys); err != nil {
+		return f, fmt.Errorf("host facts: %w", err)
+	}
 	_, err = os.Stat(filepath.Join(sys, "kernel/btf/vmlinux"))
 	if f.BTF = err == nil; err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return f, fmt.Errorf("host facts: BTF: %w", err)
@@ -77,6 +81,34 @@ func cpuModel(cpuinfo []byte) string {
 		return "implementer " + implementer + " part " + part
 	}
 	return "unknown"
+}
+
+// besideSiblings orders CPUs such that the threads of a core stand side by side: a list cut in half then gives no two
+// hosts the threads of one core, but for one core if the cut falls into it. Many machines number all first threads before
+// all second ones. Where the kernel tells no topology the order stays.
+func besideSiblings(cpus []int, sys string) (ordered []int, err error) {
+	for _, cpu := range cpus {
+		if slices.Contains(ordered, cpu) {
+			continue
+		}
+		siblings := []int{cpu}
+		name := filepath.Join(sys, "devices/system/cpu", fmt.Sprintf("cpu%d", cpu), "topology/thread_siblings_list")
+		b, err := os.ReadFile(name)
+		if err == nil {
+			if siblings, err = ParseCPUs(strings.TrimSpace(string(b))); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		ordered = append(ordered, cpu)
+		for _, s := range siblings {
+			if slices.Contains(cpus, s) && !slices.Contains(ordered, s) {
+				ordered = append(ordered, s)
+			}
+		}
+	}
+	return ordered, nil
 }
 
 // ParseCPUs reads a kernel's CPU list, "0-3,8".

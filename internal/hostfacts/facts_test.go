@@ -3,6 +3,7 @@
 package hostfacts
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,6 +71,36 @@ func TestFactsOfAPoorerHost(t *testing.T) {
 		if _, err := factsAt(tree(t, files)); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("without %s: %v, want an error that names it", name, err)
 		}
+	}
+}
+
+// Halves of the list must not share cores.
+func TestSiblingsStandSideBySide(t *testing.T) {
+	const topology = "sys/devices/system/cpu/cpu%d/topology/thread_siblings_list"
+	for _, test := range []struct {
+		online   string
+		siblings map[int]string
+		want     []int
+	}{
+		{"0-3", map[int]string{0: "0,2\n", 1: "1,3\n", 2: "0,2\n", 3: "1,3\n"}, []int{0, 2, 1, 3}},
+		{"0-3", map[int]string{0: "0-1\n", 1: "0-1\n", 2: "2-3\n", 3: "2-3\n"}, []int{0, 1, 2, 3}},
+		{"0-1,3", map[int]string{0: "0,2\n", 1: "1,3\n", 3: "1,3\n"}, []int{0, 1, 3}},
+		{"0-2", nil, []int{0, 1, 2}},
+	} {
+		files := host()
+		files["sys/devices/system/cpu/online"] = test.online + "\n"
+		for cpu, list := range test.siblings {
+			files[fmt.Sprintf(topology, cpu)] = list
+		}
+		got, err := factsAt(tree(t, files))
+		if err != nil || !slices.Equal(got.OnlineCPUs, test.want) {
+			t.Errorf("online %s, siblings %v: %v, %v; want %v", test.online, test.siblings, got.OnlineCPUs, err, test.want)
+		}
+	}
+	files := host()
+	files[fmt.Sprintf(topology, 0)] = "zero\n"
+	if _, err := factsAt(tree(t, files)); err == nil || !strings.Contains(err.Error(), `"zero"`) {
+		t.Errorf("error %v, want one that quotes the list", err)
 	}
 }
 
