@@ -30,15 +30,11 @@ func makeSwarm(t *testing.T, hosts [2]*engineHost, i int) {
 	t.Cleanup(func() { leaveSwarm(t, hosts[i]) })
 }
 
-// leaveSwarm takes a host out of the test's swarm, and removes the gateway bridge that the engine made for it and keeps.
 func leaveSwarm(t *testing.T, h *engineHost) {
 	t.Helper()
 	if err := h.ask("POST", "/swarm/leave?force=1", nil, nil); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "the end of docker_gwbridge on "+h.url, patience, func() bool {
-		return h.ask("DELETE", "/networks/docker_gwbridge", nil, nil) == nil
-	})
 }
 
 // joinSwarm makes a host a worker of the other's swarm.

@@ -183,23 +183,32 @@ func (m *membership) restore(ctx context.Context) error {
 		if !m.made && state.NodeID != "" {
 			errs = append(errs, m.manager.engine.NodeRemove(ctx, state.NodeID))
 		}
-		errs = append(errs, unbridge(ctx, h.engine, m.bare))
+		unbridge(ctx, h.engine, m.bare, h.lab.opt.Progress)
 	}
 	return errors.Join(errs...)
 }
 
 // unbridge removes the gateway bridge of an engine that had none before it joined a swarm. Leaving takes it a moment to
-// let go of the bridge.
-func unbridge(ctx context.Context, e *docker.Engine, bare []string) error {
+// let go of the bridge, and now and then an engine forgets its own end of it there. One that can't be removed is said and
+// left: it is harmless, and the engine takes it up again with its next swarm.
+func unbridge(ctx context.Context, e *docker.Engine, bare []string, say func(string, ...any)) {
 	if !slices.Contains(bare, e.ID()) {
-		return nil
+		return
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, bridgeTimeout, fmt.Errorf("still in use after %v", bridgeTimeout))
-	defer cancel()
-	return removeNetwork(ctx, e, docker.GatewayBridge, docker.GatewayBridge)
+	var last error
+	_ = poll(ctx, "removal of "+docker.GatewayBridge, bridgeTimeout, func(ctx context.Context) (bool, error) {
+		if last = e.RemoveNetwork(ctx, docker.GatewayBridge); last == nil || errors.Is(last, docker.ErrSilent) {
+			return true, nil
+		}
+		_ = e.Disconnect(ctx, docker.GatewayBridge, "gateway_ingress-sbox") // tried again by the next removal
+		return false, nil
+	})
+	if last != nil {
+		say("left behind: %v", last)
+	}
 }
 
-const bridgeTimeout = 5 * time.Second
+const bridgeTimeout = 2 * time.Second
 
 // useAddress takes the address that the user gave for a host of an existing swarm, else the one that it advertises. (The
 // engine does not tell a --data-path-addr: who has one must give it.)

@@ -131,6 +131,8 @@ func (s *sweeper) members(ctx context.Context, manager *docker.Engine, state doc
 // unbridge removes the engine's gateway bridge if any of the labels says that it had none before.
 func (s *sweeper) unbridge(ctx context.Context, e *docker.Engine, labels ...map[string]string) {
 	for _, l := range labels {
-		s.errs = append(s.errs, unbridge(ctx, e, strings.Split(l[docker.LabelBare], ",")))
+		unbridge(ctx, e, strings.Split(l[docker.LabelBare], ","), func(format string, args ...any) {
+			s.errs = append(s.errs, fmt.Errorf(format, args...))
+		})
 	}
 }
