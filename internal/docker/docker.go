@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/docker/cli/cli/connhelper"
@@ -45,6 +46,9 @@ const silentTimeout = 2 * time.Second
 // ErrSilent says that an engine did not answer in time.
 var ErrSilent = errors.New("no answer")
 
+// sshTries is how often an engine is asked through an ssh that ends at once.
+const sshTries = 10
+
 // Engine is a connection to one Docker engine.
 type Engine struct {
 	host   string // as the user wrote it
@@ -67,7 +71,11 @@ func Dial(ctx context.Context, host, tlsDir string) (*Engine, error) {
 	e := &Engine{host: host, api: api}
 	ctx, cancel := context.WithTimeout(ctx, StepTimeout)
 	defer cancel()
-	if e.info, err = api.Info(ctx); err != nil {
+	e.info, err = api.Info(ctx)
+	for try := 1; try < sshTries && errors.Is(err, syscall.EPIPE); try++ {
+		e.info, err = api.Info(ctx) // ssh ended before it was asked; why, it says to whoever asks in time
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("engine %s: %w", host, oneLine(err)), api.Close())
 	}
 	if e.info.OSType != "linux" {
