@@ -148,7 +148,7 @@ type HostFacts struct {
 	Kernel     string   `json:"kernel"`
 	CPUModel   string   `json:"cpu_model"`
 	OnlineCPUs []int    `json:"online_cpus"` // threads of a core side by side, so that halves of the list share no core
-	CPUs       []int    `json:"cpus"` // those that this run's placement gave to the host
+	CPUs       []int    `json:"cpus"`        // those that this run's placement gave to the host
 	Engine     string   `json:"engine"`
 	Underlay   string   `json:"underlay"` // address on the wire
 	WireDevice string   `json:"wire_device"`

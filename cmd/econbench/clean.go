@@ -18,8 +18,8 @@ func cleanCommand() *cobra.Command {
 		Use:   "clean",
 		Short: "remove whatever dead runs left on this machine, and on --hosts",
 		Long: `clean removes what runs that were killed have left: emulated labs on this machine; with --hosts, containers, networks
-and swarm memberships on those engines, and what their agents had changed in their hosts. It never touches what a live
-run uses, and can be repeated.`,
+and swarm memberships on those engines, and what their agents had changed in their hosts. It keeps the tool image, which
+saves the next run its making, never touches what a live run uses, and can be repeated.`,
 		Example: "  econbench clean\n  econbench clean --hosts ssh://a,ssh://b",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

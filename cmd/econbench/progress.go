@@ -31,13 +31,6 @@ func newProgress(w io.Writer, quiet bool) *progress {
 	return &progress{w: w, quiet: quiet, terminal: isFile && term.IsTerminal(int(f.Fd())), start: time.Now()}
 }
 
-// begin says that trials come from now on, for the estimate of the time that is left.
-func (p *progress) begin() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.trials = time.Now()
-}
-
 // Stepf tells of a step.
 func (p *progress) Stepf(format string, args ...any) { p.Step(fmt.Sprintf(format, args...)) }
 
@@ -60,6 +53,9 @@ func (p *progress) Trial(done, total int, t econbench.Trial) {
 		return
 	}
 	p.end()
+	if p.trials.IsZero() { // topologies are built a few times, not for each trial
+		p.trials = time.Now().Add(-t.Elapsed.Duration())
+	}
 	left := time.Duration(float64(time.Since(p.trials)) / float64(done) * float64(total-done)).Round(time.Second)
 	line := fmt.Sprintf("%6.1fs  trial %d/%d  block %d  %-10s %-12s  about %v left", time.Since(p.start).Seconds(), done, total, t.Block,
 		t.Arm, t.Workload, left)

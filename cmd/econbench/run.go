@@ -137,7 +137,6 @@ func (f *runFlags) measure(ctx context.Context, id string, plan econbench.Plan, 
 		return tally, err
 	}
 	e := engine.Engine{Parts: parts(), Lab: s.lab, Recorder: dir, Progress: p, RunID: id}
-	p.begin()
 	tally, err = e.Run(ctx, plan)
 	err = s.explain(cause(ctx, err))
 	return tally, errors.Join(err, dir.Update(func(r *econbench.Run) { r.Hosts = s.facts() })) // trials tune hosts as well
