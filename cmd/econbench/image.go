@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -91,9 +90,7 @@ func imageShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetIndent("", "  ")
-			return enc.Encode(img.Manifest)
+			return writeJSON(cmd.OutOrStdout(), img.Manifest)
 		},
 	}
 	f.register(cmd)

@@ -4,9 +4,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -14,7 +14,6 @@ import (
 
 	"github.com/econbench/econbench/internal/docker"
 	"github.com/econbench/econbench/internal/lab"
-	"github.com/econbench/econbench/internal/names"
 )
 
 // labOptions are where this machine's emulated lab lives. $ECONBENCH_LAB moves it, so that tests and a kept lab don't meet.
@@ -132,34 +131,28 @@ func leased(ctx context.Context, s lab.State) error {
 }
 
 func labStatusCommand() *cobra.Command {
-	var format string
+	var format outputFlag
 	cmd := &cobra.Command{
 		Use:     "status",
 		Short:   "say whether an emulated lab is up, and whose it is",
 		Example: "  econbench lab status\n  econbench lab status -o json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := format.check(); err != nil {
+				return err
+			}
 			s, err := lab.Status(cmd.Context(), labOptions())
 			if err != nil {
 				return err
 			}
-			switch format {
-			case "json":
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(s)
-			case "text":
-				return printLab(cmd, s)
-			}
-			return names.Unknown("output format", format, []string{"text", "json"})
+			return format.write(cmd.OutOrStdout(), s, func(w io.Writer) error { return printLab(w, s) })
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "text", "`format`: text, json")
+	format.register(cmd)
 	return cmd
 }
 
-func printLab(cmd *cobra.Command, s lab.State) error {
-	w := cmd.OutOrStdout()
+func printLab(w io.Writer, s lab.State) error {
 	fmt.Fprintf(w, "%s", s.Phase)
 	if s.Phase != lab.PhaseNone {
 		fmt.Fprintf(w, ", held by %s since %s", s.Holder, s.Created.Local().Format(time.DateTime))

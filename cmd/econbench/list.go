@@ -3,7 +3,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -11,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/econbench/econbench"
-	"github.com/econbench/econbench/internal/names"
 	"github.com/econbench/econbench/reports"
 )
 
@@ -36,29 +34,24 @@ type listing struct {
 }
 
 func listCommand() *cobra.Command {
-	var format string
+	var format outputFlag
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "list arms, topologies, fast paths, workloads, collectors, suites, formats and metrics",
 		Example: "  econbench list\n  econbench list -o json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := format.check(); err != nil {
+				return err
+			}
 			l, err := makeListing()
 			if err != nil {
 				return err
 			}
-			switch format {
-			case "json":
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(l)
-			case "text":
-				return l.print(cmd.OutOrStdout())
-			}
-			return names.Unknown("output format", format, []string{"text", "json"})
+			return format.write(cmd.OutOrStdout(), l, l.print)
 		},
 	}
-	cmd.Flags().StringVarP(&format, "output", "o", "text", "`format`: text, json")
+	format.register(cmd)
 	return cmd
 }
 

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package topologies
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/agentproto"
+)
+
+// fakeLab counts what stands on it and fails at a step that tests choose.
+type fakeLab struct {
+	steps  []string // in order; what is taken and what is given back
+	failAt string   // a step that fails
+	made   int
+}
+
+func (l *fakeLab) Client() econbench.Host { return fakeHost{l, econbench.ClientHost} }
+func (l *fakeLab) Server() econbench.Host { return fakeHost{l, econbench.ServerHost} }
+
+func (l *fakeLab) step(format string, args ...any) error {
+	s := fmt.Sprintf(format, args...)
+	l.steps = append(l.steps, s)
+	if s == l.failAt {
+		return errors.New("refused")
+	}
+	return nil
+}
+
+type fakeHost struct {
+	lab  *fakeLab
+	name string
+}
+
+func (h fakeHost) Name() string           { return h.name }
+func (h fakeHost) Agent() econbench.Agent { return h }
+func (h fakeHost) Note([]string)          {}
+
+func (h fakeHost) Facts() econbench.HostFacts {
+	return econbench.HostFacts{Underlay: "198.18.0.1", WireDevice: "wire0", MTU: 1500}
+}
+
+func (h fakeHost) StartContainer(_ context.Context, s econbench.ContainerSpec) (econbench.Container, error) {
+	what := "container " + s.Name
+	return fakeThing{h.lab, what}, h.lab.step("+%s", what)
+}
+
+func (h fakeHost) CreateOverlay(_ context.Context, s econbench.OverlaySpec) (econbench.Overlay, error) {
+	what := "network " + s.Name
+	return fakeThing{h.lab, what}, h.lab.step("+%s", what)
+}
+
+// Call takes a tuning, gives it back, names devices, and answers for the path.
+func (h fakeHost) Call(_ context.Context, op string, args, reply any) error {
+	switch op {
+	case agentproto.OpTune:
+		h.lab.made++
+		reply.(*agentproto.TuneReply).Handle = h.lab.made
+		return h.lab.step("+tuning %d", h.lab.made)
+	case agentproto.OpUntune:
+		return h.lab.step("-tuning %d", args.(agentproto.UntuneArgs).Handle)
+	case agentproto.OpDevices:
+		body, _ := json.Marshal(args)
+		return json.Unmarshal(body, reply)
+	case agentproto.OpReach:
+		return h.lab.step("reach")
+	}
+	return fmt.Errorf("operation %s: not in this test", op)
+}
+
+type fakeThing struct {
+	lab  *fakeLab
+	what string
+}
+
+func (t fakeThing) ID() string                  { return "0123456789abcdef" }
+func (t fakeThing) Name() string                { return t.what }
+func (t fakeThing) PID() int                    { return 7 }
+func (t fakeThing) Addr() netip.Addr            { return netip.MustParseAddr("198.19.0.2") }
+func (t fakeThing) Sandboxes() string           { return "/run/docker/netns" }
+func (t fakeThing) Close(context.Context) error { return t.lab.step("-%s", t.what) }
+
+func (t fakeThing) Start(context.Context, ...string) (econbench.Process, error) {
+	return nil, errors.New("not in this test")
+}
+
+var options = econbench.BuildOptions{Run: "r", Build: 3, CongestionControl: "cubic"}
+
+// Whatever step of a build fails, all that was taken before is given back, newest first; likewise on Close.
+func TestWhatIsTakenIsGivenBack(t *testing.T) {
+	for _, topology := range All() {
+		whole := &fakeLab{}
+		tb, err := topology.Build(t.Context(), whole, options)
+		if err != nil {
+			t.Fatalf("%s: %v", topology.Name(), err)
+		}
+		build := slices.Clone(whole.steps)
+		if err := errors.Join(tb.Close(t.Context()), tb.Close(t.Context())); err != nil {
+			t.Errorf("%s: close: %v", topology.Name(), err)
+		}
+		balanced(t, topology.Name(), "", whole.steps)
+		for _, fail := range build {
+			lab := &fakeLab{failAt: fail}
+			if _, err := topology.Build(t.Context(), lab, options); err == nil || !strings.Contains(err.Error(), "topology "+topology.Name()+": ") {
+				t.Errorf("%s: %s failed: error %v", topology.Name(), fail, err)
+			}
+			balanced(t, topology.Name(), fail, lab.steps)
+		}
+	}
+}
+
+// balanced checks that what was taken is given back once, in reverse order; the step that failed took nothing.
+func balanced(t *testing.T, topology, failed string, steps []string) {
+	t.Helper()
+	var standing []string
+	for _, s := range steps {
+		switch what := s[1:]; {
+		case s == failed || s == "reach":
+		case s[0] == '+':
+			standing = append(standing, what)
+		case len(standing) == 0 || standing[len(standing)-1] != what:
+			t.Fatalf("%s, %q failed: %s given back while %v stand", topology, failed, what, standing)
+		default:
+			standing = standing[:len(standing)-1]
+		}
+	}
+	if len(standing) > 0 {
+		t.Errorf("%s, %q failed: left: %v", topology, failed, standing)
+	}
+}
+
+// Names carry the run and the build, so that nothing of two builds can meet; devices are where Docker puts them.
+func TestNamesAndDevices(t *testing.T) {
+	lab := &fakeLab{}
+	tb, err := Overlay{}.Build(t.Context(), lab, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range lab.steps {
+		if (strings.Contains(s, "container") || strings.Contains(s, "network")) && !strings.Contains(s, "econbench-r-3-") {
+			t.Errorf("%s: its name lacks run or build", s)
+		}
+	}
+	want := []econbench.Device{{Role: RoleWire, Name: "wire0"}, {Role: RoleVXLAN, Netns: "/run/docker/netns/1-0123456789", Kind: "vxlan"}}
+	for _, host := range []string{econbench.ClientHost, econbench.ServerHost} {
+		if got := tb.Path().Devices[host]; !slices.Equal(got, want) {
+			t.Errorf("%s: devices %+v, want %+v", host, got, want)
+		}
+	}
+}
