@@ -201,13 +201,6 @@ func (e *Engine) HasNetwork(ctx context.Context, name string) (has bool, err err
 	return has, err
 }
 
-// Disconnect takes an endpoint off a network by force, whether or not it is a container's.
-func (e *Engine) Disconnect(ctx context.Context, network_, endpoint string) error {
-	return e.step(ctx, "disconnect "+endpoint, func(ctx context.Context) error {
-		return e.api.NetworkDisconnect(ctx, network_, endpoint, true)
-	})
-}
-
 // RemoveNetwork removes a network; one that is gone already is fine.
 func (e *Engine) RemoveNetwork(ctx context.Context, id string) error {
 	return e.step(ctx, "remove network", func(ctx context.Context) error {

@@ -190,18 +190,16 @@ func (m *membership) restore(ctx context.Context) error {
 
 // unbridge removes the gateway bridge of an engine that had none before it joined a swarm. Leaving takes it a moment to
 // let go of the bridge, and now and then an engine forgets its own end of it there. One that can't be removed is said and
-// left: it is harmless, and the engine takes it up again with its next swarm.
+// left: it is harmless, and the engine takes it up again with its next swarm. (To disconnect that end by force was tried:
+// it races with the engine's own release of the ingress network, which then stays.)
 func unbridge(ctx context.Context, e *docker.Engine, bare []string, say func(string, ...any)) {
 	if !slices.Contains(bare, e.ID()) {
 		return
 	}
 	var last error
 	_ = poll(ctx, "removal of "+docker.GatewayBridge, bridgeTimeout, func(ctx context.Context) (bool, error) {
-		if last = e.RemoveNetwork(ctx, docker.GatewayBridge); last == nil || errors.Is(last, docker.ErrSilent) {
-			return true, nil
-		}
-		_ = e.Disconnect(ctx, docker.GatewayBridge, "gateway_ingress-sbox") // tried again by the next removal
-		return false, nil
+		last = e.RemoveNetwork(ctx, docker.GatewayBridge)
+		return last == nil || errors.Is(last, docker.ErrSilent), nil
 	})
 	if last != nil {
 		say("left behind: %v", last)
