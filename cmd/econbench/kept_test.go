@@ -107,8 +107,8 @@ func (h *engineHost) must(t *testing.T, method, path string, in, out any) {
 	}
 }
 
-// snapshot is all of an engine and its host that a run might leave changed, by name; apart from docker_gwbridge and
-// ingress, which an engine makes with a swarm and does not always let go of when it leaves.
+// snapshot is all of an engine and its host that a run might leave changed, by name; apart from docker_gwbridge,
+// and from the ingress of an engine that is in no swarm: it makes them with a swarm and does not always let go of them.
 func (h *engineHost) snapshot() (map[string]string, error) {
 	var containers []struct{ ID string }
 	var networks []struct{ ID, Name, Driver string }
@@ -127,7 +127,8 @@ func (h *engineHost) snapshot() (map[string]string, error) {
 	s := map[string]string{"containers": fmt.Sprint(containers), "volumes": fmt.Sprint(volumes), "swarm": fmt.Sprint(info)}
 	var names []string
 	for _, n := range networks {
-		if n.Name != "docker_gwbridge" && n.Name != "ingress" {
+		stale := n.Name == "ingress" && info.Swarm.LocalNodeState == "inactive"
+		if n.Name != "docker_gwbridge" && !stale {
 			names = append(names, n.Name+" "+n.ID)
 		}
 	}
