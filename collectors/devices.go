@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // Devices is the traffic of a testbed's devices by role, from rtnetlink's 64-bit statistics: "wire.rx_bytes" in bytes, the
@@ -103,7 +104,7 @@ func (r *devicesReading) handle(proc, path string) (*netlink.Handle, error) {
 	}
 	at := netns.None()
 	if path != "" {
-		f, err := openNetns(proc, path)
+		f, err := netspace.AtPathBy(proc, path)
 		if err != nil {
 			return nil, err
 		}

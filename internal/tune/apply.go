@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // Applied is what one call of Apply did.
@@ -102,8 +104,8 @@ func (j *Journal) stand(a *Applied, steps ...*step) {
 func (j *Journal) plan(t Tuning) ([]*change, error) {
 	ns, id, pid := j.ns, j.netns, 0
 	if t.PID != 0 {
-		other, otherID, err := netnsOf(t.PID)
-		if processGone(err) {
+		other, otherID, err := netspace.OfProcess(t.PID)
+		if netspace.ProcessGone(err) {
 			return nil, fmt.Errorf("%s: process %d: no such process", t.Kind, t.PID)
 		} else if err != nil {
 			return nil, fmt.Errorf("%s: process %d (CAP_SYS_PTRACE): %w", t.Kind, t.PID, err)
@@ -117,7 +119,7 @@ func (j *Journal) plan(t Tuning) ([]*change, error) {
 		KindSysctl: sysctlChange, KindRPS: rpsChanges, KindCongestionControl: routeChange, KindOffloads: offloadChanges,
 	}[t.Kind]
 	var changes []*change
-	err := inNetns(ns, func() (err error) {
+	err := netspace.In(ns, func() (err error) {
 		changes, err = find(t)
 		return err
 	})
@@ -133,10 +135,10 @@ func (j *Journal) plan(t Tuning) ([]*change, error) {
 // at runs f in the network namespace of a change.
 func (j *Journal) at(c *change, f func() error) error {
 	if c.pid == 0 {
-		return inNetns(j.ns, f)
+		return netspace.In(j.ns, f)
 	}
-	ns, id, err := netnsOf(c.pid)
-	if processGone(err) || (err == nil && id != *c.Netns) {
+	ns, id, err := netspace.OfProcess(c.pid)
+	if netspace.ProcessGone(err) || (err == nil && id != *c.Netns) {
 		err = fmt.Errorf("%s: process %d: %w", c.subject(), c.pid, errGone)
 	}
 	if ns.IsOpen() {
@@ -145,7 +147,7 @@ func (j *Journal) at(c *change, f func() error) error {
 	if err != nil {
 		return err
 	}
-	return inNetns(ns, f)
+	return netspace.In(ns, f)
 }
 
 func (j *Journal) undoChange(c *change) (outcome string, err error) {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // ErrChanged says that a value was no longer the one this package had set when it was to be put back. Somebody else
@@ -20,21 +22,21 @@ var errGone = errors.New("not there")
 // descriptor comes down to some of these, and these are what the journal holds. Values are compared as text, so each
 // kind's get returns one text per state.
 type change struct {
-	Kind    Kind   `json:"kind"`
-	Netns   *nsID  `json:"netns,omitempty"`   // nil: the value belongs to no network namespace
-	Device  string `json:"device,omitempty"`  // of rps and offloads
-	Ifindex int    `json:"ifindex,omitempty"` // of Device: a name is used again, an index hardly
-	Name    string `json:"name"`              // sysctl file, queue, feature or destination
-	Table   int    `json:"table,omitempty"`   // routing table of congestion-control
-	Before  string `json:"before"`
-	After   string `json:"after"`
+	Kind    Kind         `json:"kind"`
+	Netns   *netspace.ID `json:"netns,omitempty"`   // nil: the value belongs to no network namespace
+	Device  string       `json:"device,omitempty"`  // of rps and offloads
+	Ifindex int          `json:"ifindex,omitempty"` // of Device: a name is used again, an index hardly
+	Name    string       `json:"name"`              // sysctl file, queue, feature or destination
+	Table   int          `json:"table,omitempty"`   // routing table of congestion-control
+	Before  string       `json:"before"`
+	After   string       `json:"after"`
 
 	pid int // in whose namespace; 0: the journal's own
 }
 
 // target is equal for two changes of one and the same value.
 func (c *change) target() string {
-	var ns nsID
+	var ns netspace.ID
 	if c.Netns != nil {
 		ns = *c.Netns
 	}

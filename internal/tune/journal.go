@@ -15,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // ErrBusy says that another agent has the journal. Two would undo each other's work.
@@ -47,7 +49,7 @@ type Journal struct {
 	file     *os.File
 	size     int64 // of the file up to the last whole line
 	ns       netns.NsHandle
-	netns    nsID
+	netns    netspace.ID
 	boot     string
 	lastID   uint64
 	standing []*step // in the order they were applied
@@ -86,7 +88,7 @@ func OpenJournal(dir string) (j *Journal, undone []string, err error) {
 	if j.boot, err = bootID(); err != nil {
 		return j, nil, err
 	}
-	if j.ns, j.netns, err = ownNetns(); err != nil {
+	if j.ns, j.netns, err = netspace.Own(); err != nil {
 		return j, nil, err
 	}
 	undone, err = j.recover(dir)

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 func TestKilledAgentIsUndone(t *testing.T) {
@@ -69,14 +71,14 @@ func TestJournalsThatMustNotBeApplied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ns, id, err := ownNetns()
+	ns, id, err := netspace.Own()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ns.Close()
 	other := id
 	other.Cookie++
-	save := func(id nsID) *change {
+	save := func(id netspace.ID) *change {
 		return &change{Kind: KindSysctl, Netns: &id, Name: saveFile, Before: "0", After: "1"}
 	}
 	for _, test := range []struct {

@@ -17,7 +17,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 )
 
 // helperVar makes the test binary an agent: it applies the tunings given in the variable, says so and waits to be killed.
@@ -158,31 +157,6 @@ func makeWire(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := netlink.LinkSetUp(l); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestInNetnsLeavesTheFirstThreadAlone(t *testing.T) {
-	newNetns(t)
-	ns, id, err := ownNetns()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	for range 50 {
-		err := inNetns(ns, func() error {
-			if unix.Gettid() == unix.Getpid() {
-				return fmt.Errorf("ran on the first thread")
-			}
-			other, otherID, err := ownNetns()
-			if err == nil && otherID != id {
-				err = fmt.Errorf("ran in %v, want %v", otherID, id)
-			}
-			other.Close()
-			return err
-		})
-		if err != nil {
 			t.Fatal(err)
 		}
 	}

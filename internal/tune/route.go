@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // Congestion control is set by route: the sysctl net.ipv4.tcp_congestion_control may be set in a network namespace only
@@ -30,12 +32,12 @@ func CongestionControlOf(pid int, destination netip.Addr) (algorithm string, err
 	if pid == 0 {
 		return algorithm, read()
 	}
-	ns, _, err := netnsOf(pid)
+	ns, _, err := netspace.OfProcess(pid)
 	if err != nil {
 		return "", fmt.Errorf("congestion control to %s: process %d: %w", destination, pid, err)
 	}
 	defer ns.Close()
-	err = inNetns(ns, read)
+	err = netspace.In(ns, read)
 	return algorithm, err
 }
 

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench/internal/agentproto"
-	"github.com/econbench/econbench/internal/tune"
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 const (
@@ -27,7 +27,7 @@ const (
 // reach tries a TCP connection until the address accepts or refuses: either way a packet went there and one came back.
 func (a *agent) reach(ctx context.Context, args agentproto.ReachArgs) (any, error) {
 	for {
-		err := tune.InNetnsOf(args.PID, func() error { return dial(ctx, netip.AddrPortFrom(args.Addr, reachPort)) })
+		err := netspace.InProcess(args.PID, func() error { return dial(ctx, netip.AddrPortFrom(args.Addr, reachPort)) })
 		if err == nil || errors.Is(err, unix.ECONNREFUSED) {
 			return nil, nil
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package collectors
+package netspace
 
 import (
 	"errors"
@@ -13,15 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenNetns opens a network namespace by the path that it has in the engine's mount namespace, which an agent in a
+// AtPath opens a network namespace by the path that it has in the engine's mount namespace, which an agent in a
 // container sees only through some process's root: that of process 1, or that of a dockerd with a mount namespace of its
 // own. An agent needs the host's PID namespace and CAP_SYS_PTRACE for it.
-func OpenNetns(path string) (*os.File, error) { return openNetns("/proc", path) }
+func AtPath(path string) (*os.File, error) { return AtPathBy("/proc", path) }
 
-func openNetns(proc, path string) (*os.File, error) {
+// AtPathBy is AtPath by way of another /proc, for tests.
+func AtPathBy(proc, path string) (*os.File, error) {
 	var tried []string
 	for _, root := range engineRoots(proc) {
-		f, err := openNetnsUnder(root, path)
+		f, err := openUnder(root, path)
 		if err == nil {
 			return f, nil
 		}
@@ -49,9 +50,9 @@ func engineRoots(proc string) []string {
 	return roots
 }
 
-// openNetnsUnder resolves the path inside root, symbolic links too: /var/run is an absolute link to /run nearly everywhere
+// openUnder resolves the path inside root, symbolic links too: /var/run is an absolute link to /run nearly everywhere
 // and would lead back into the agent's own root.
-func openNetnsUnder(root, path string) (*os.File, error) {
+func openUnder(root, path string) (*os.File, error) {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
