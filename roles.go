@@ -4,6 +4,7 @@ package econbench
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/netip"
 	"time"
@@ -174,6 +175,7 @@ type Scope struct {
 	Flows   Flows    `json:"flows"`
 	Devices []Device `json:"devices"`
 	CPUs    []int    `json:"cpus"`
+	Handle  int      `json:"handle,omitempty"` // of the attached fast path whose counters count; 0: there is none
 }
 
 // Reader is the agent's half of a collector. Open takes what reading needs; the Reading is read at the start and at the
@@ -216,17 +218,62 @@ type Collector interface {
 	Samples(Window) (samples []Sample, warnings []string)
 }
 
-// Fastpath can be attached to a testbed.
+// Fastpath is the controller's half of what can be attached to a testbed.
 type Fastpath interface {
 	Name() string
 	Help() string
 	Attach(context.Context, Testbed) (Attachment, error)
 }
 
+// Bound is an optional interface of fast paths that make sense on some topologies alone.
+type Bound interface {
+	Topologies() []string
+}
+
 // Attachment is a fast path at work.
 type Attachment interface {
 	Close(context.Context) error
 }
+
+// Carrier is an optional interface of attachments that carry packets, which they have to prove.
+type Carrier interface {
+	// Handle is what the agent of a host knows the attachment by.
+	Handle(host string) int
+	// Path is the way of the packets that the attachment carries, given that of the testbed.
+	Path(Path) Path
+}
+
+// Driver is the agent's half of a fast path: it acts inside one host and knows of others what packets and the engine's
+// tables tell it.
+type Driver interface {
+	Name() string
+	// Attach does it, or has left nothing behind. The config is what the controller's half of the same name sent.
+	Attach(ctx context.Context, config json.RawMessage) (Attached, error)
+}
+
+// Attached is a fast path at work in one host.
+type Attached interface {
+	Reading // its counters, from the attachment on; see CarrierCounters
+	// Status is for people and their programs; it is encoded as JSON.
+	Status() (any, error)
+}
+
+// Counters of a fast path that carries packets. Each but the last is of a direction, "egress." or "ingress." before it, seen
+// from the endpoint on this host, and in segments.
+const (
+	CounterSeen     = "seen"     // at the endpoint's device
+	CounterEligible = "eligible" // of these, what the fast path promises to carry once warmed up
+	CounterHits     = "hits"     // carried
+	CounterMisses   = "misses"   // eligible and not carried
+	CounterBail     = "bail."    // with the reason after it: left to the kernel's path
+	CounterLost     = "lost"     // of no direction: dropped by the fast path
+)
+
+// Directions of a fast path's counters.
+const (
+	Egress  = "egress"
+	Ingress = "ingress"
+)
 
 // Report renders a run.
 type Report interface {

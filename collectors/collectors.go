@@ -28,6 +28,7 @@ func All() []econbench.Collector {
 		Devices{},
 		Schedstat{},
 		Interrupts{},
+		Fastpath{},
 	}
 }
 

@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fastpath holds what can be attached to a topology to shorten its packets' way, one file each; All lists them.
-// Their BPF programs stand in fastpath/bpf.
+// Package fastpath holds what can be attached to a topology to shorten its packets' way, one file each; All lists the
+// controller's halves, Drivers those of the agents. Their BPF programs stand in fastpath/bpf; beside them the objects made
+// of them are committed, so that nobody who runs econbench needs a compiler.
+//
+// Shared by fast paths over an overlay: sandbox.go reads what Docker has built, follow.go says when to read it again, lane.go
+// leads around it, hook.go attaches programs, overlay.go keeps all of it in step.
 package fastpath
 
 import (
 	"context"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/tune"
 )
 
 // All lists the fast paths.
-func All() []econbench.Fastpath { return []econbench.Fastpath{None{}} }
+func All() []econbench.Fastpath { return []econbench.Fastpath{None{}, Oncache{}} }
+
+// Drivers lists the agent's halves. What they make in the host's namespace stands in the journal.
+func Drivers(j *tune.Journal) []econbench.Driver {
+	return []econbench.Driver{oncacheDriver{j}}
+}
 
 // None is the fast path that changes nothing: a topology as its builder leaves it.
 type None struct{}

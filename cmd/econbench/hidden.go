@@ -10,6 +10,7 @@ import (
 
 	"github.com/econbench/econbench/cmd/internal/agent"
 	"github.com/econbench/econbench/collectors"
+	"github.com/econbench/econbench/fastpath"
 	"github.com/econbench/econbench/internal/lab"
 )
 
@@ -22,7 +23,7 @@ func agentCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// A signal (docker stop, a host's shutdown) ends the conversation; the agent then undoes what it did.
 			return agent.Run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), agent.Options{
-				Version: versionString(), JournalDir: lab.JournalDir, Readers: collectors.Readers(),
+				Version: versionString(), JournalDir: lab.JournalDir, Readers: collectors.Readers(), Drivers: fastpath.Drivers,
 			})
 		},
 	}

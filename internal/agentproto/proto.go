@@ -38,6 +38,9 @@ const (
 	OpReach   = "reach"   // ReachArgs → nil; answers when the address does
 	OpAdopt   = "adopt"   // Adoptee → nil; a container whose first process the agent ends when it ends itself
 	OpKill    = "kill"    // Adoptee → nil; one process of a container
+	OpAttach  = "attach"  // AttachArgs → AttachReply; a fast path, by its agent's half
+	OpDetach  = "detach"  // DetachArgs → nil
+	OpStatus  = "status"  // DetachArgs → what the fast path's agent's half says of itself
 	OpExit    = "exit"    // nil → nil; undoes everything, answers, ends
 )
 
@@ -104,6 +107,22 @@ type TuneReply struct {
 
 // UntuneArgs puts back what one tune call did.
 type UntuneArgs struct {
+	Handle int `json:"handle"`
+}
+
+// AttachArgs asks for a fast path.
+type AttachArgs struct {
+	Fastpath string          `json:"fastpath"`
+	Config   json.RawMessage `json:"config"` // between the two halves of the fast path
+}
+
+// AttachReply names what was attached, so that it can be read and detached.
+type AttachReply struct {
+	Handle int `json:"handle"`
+}
+
+// DetachArgs name what was attached.
+type DetachArgs struct {
 	Handle int `json:"handle"`
 }
 

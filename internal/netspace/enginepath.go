@@ -50,26 +50,83 @@ func engineRoots(proc string) []string {
 	return roots
 }
 
-// openUnder resolves the path inside root, symbolic links too: /var/run is an absolute link to /run nearly everywhere
-// and would lead back into the agent's own root.
 func openUnder(root, path string) (*os.File, error) {
+	f, err := openInRoot(root, path, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	if !isNamespace(f) {
+		f.Close()
+		return nil, errors.New("not a namespace: nothing is mounted there")
+	}
+	return f, nil
+}
+
+// openInRoot resolves the path inside root, symbolic links too: /var/run is an absolute link to /run nearly everywhere
+// and would lead back into the agent's own root.
+func openInRoot(root, path string, flags uint64) (*os.File, error) {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(dir)
-	fd, err := unix.Openat2(dir, path, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+	fd, err := unix.Openat2(dir, path, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
 	if errors.Is(err, unix.ENOSYS) {
 		return nil, fmt.Errorf("openat2: %w (needs Linux 5.6)", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), path)
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type != unix.NSFS_MAGIC {
-		f.Close()
-		return nil, errors.New("not a namespace: nothing is mounted there")
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// Named is a network namespace of an engine's with the name of its file. It is to be closed.
+type Named struct {
+	Name string
+	*os.File
+}
+
+// Under lists the network namespaces that an engine keeps in a folder of its mount namespace.
+func Under(folder string) ([]Named, error) {
+	var tried []string
+	for _, root := range engineRoots("/proc") {
+		dir, err := openInRoot(root, folder, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			tried = append(tried, fmt.Sprintf("under %s: %v", root, err))
+			continue
+		}
+		list, err := namespacesIn(dir)
+		dir.Close()
+		if err != nil || len(list) > 0 {
+			return list, err
+		}
+		tried = append(tried, fmt.Sprintf("under %s: no network namespace", root))
 	}
-	return f, nil
+	return nil, fmt.Errorf("network namespaces in %s: %s", folder, strings.Join(tried, "; "))
+}
+
+// namespacesIn opens what of a folder is a namespace. An engine makes and removes them meanwhile.
+func namespacesIn(dir *os.File) (list []Named, err error) {
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			continue
+		}
+		f := os.NewFile(uintptr(fd), name)
+		if !isNamespace(f) {
+			f.Close()
+			continue
+		}
+		list = append(list, Named{name, f})
+	}
+	return list, nil
+}
+
+func isNamespace(f *os.File) bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &fs) == nil && fs.Type == unix.NSFS_MAGIC
 }

@@ -38,14 +38,15 @@ func open(path string) (netns.NsHandle, ID, error) {
 		return netns.None(), ID{}, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	ns := netns.NsHandle(fd)
-	id, err := identify(ns)
+	id, err := Identify(ns)
 	if err != nil {
 		return netns.None(), ID{}, errors.Join(err, ns.Close())
 	}
 	return ns, id, nil
 }
 
-func identify(ns netns.NsHandle) (ID, error) {
+// Identify tells which namespace a handle is.
+func Identify(ns netns.NsHandle) (ID, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(ns), &st); err != nil {
 		return ID{}, fmt.Errorf("network namespace: identity: %w", err)

@@ -65,6 +65,8 @@ func (c *change) check() error {
 		return checkDevice(c.Kind, c.Device)
 	case KindOffloads:
 		return checkDevice(c.Kind, c.Device)
+	case KindLink:
+		return checkLinkName(c.Name)
 	}
 	return fmt.Errorf("change of kind %q: unknown", c.Kind)
 }
@@ -85,6 +87,8 @@ func (c *change) get() (string, error) {
 		return readRoute(c.Name, c.Table)
 	case KindOffloads:
 		return readFeature(c.Device, c.Name)
+	case KindLink:
+		return readLink(c.Name)
 	}
 	return "", fmt.Errorf("change of kind %q: unknown", c.Kind)
 }
@@ -100,6 +104,8 @@ func (c *change) set(value string) error {
 		return writeRoute(c.Name, c.Table, value)
 	case KindOffloads:
 		return writeFeature(c.Device, c.Name, value)
+	case KindLink:
+		return writeLink(c.Name, value)
 	}
 	return fmt.Errorf("change of kind %q: unknown", c.Kind)
 }
@@ -123,6 +129,8 @@ func (c *change) subject() string {
 		return "sysctl " + swapDots(c.Name)
 	case KindCongestionControl:
 		return "congestion-control to " + c.Name
+	case KindLink:
+		return "link " + c.Name
 	}
 	return fmt.Sprintf("%s %s %s", c.Kind, c.Device, c.Name)
 }

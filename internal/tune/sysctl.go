@@ -11,7 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // procSys is where sysctls live. What stands under net/ is that of the reading thread's network namespace
@@ -85,3 +88,30 @@ func writeSysctl(file, value string) error {
 
 // normal writes a value with single spaces: the kernel separates a sysctl's numbers by tabs.
 func normal(value string) string { return strings.Join(strings.Fields(value), " ") }
+
+// SetSysctl sets a kernel parameter of a device that is about to be used, or of a namespace, without a journal: it dies with
+// what it belongs to. One that the kernel does not have is passed over.
+func SetSysctl(ns netns.NsHandle, key, value string) error {
+	file, err := sysctlFile(key)
+	if err != nil {
+		return err
+	}
+	err = netspace.In(ns, func() error { return writeSysctl(file, value) })
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	return err
+}
+
+// SysctlIn reads a kernel parameter in a network namespace.
+func SysctlIn(ns netns.NsHandle, key string) (value string, err error) {
+	file, err := sysctlFile(key)
+	if err != nil {
+		return "", err
+	}
+	err = netspace.In(ns, func() error {
+		value, err = readSysctl(file)
+		return err
+	})
+	return value, err
+}

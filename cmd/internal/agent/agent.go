@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -31,6 +32,7 @@ type Options struct {
 	Version    string // of econbench
 	JournalDir string
 	Readers    []econbench.Reader
+	Drivers    func(*tune.Journal) []econbench.Driver // nil: no fast path can be attached
 }
 
 // agent is one conversation's state.
@@ -38,11 +40,13 @@ type agent struct {
 	opt     Options
 	journal *tune.Journal
 	undone  []string
+	drivers []econbench.Driver
 
-	mu      sync.Mutex
-	next    int
-	applied map[int]*tune.Applied
-	adopted []agentproto.Adoptee
+	mu       sync.Mutex
+	next     int // handle of what is tuned or attached next
+	applied  map[int]*tune.Applied
+	attached map[int]econbench.Attached
+	adopted  []agentproto.Adoptee
 }
 
 // Run serves until the conversation ends and then undoes everything.
@@ -54,7 +58,11 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	a := &agent{opt: opt, journal: journal, undone: undone, applied: map[int]*tune.Applied{}}
+	a := &agent{opt: opt, journal: journal, undone: undone, applied: map[int]*tune.Applied{}, attached: map[int]econbench.Attached{}}
+	a.opt.Readers = append(slices.Clone(opt.Readers), attachedReader{a})
+	if opt.Drivers != nil {
+		a.drivers = opt.Drivers(journal)
+	}
 	defer func() { err = errors.Join(err, a.close()) }()
 	return agentproto.Serve(ctx, in, out, map[string]agentproto.Handler{
 		agentproto.OpHello:   agentproto.Handle(a.hello),
@@ -65,6 +73,9 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 		agentproto.OpReach:   agentproto.Handle(a.reach),
 		agentproto.OpAdopt:   agentproto.Handle(a.adopt),
 		agentproto.OpKill:    agentproto.Handle(a.kill),
+		agentproto.OpAttach:  agentproto.Handle(a.attach),
+		agentproto.OpDetach:  agentproto.Handle(a.detach),
+		agentproto.OpStatus:  agentproto.Handle(a.status),
 		agentproto.OpExit:    agentproto.Handle(a.exit),
 	})
 }
@@ -128,6 +139,10 @@ func (a *agent) close() error {
 		errs = append(errs, killAdoptee(who))
 	}
 	a.adopted = nil
+	for _, handle := range slices.Backward(slices.Sorted(maps.Keys(a.attached))) {
+		errs = append(errs, a.attached[handle].Close())
+	}
+	clear(a.attached)
 	if a.journal != nil {
 		errs = append(errs, a.journal.Close())
 		a.journal = nil

@@ -55,13 +55,13 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 	defer func() { err = errors.Join(err, load.Close(context.WithoutCancel(ctx))) }()
 
 	t.Metrics = expected(load.Flows())
-	w, result, err := e.observe(ctx, b, load, warmup+window)
+	w, result, err := e.observe(ctx, b, load, warmup+window, handles(attached))
 	w.Apart = t.Apart
 	t.Hosts, t.Warnings = counted(w), append(t.Warnings, result.Warnings...)
 	if err != nil {
 		return result.Log, err // what one host counted, and who had doubts, may say why
 	}
-	e.fill(t, b, w, result)
+	e.fill(t, pathOf(b, attached), w, result)
 	return result.Log, nil
 }
 
@@ -72,7 +72,7 @@ func isBulk(w econbench.Workload) bool {
 
 // observe lets both agents count while the client runs, and gathers what the client says. A client that fails ends the
 // counting.
-func (e *Engine) observe(ctx context.Context, b *bed, load econbench.Load, busy time.Duration) (w econbench.Window, r econbench.Result, err error) {
+func (e *Engine) observe(ctx context.Context, b *bed, load econbench.Load, busy time.Duration, handle func(host string) int) (w econbench.Window, r econbench.Result, err error) {
 	w = econbench.Window{Flows: load.Flows(), SharedKernel: e.Lab.SharedKernel()}
 	w.ClientCPUs, w.ServerCPUs = e.Lab.Client().Facts().CPUs, e.Lab.Server().Facts().CPUs
 	g, ctx := errgroup.WithContext(ctx)
@@ -83,7 +83,7 @@ func (e *Engine) observe(ctx context.Context, b *bed, load econbench.Load, busy 
 	for i, end := range []econbench.Endpoint{b.Client(), b.Server()} {
 		g.Go(func() (err error) {
 			var got agentproto.WindowReply
-			got, err = e.count(ctx, end, load.Flows())
+			got, err = e.count(ctx, end, load.Flows(), handle(end.Host.Name()))
 			*[]*econbench.HostWindow{&w.Client, &w.Server}[i], doubts[i] = got.Window, got.Warnings
 			return err
 		})
@@ -102,11 +102,11 @@ func (e *Engine) observe(ctx context.Context, b *bed, load econbench.Load, busy 
 }
 
 // count asks one host's agent for a window.
-func (e *Engine) count(ctx context.Context, end econbench.Endpoint, flows econbench.Flows) (r agentproto.WindowReply, err error) {
+func (e *Engine) count(ctx context.Context, end econbench.Endpoint, flows econbench.Flows, handle int) (r agentproto.WindowReply, err error) {
 	host := end.Host
 	err = host.Agent().Call(ctx, agentproto.OpWindow, agentproto.WindowArgs{
 		Scope: econbench.Scope{
-			PID: end.Container.PID(), Side: host.Name(), Flows: flows, CPUs: host.Facts().CPUs, Devices: e.watched(host.Name()),
+			PID: end.Container.PID(), Side: host.Name(), Flows: flows, CPUs: host.Facts().CPUs, Devices: e.watched(host.Name()), Handle: handle,
 		},
 		Readers:  namesOf(e.Parts.Collectors),
 		Appear:   econbench.SecondsOf(appearTimeout),
@@ -128,7 +128,7 @@ func counted(w econbench.Window) map[string]econbench.HostWindow {
 }
 
 // fill turns what was counted and said into the trial's record.
-func (e *Engine) fill(t *econbench.Trial, b *bed, w econbench.Window, r econbench.Result) {
+func (e *Engine) fill(t *econbench.Trial, path econbench.Path, w econbench.Window, r econbench.Result) {
 	said := map[string]float64{}
 	samples := r.Samples
 	for _, c := range e.Parts.Collectors {
@@ -147,7 +147,7 @@ func (e *Engine) fill(t *econbench.Trial, b *bed, w econbench.Window, r econbenc
 	t.Warnings = append(t.Warnings, crossCheck(t.Metrics, said)...)
 	views, doubts := e.views()
 	t.Warnings = append(t.Warnings, doubts...)
-	t.Proof = prove(b.Path(), views, w)
+	t.Proof = prove(path, views, w)
 	for _, failure := range t.Proof.Failures {
 		t.Invalid = append(t.Invalid, "path: "+failure)
 	}

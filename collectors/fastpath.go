@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collectors
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/econbench/econbench"
+)
+
+// Fastpath is the counters of the fast path that is attached, in segments: what it saw, carried, and left to the kernel with
+// the reason, in each direction. What they prove is the engine's business, which knows what was demanded; here they are
+// looked over for what nobody should have lost. Its reader is the agent's own, as only the agent holds what it attached.
+type Fastpath struct{}
+
+var _ econbench.Collector = Fastpath{}
+
+func (Fastpath) Name() string { return "fastpath" }
+func (Fastpath) Help() string {
+	return "hits, misses and bails by reason of the attached fast path, both directions, per CPU: hit_ratio, coverage; warns of lost frames"
+}
+
+func (Fastpath) Samples(w econbench.Window) (_ []econbench.Sample, warnings []string) {
+	for _, h := range []host{{econbench.ClientHost, w.Client, nil}, {econbench.ServerHost, w.Server, nil}} {
+		for name, n := range h.Counters["fastpath"] {
+			if why, lost := strings.CutPrefix(name, econbench.CounterLost+"."); lost && n > 0 {
+				warnings = append(warnings, fmt.Sprintf("fastpath: %s: %.0f segments dropped by the fast path (%s)", h.name, n, why))
+			}
+		}
+	}
+	slices.Sort(warnings)
+	return nil, warnings
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+import (
+	"fmt"
+
+	"github.com/econbench/econbench"
+)
+
+// bails are the reasons to leave a packet to the kernel's path, in the order of enum bail in bpf/lib/account.h.
+var bails = [...]string{
+	"protocol", "options", "fragment", "flags", "length", "socket", "bound", "flow", "address", "outer", "spoofed", "expired",
+}
+
+// direction is struct direction of bpf/lib/account.h, in segments.
+type direction struct {
+	seen, eligible, hits, hitBytes, misses uint64
+	bails                                  [len(bails)]uint64
+}
+
+func (d *direction) addTo(c econbench.Counters, prefix string) {
+	c[prefix+econbench.CounterSeen] += float64(d.seen)
+	c[prefix+econbench.CounterEligible] += float64(d.eligible)
+	c[prefix+econbench.CounterHits] += float64(d.hits)
+	c[prefix+econbench.CounterMisses] += float64(d.misses)
+	c[prefix+"hit_bytes"] += float64(d.hitBytes)
+	for i, n := range d.bails {
+		c[prefix+econbench.CounterBail+bails[i]] += float64(n)
+	}
+}
+
+// account is one CPU's struct account.
+type account struct {
+	egress, ingress direction
+	refused, failed uint64
+}
+
+// counters adds up the CPUs' accounts, and keeps each CPU's hits: which CPU carried the packets is half of what a placement
+// did.
+func counters(cpus []account) econbench.Counters {
+	c := econbench.Counters{}
+	for cpu, a := range cpus {
+		a.egress.addTo(c, econbench.Egress+".")
+		a.ingress.addTo(c, econbench.Ingress+".")
+		c[econbench.CounterLost+".refused"] += float64(a.refused)
+		c[econbench.CounterLost+".failed"] += float64(a.failed)
+		for name, hits := range map[string]uint64{econbench.Egress: a.egress.hits, econbench.Ingress: a.ingress.hits} {
+			c[fmt.Sprintf("cpu%d.%s.%s", cpu, name, econbench.CounterHits)] = float64(hits)
+		}
+	}
+	return c
+}

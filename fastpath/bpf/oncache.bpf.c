@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * oncache: an encapsulation cache for VXLAN overlays, after ONCache (Wang et al.), which caches per destination what the
+ * overlay would find out anew for each packet: the outer header on the way out, the device to deliver to on the way in.
+ *
+ * A packet's journey, from container A to container B on another host:
+ *
+ *	A's eth0, egress      from_container: an established flow to a known peer leaves by the lane, the rest as always
+ *	lane ─► host's end    from_lane: is this a frame that A may send? then it gets its outer header and leaves by the NIC
+ *	══ wire ══            an ordinary VXLAN packet: the other host may have a fast path or not
+ *	NIC, ingress          from_wire: from a known peer, for a known container, of a flow that B's side has established:
+ *	                      the outer header comes off and the frame is delivered to the lane's other end, in B
+ *
+ * The kernel's path would have gone A's eth0 ─► sandbox's bridge ─► vxlan device ─► NIC, and back up the same way.
+ *
+ * On any doubt the packet goes on as it came (NEXT), untouched. The caches are filled by the agent from the sandbox's
+ * neighbour and forwarding tables (peers, endpoints) and by from_container (flows). A flow is known to be established by
+ * its own socket (TCP), or when it has been seen in both directions (UDP). Nothing is done once the agent has stopped
+ * renewing its lease: caches that nobody keeps are not trusted.
+ *
+ * Concurrency: peers and endpoints are written by the agent alone; a flow's state only grows, by stores of one value.
+ * Kernels from 5.15 on: bpf_redirect_neigh and bpf_redirect_peer (5.10), bpf_ktime_get_coarse_ns (5.11),
+ * BPF_F_ADJ_ROOM_ENCAP_L2_ETH (5.13).
+ */
+#include "account.h"
+#include "packet.h"
+
+/* Of this host. */
+const volatile __u32 wire_ifindex;
+const volatile __be32 tunnel_addr; /* outer address of this host */
+const volatile __be16 tunnel_port;
+const volatile __u16 source_port_min, source_port_max; /* the kernel's range for outer source ports, max excluded */
+
+/* Of one container: from_container and from_lane are loaded for each. */
+const volatile __u32 endpoint;	   /* number, never used again */
+const volatile __u32 lane_ifindex; /* in the container's namespace */
+const volatile __be32 container_addr;
+const volatile __u16 container_mac[ETH_ALEN / 2];
+const volatile __be32 container_vni; /* as in the header: in the upper 24 bits */
+const volatile __u32 max_frame;	     /* bytes that still fit the wire once encapsulated */
+
+/* For tests that take a part away and look whether it is noticed. */
+const volatile bool learning = true;
+
+struct address {
+	__be32 vni;
+	__be32 ip;
+};
+
+/* A container on another host. */
+struct peer {
+	__be32 host;	 /* outer address */
+	__be32 next_hop; /* towards it, by the wire */
+	__u8 mac[ETH_ALEN];
+	__u16 pad;
+};
+
+/* A container on this host. */
+struct delivery {
+	__u32 endpoint;
+	__u32 ifindex; /* of the device whose other end is in the container */
+	__u8 mac[ETH_ALEN];
+	__u16 pad;
+};
+
+struct flow_key {
+	__u32 endpoint;
+	__be32 remote;
+	__be16 local_port, remote_port;
+	__u32 protocol;
+};
+
+/* What is known of a flow. */
+enum {
+	FLOW_SENT = 1,	  /* a socket of the container that is bound to no device sent on it */
+	FLOW_ESTABLISHED, /* and: its socket says so (TCP), or its peer was heard too (UDP) */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct address);
+	__type(value, struct peer);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} peers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct address);
+	__type(value, struct delivery);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} endpoints SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow_key);
+	__type(value, __u32);
+	__uint(max_entries, 65536);
+} flows SEC(".maps");
+
+/* CLOCK_MONOTONIC, ns, until which the caches may be trusted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+} lease SEC(".maps");
+
+static __always_inline bool expired(void)
+{
+	__u32 zero = 0;
+	__u64 *until = bpf_map_lookup_elem(&lease, &zero);
+
+	return !until || bpf_ktime_get_coarse_ns() > *until;
+}
+
+static __always_inline int bail(struct direction *d, enum bail why, __u32 segs)
+{
+	d->bails[why] += segs;
+	return NEXT;
+}
+
+/* What is the matter with an IPv4 packet that begins at ip and whose first bytes, up to four of TCP's or UDP's header and
+ * all of TCP's, are linear: a reason to bail, or BAILS. */
+static __always_inline enum bail judge(const struct iphdr *ip, const void *end)
+{
+	const struct tcphdr *tcp = (const void *)(ip + 1);
+
+	if (*(const __u8 *)ip != 0x45)
+		return ip->version == 4 ? BAIL_OPTIONS : BAIL_PROTOCOL;
+	if (ip->frag_off & bpf_htons(IP_FRAGMENT))
+		return BAIL_FRAGMENT;
+	if (ip->protocol == IPPROTO_UDP)
+		return bpf_ntohs(ip->tot_len) < sizeof(*ip) + sizeof(struct udphdr) ? BAIL_LENGTH : BAILS;
+	if (ip->protocol != IPPROTO_TCP)
+		return BAIL_PROTOCOL;
+	if ((const void *)(tcp + 1) > end || bpf_ntohs(ip->tot_len) < sizeof(*ip) + sizeof(*tcp))
+		return BAIL_LENGTH;
+	if (TCP_FLAGS(tcp) & TCP_NO_DATA_FLAGS)
+		return BAIL_FLAGS;
+	return BAILS;
+}
+
+/* Whether the sender's own socket says that this is data of a flow that may take the lane; a reason to bail, or BAILS.
+ * The ports are compared since a tunnel's packet still belongs to the socket whose data it carries. */
+static __always_inline enum bail ask_socket(struct __sk_buff *skb, __u8 protocol, struct ports ports)
+{
+	struct bpf_sock *sk = skb->sk; /* loaded once: the verifier knows a pointer that was tested, not a field */
+
+	if (!sk)
+		return BAIL_SOCKET;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || sk->protocol != protocol || sk->src_port != bpf_ntohs(ports.source))
+		return BAIL_SOCKET;
+	if (sk->bound_dev_if)
+		return BAIL_BOUND;
+	if (protocol == IPPROTO_UDP)
+		return BAILS;
+	if (sk->dst_port != ports.dest)
+		return BAIL_SOCKET;
+	return sk->state == BPF_TCP_ESTABLISHED || sk->state == BPF_TCP_CLOSE_WAIT ? BAILS : BAIL_FLOW;
+}
+
+/* Remembers that the container sent on this flow; true when the flow is established. */
+static __always_inline bool learn(const struct flow_key *key)
+{
+	__u32 *seen = bpf_map_lookup_elem(&flows, key);
+	__u32 first = key->protocol == IPPROTO_TCP ? FLOW_ESTABLISHED : FLOW_SENT;
+
+	if (seen)
+		return *seen == FLOW_ESTABLISHED;
+	if (learning)
+		bpf_map_update_elem(&flows, key, &first, BPF_NOEXIST);
+	return first == FLOW_ESTABLISHED;
+}
+
+/* Egress of the container's own device. */
+SEC("tc")
+int from_container(struct __sk_buff *skb)
+{
+	struct address to = {.vni = container_vni};
+	struct flow_key key = {.endpoint = endpoint};
+	struct account *a = account();
+	__u32 segs = segments(skb);
+	struct direction *d;
+	struct ethhdr *eth;
+	struct peer *peer;
+	struct ports *ports;
+	struct iphdr *ip;
+	enum bail why;
+
+	if (!a)
+		return NEXT;
+	d = &a->egress;
+	d->seen += segs;
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
+		return bail(d, BAIL_PROTOCOL, segs);
+	if (!linear(skb, sizeof(*eth) + sizeof(*ip) + sizeof(struct udphdr)))
+		return bail(d, BAIL_LENGTH, segs);
+	eth = data(skb);
+	ip = (void *)(eth + 1);
+	ports = (void *)(ip + 1);
+	if ((void *)(ports + 1) > data_end(skb))
+		return bail(d, BAIL_LENGTH, segs);
+	why = judge(ip, data_end(skb));
+	if (why != BAILS)
+		return bail(d, why, segs);
+	if (ip->saddr != container_addr)
+		return bail(d, BAIL_ADDRESS, segs);
+	if (skb->gso_size == 0 && skb->len > max_frame)
+		return bail(d, BAIL_LENGTH, segs);
+	why = ask_socket(skb, ip->protocol, *ports);
+	key.remote = to.ip = ip->daddr;
+	key.local_port = ports->source;
+	key.remote_port = ports->dest;
+	key.protocol = ip->protocol;
+	if (why == BAIL_BOUND)
+		bpf_map_delete_elem(&flows, &key);
+	if (why != BAILS)
+		return bail(d, why, segs);
+	if (expired())
+		return bail(d, BAIL_EXPIRED, segs);
+	if (!learn(&key))
+		return bail(d, BAIL_FLOW, segs);
+	d->eligible += segs;
+	peer = bpf_map_lookup_elem(&peers, &to);
+	if (!peer || !learning) {
+		d->misses += segs;
+		return NEXT;
+	}
+	if (!same_mac(eth->h_dest, peer->mac)) {
+		d->eligible -= segs;
+		return bail(d, BAIL_ADDRESS, segs);
+	}
+	return bpf_redirect(lane_ifindex, 0);
+}
+
+/* The kernel's own choice of an outer source port: udp_flow_src_port() in include/net/udp.h. */
+static __always_inline __be16 source_port(__u32 hash)
+{
+	hash ^= hash << 16;
+	return bpf_htons((((__u64)hash * (source_port_max - source_port_min)) >> 32) + source_port_min);
+}
+
+/* ECN as RFC 6040 has it for encapsulation in the kernel's way (INET_ECN_encapsulate()): the inner bits, with ECT(0) for
+ * congestion experienced. A vxlan device of Docker's sets no other bit. */
+static __always_inline __u8 outer_tos(__u8 inner)
+{
+	return (inner & 3) == 3 ? 2 : inner & 3;
+}
+
+static __always_inline void write_outer(struct outer *o, __u32 frame_len, __u8 tos, __u32 hash, __be32 to)
+{
+	o->ip = (struct iphdr){
+		.version = 4,
+		.ihl = 5,
+		.tos = outer_tos(tos),
+		.tot_len = bpf_htons(frame_len - ETH_HLEN),
+		.id = bpf_get_prandom_u32(), /* fragments are allowed, as the kernel allows them */
+		.ttl = 64,
+		.protocol = IPPROTO_UDP,
+		.saddr = tunnel_addr,
+		.daddr = to,
+	};
+	o->ip.check = ip_sum(&o->ip);
+	o->udp.source = source_port(hash);
+	o->udp.dest = tunnel_port;
+	o->udp.len = bpf_htons(frame_len - ETH_HLEN - sizeof(struct iphdr));
+	o->udp.check = 0;
+	o->vxlan.flags = VXLAN_FLAGS;
+	o->vxlan.vni = container_vni;
+}
+
+/* Compared as it is, volatile: with that cast away the compiler knows that a constant without a value is 0. */
+static __always_inline bool is_ours(const __u8 *mac)
+{
+	const __u16 *w = (const __u16 *)mac;
+
+	return w[0] == container_mac[0] && w[1] == container_mac[1] && w[2] == container_mac[2];
+}
+
+/* Whether a frame that came out of the lane is one that the container might send by its own device to this peer. Whoever
+ * has CAP_NET_RAW in there can put any frame into the lane, past from_container. */
+static __always_inline struct peer *may_send(struct __sk_buff *skb)
+{
+	struct address to = {.vni = container_vni};
+	struct peer *peer;
+	struct ethhdr *eth;
+	struct iphdr *ip;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
+	    !linear(skb, sizeof(*eth) + sizeof(*ip) + sizeof(struct udphdr)))
+		return NULL;
+	eth = data(skb);
+	ip = (void *)(eth + 1);
+	if ((void *)(ip + 1) > data_end(skb))
+		return NULL;
+	if (judge(ip, data_end(skb)) != BAILS || ip->saddr != container_addr ||
+	    bpf_ntohs(ip->tot_len) != (__u16)(skb->len - ETH_HLEN) || (skb->gso_size == 0 && skb->len > max_frame))
+		return NULL;
+	to.ip = ip->daddr;
+	peer = bpf_map_lookup_elem(&peers, &to);
+	if (!peer || eth->h_proto != bpf_htons(ETH_P_IP) || !same_mac(eth->h_dest, peer->mac) ||
+	    !is_ours(eth->h_source))
+		return NULL;
+	return peer;
+}
+
+#define ENCAP_FLAGS                                                                                                    \
+	(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP |                       \
+	 BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH)
+
+/* Where frames come out of a lane, on the host's side. Nothing else may use that device: what is not sent is dropped. */
+SEC("tc")
+int from_lane(struct __sk_buff *skb)
+{
+	struct bpf_redir_neigh hop = {.nh_family = 2 /* AF_INET */};
+	__u32 segs = segments(skb), len = skb->len, hash;
+	struct account *a = account();
+	struct peer *peer;
+	struct ethhdr *eth;
+	struct outer *o;
+	struct iphdr *ip;
+	__be32 host;
+	__u8 tos;
+
+	if (!a)
+		return TC_ACT_SHOT;
+	peer = may_send(skb);
+	if (!peer) {
+		a->refused += segs;
+		return TC_ACT_SHOT;
+	}
+	host = peer->host;
+	hop.ipv4_nh = peer->next_hop;
+	hash = bpf_get_hash_recalc(skb); /* of the inner packet: once encapsulated it would be that of the tunnel */
+	eth = data(skb);
+	ip = (void *)(eth + 1);
+	if ((void *)(ip + 1) > data_end(skb))
+		return TC_ACT_SHOT;
+	tos = ip->tos;
+	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, ENCAP_FLAGS))
+		goto failed;
+	eth = data(skb);
+	o = (void *)(eth + 1);
+	if ((void *)(o + 1) > data_end(skb))
+		goto failed;
+	o->eth = *eth;
+	write_outer(o, len + OUTER_LEN, tos, hash, host);
+	skb->mark = 0; /* as on the way out of any namespace (skb_scrub_packet()) */
+	a->egress.hits += segs;
+	a->egress.hit_bytes += len;
+	return bpf_redirect_neigh(wire_ifindex, &hop, sizeof(hop), 0);
+failed:
+	a->failed += segs;
+	return TC_ACT_SHOT;
+}
+
+/* A frame that a container puts into the receiving end of its lane would come up in the host's stack. Attached so that it
+ * stays as long as the device does, whatever becomes of the agent. */
+SEC("tc")
+int drop(struct __sk_buff *skb)
+{
+	return TC_ACT_SHOT;
+}
+
+/* What the kernel should judge of an outer header; lengths count for what is no super-frame or one of at most 64 kB. */
+static __always_inline enum bail judge_outer(const struct outer *o, __u32 frame_len)
+{
+	__u32 len = frame_len - ETH_HLEN;
+
+	if (o->ip.frag_off & bpf_htons(IP_FRAGMENT))
+		return BAIL_FRAGMENT;
+	if (bpf_ntohs(o->ip.tot_len) != len || bpf_ntohs(o->udp.len) != len - sizeof(o->ip))
+		return BAIL_LENGTH;
+	if (o->vxlan.flags != VXLAN_FLAGS || o->udp.check || (o->ip.tos & 3) == 3 || ip_sum(&o->ip))
+		return BAIL_OUTER;
+	return BAILS;
+}
+
+/* Takes the outer header off. The outer Ethernet header is what stays, and becomes the inner one. */
+static __always_inline bool decapsulate(struct __sk_buff *skb, struct ethhdr inner)
+{
+	struct ethhdr *eth;
+
+	if (bpf_skb_adjust_room(skb, -(__s32)OUTER_LEN, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
+		return false;
+	eth = data(skb);
+	if ((void *)(eth + 1) <= data_end(skb))
+		*eth = inner;
+	return true;
+}
+
+/* The outer header of a packet of our tunnel for this host, or NULL. This is all that other traffic costs. */
+static __always_inline struct outer *tunnelled(struct __sk_buff *skb)
+{
+	struct outer *o;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->pkt_type != 0 /* PACKET_HOST */ || skb->vlan_present)
+		return NULL;
+	if (!linear(skb, ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr)))
+		return NULL;
+	o = data(skb) + ETH_HLEN;
+	if ((void *)&o->vxlan > data_end(skb) || *(__u8 *)o != 0x45 || o->ip.protocol != IPPROTO_UDP ||
+	    o->ip.daddr != tunnel_addr || o->udp.dest != tunnel_port)
+		return NULL;
+	if (!linear(skb, ETH_HLEN + OUTER_LEN + sizeof(struct iphdr) + sizeof(struct udphdr)))
+		return NULL;
+	o = data(skb) + ETH_HLEN;
+	if ((void *)(o + 1) + sizeof(struct iphdr) + sizeof(struct udphdr) > data_end(skb))
+		return NULL;
+	return o;
+}
+
+/* Ingress of the wire's device. */
+SEC("tc")
+int from_wire(struct __sk_buff *skb)
+{
+	struct address local = {}, remote = {};
+	struct account *a = account();
+	__u32 segs = segments(skb), *seen;
+	struct flow_key key = {};
+	struct delivery *to;
+	struct direction *d;
+	struct ports *ports;
+	struct ethhdr inner;
+	struct outer *o;
+	struct iphdr *ip;
+	struct peer *from;
+	enum bail why;
+
+	o = tunnelled(skb);
+	if (!o || !a)
+		return NEXT;
+	ip = (void *)(o + 1);
+	ports = (void *)(ip + 1);
+	if ((void *)(ports + 1) > data_end(skb))
+		return NEXT;
+	local.vni = remote.vni = o->vxlan.vni;
+	local.ip = ip->daddr;
+	to = bpf_map_lookup_elem(&endpoints, &local);
+	if (!to || o->eth.h_proto != bpf_htons(ETH_P_IP))
+		return NEXT; /* of no container of ours, as far as one can tell */
+	d = &a->ingress;
+	d->seen += segs;
+	why = judge_outer(o, skb->len);
+	if (why == BAILS)
+		why = judge(ip, data_end(skb));
+	if (why != BAILS)
+		return bail(d, why, segs);
+	if (bpf_ntohs(ip->tot_len) != bpf_ntohs(o->ip.tot_len) - OUTER_LEN)
+		return bail(d, BAIL_LENGTH, segs);
+	if (!same_mac(o->eth.h_dest, to->mac))
+		return bail(d, BAIL_ADDRESS, segs);
+	if (expired())
+		return bail(d, BAIL_EXPIRED, segs);
+	key.endpoint = to->endpoint;
+	key.remote = remote.ip = ip->saddr;
+	key.local_port = ports->dest;
+	key.remote_port = ports->source;
+	key.protocol = ip->protocol;
+	seen = bpf_map_lookup_elem(&flows, &key);
+	if (!seen)
+		return bail(d, BAIL_FLOW, segs);
+	from = bpf_map_lookup_elem(&peers, &remote);
+	if (from && (from->host != o->ip.saddr || !same_mac(o->eth.h_source, from->mac)))
+		return bail(d, BAIL_SPOOFED, segs);
+	if (*seen != FLOW_ESTABLISHED) {
+		if (from)
+			*seen = FLOW_ESTABLISHED;
+		return bail(d, BAIL_FLOW, segs);
+	}
+	d->eligible += segs;
+	inner = o->eth;
+	if (!from || !decapsulate(skb, inner)) {
+		d->misses += segs;
+		return NEXT;
+	}
+	d->hits += segs;
+	d->hit_bytes += skb->len;
+	return bpf_redirect_peer(to->ifindex, 0);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench/internal/netspace"
+)
+
+// Mechanisms that attach programs to a device's hooks.
+const (
+	mechanismTCX    = "tcx"    // Linux 6.6: a link, which ends with the agent
+	mechanismFilter = "filter" // a classifier on a clsact queueing discipline, which outlives it
+)
+
+// attach puts a program on a hook of a device in a namespace, by tcx if the mechanism is not given and the kernel has it.
+// Closing takes it off again; a device that is gone by then is fine.
+func attach(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, mechanism string) (io.Closer, error) {
+	if mechanism == mechanismFilter {
+		return attachFilter(ns, ifindex, prog, hook)
+	}
+	var l link.Link
+	err := netspace.In(ns, func() (err error) {
+		l, err = link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: hook})
+		return err
+	})
+	switch {
+	case errors.Is(err, ebpf.ErrNotSupported) && mechanism == "":
+		return attachFilter(ns, ifindex, prog, hook)
+	case err != nil:
+		return nil, fmt.Errorf("attach %s to device %d: %w", prog, ifindex, err)
+	}
+	return l, nil
+}
+
+// filter is a classifier on a device.
+type filter struct {
+	filter  *netlink.BpfFilter
+	qdisc   *netlink.Clsact
+	created bool // the queueing discipline was not there before
+}
+
+// filterPriority is after those that others are likely to choose; filterName begins the names of ours.
+const (
+	filterPriority = 0xec00
+	filterName     = "econbench_"
+)
+
+// addFilter puts a program on a hook by a netlink filter, in the namespace of the handle. It stays as long as the device does.
+func addFilter(h *netlink.Handle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType) (*filter, error) {
+	info, err := prog.Info()
+	if err != nil {
+		return nil, fmt.Errorf("attach %s to device %d: %w", prog, ifindex, err)
+	}
+	parent := uint32(netlink.HANDLE_MIN_INGRESS)
+	if hook == ebpf.AttachTCXEgress {
+		parent = netlink.HANDLE_MIN_EGRESS
+	}
+	f := &filter{
+		qdisc: &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: ifindex, Parent: netlink.HANDLE_CLSACT, Handle: netlink.MakeHandle(0xffff, 0)}},
+		filter: &netlink.BpfFilter{
+			FilterAttrs: netlink.FilterAttrs{LinkIndex: ifindex, Parent: parent, Handle: 1, Priority: filterPriority, Protocol: unix.ETH_P_ALL},
+			Fd:          prog.FD(), Name: filterName + info.Name, DirectAction: true,
+		},
+	}
+	err = h.QdiscAdd(f.qdisc)
+	if f.created = err == nil; err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("attach %s to device %d: clsact: %w", info.Name, ifindex, err)
+	}
+	if err := h.FilterAdd(f.filter); err != nil {
+		return nil, errors.Join(fmt.Errorf("attach %s to device %d: filter: %w", info.Name, ifindex, err), f.dropQdisc(h))
+	}
+	return f, nil
+}
+
+// remove takes the filter off; one that is gone with its device is fine.
+func (f *filter) remove(h *netlink.Handle) error {
+	if err := gone(h.FilterDel(f.filter)); err != nil {
+		return fmt.Errorf("filter %s of device %d: remove: %w", f.filter.Name, f.filter.LinkIndex, err)
+	}
+	return f.dropQdisc(h)
+}
+
+// attachedFilter is a filter with the netlink socket, in its namespace, that takes it off again.
+type attachedFilter struct {
+	*filter
+	handle *netlink.Handle
+}
+
+func attachFilter(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType) (io.Closer, error) {
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	f, err := addFilter(h, ifindex, prog, hook)
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	return attachedFilter{f, h}, nil
+}
+
+// Close takes the filter off.
+func (a attachedFilter) Close() error {
+	defer a.handle.Close()
+	return a.remove(a.handle)
+}
+
+// dropQdisc removes the queueing discipline if it was made for the filter and serves nobody else by now.
+func (f *filter) dropQdisc(h *netlink.Handle) error {
+	if !f.created {
+		return nil
+	}
+	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		others, err := h.FilterList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: f.qdisc.LinkIndex}}, parent)
+		if err != nil || len(others) > 0 {
+			return gone(err)
+		}
+	}
+	return gone(h.QdiscDel(f.qdisc))
+}
+
+// gone forgives that what is to be removed is not there any more.
+func gone(err error) error {
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	return err
+}

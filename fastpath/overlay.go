@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/netspace"
+	"github.com/econbench/econbench/internal/tune"
+)
+
+const (
+	ethernetHeader = 14
+	// encapsulation is what VXLAN over IPv4 adds to a frame, in bytes.
+	encapsulation = 50
+	// leaseTerm is how long the programs trust their caches without hearing from the agent. One that hangs, or was killed
+	// where programs outlive it, keeps no stale cache at work for longer.
+	leaseTerm = 5 * time.Second
+	// tick is how often the lease is renewed, and everything read again that no notification told of.
+	tick = time.Second
+)
+
+// hostSide is what programs have to know of their host.
+type hostSide struct {
+	wire        int // index of the underlay's device
+	underlay    netip.Addr
+	port        uint16
+	sourcePorts [2]uint16 // the kernel's range for outer source ports; the second is not in it
+	learning    bool
+}
+
+// overlayPrograms are a fast path's programs with their maps. Whoever uses them is overlay.
+type overlayPrograms interface {
+	load(hostSide) error
+	close()
+	fromWire() *ebpf.Program // for the underlay's device, ingress
+	drop() *ebpf.Program     // for the host's end of a lane, ingress
+	forEndpoint(l local, number uint32, lane lane) (*endpointPrograms, error)
+	setLease(until uint64) error
+	setRemote(a address, r remote, nextHop netip.Addr) error
+	dropRemote(address) error
+	setEndpoint(l local, number uint32, into int) error
+	dropEndpoint(local) error
+	accounts() ([]account, error)
+	flows() (int, error)
+}
+
+// endpointPrograms are those that were loaded for one container.
+type endpointPrograms struct {
+	coll                    *ebpf.Collection
+	fromContainer, fromLane *ebpf.Program
+}
+
+func (p *endpointPrograms) close() error {
+	p.coll.Close()
+	return nil
+}
+
+// endpoint is a container of this host at work on the fast path.
+type endpoint struct {
+	local
+	number uint32
+	lane   lane
+	undo   []func() error // in the order things were done
+}
+
+// overlay keeps a fast path in step with what Docker has built for one network in one host.
+type overlay struct {
+	cfg     OverlayConfig
+	lanes   laneMaker
+	host    netns.NsHandle
+	handle  *netlink.Handle // in the host's namespace
+	wireMTU int
+	progs   overlayPrograms
+	hooks   []io.Closer
+
+	mu        sync.Mutex
+	sandbox   *sandbox // nil: the network has no container here at present
+	follower  *follower
+	endpoints []*endpoint
+	remotes   map[address]route
+	refused   map[string]string // containers and peers left to the kernel's path, with why
+	next      uint32            // number of the next endpoint
+	syncErr   error
+
+	stop    context.CancelFunc
+	stopped chan struct{}
+}
+
+// route is a remote container as the programs know it.
+type route struct {
+	remote
+	nextHop netip.Addr
+}
+
+// attachToSandbox attaches programs to an overlay network in the calling process's host. When it fails nothing is left.
+func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, progs overlayPrograms) (_ econbench.Attached, err error) {
+	o := &overlay{cfg: cfg, host: netns.None(), progs: progs, remotes: map[address]route{}, refused: map[string]string{}, next: 1}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, o.tearDown())
+		}
+	}()
+	if o.lanes, err = laneOf(j, cfg.Lane); err != nil {
+		return nil, err
+	}
+	if m := cfg.Mechanism; m != "" && m != mechanismTCX && m != mechanismFilter {
+		return nil, fmt.Errorf("mechanism %q: unknown; allowed: %s, %s", m, mechanismTCX, mechanismFilter)
+	}
+	if o.host, _, err = netspace.Own(); err != nil {
+		return nil, err
+	}
+	if o.handle, err = netlink.NewHandleAt(o.host, unix.NETLINK_ROUTE); err != nil {
+		return nil, err
+	}
+	if err := o.enter(); err != nil {
+		return nil, err
+	}
+	if err := o.start(); err != nil {
+		return nil, err
+	}
+	if err := o.sync(); err != nil {
+		return nil, err
+	}
+	if len(o.endpoints) == 0 {
+		return nil, fmt.Errorf("sandbox %s: %w that can take part%s", cfg.Sandbox, errNoSandbox, o.reasons())
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	o.keep()
+	return o, nil
+}
+
+// reasons tells why containers were left out, for an error.
+func (o *overlay) reasons() (text string) {
+	for what, why := range o.refused {
+		text += fmt.Sprintf("; %s: %s", what, why)
+	}
+	return text
+}
+
+// enter opens the sandbox and begins to follow it.
+func (o *overlay) enter() (err error) {
+	if o.sandbox, err = openSandbox(o.cfg.Sandbox); err != nil {
+		return err
+	}
+	o.follower, err = follow(o.sandbox.ns, o.host)
+	return err
+}
+
+// leave lets go of the sandbox.
+func (o *overlay) leave() {
+	if o.follower != nil {
+		o.follower.close()
+		o.follower = nil
+	}
+	if o.sandbox != nil {
+		o.sandbox.close()
+		o.sandbox = nil
+	}
+}
+
+// start loads the programs and attaches the one that all containers share.
+func (o *overlay) start() error {
+	wire, err := o.handle.LinkByName(o.cfg.Wire)
+	if err != nil {
+		return fmt.Errorf("wire %q: %w", o.cfg.Wire, err)
+	}
+	o.wireMTU = wire.Attrs().MTU
+	t, err := o.sandbox.read()
+	if err != nil {
+		return err
+	}
+	h := hostSide{wire: wire.Attrs().Index, underlay: o.cfg.Underlay, port: t.port, learning: o.cfg.Without != WithoutLearning}
+	if h.sourcePorts, err = sourcePorts(o.sandbox.ns); err != nil {
+		return err
+	}
+	if err := o.progs.load(h); err != nil {
+		return err
+	}
+	if o.cfg.Without == econbench.Ingress {
+		return nil
+	}
+	hook, err := attach(o.host, h.wire, o.progs.fromWire(), ebpf.AttachTCXIngress, o.cfg.Mechanism)
+	if err != nil {
+		return err
+	}
+	o.hooks = append(o.hooks, hook)
+	return nil
+}
+
+// sourcePorts is the range that the vxlan device takes outer source ports from: that of its namespace, as Docker gives it
+// none of its own (udp_flow_src_port()).
+func sourcePorts(ns netns.NsHandle) (r [2]uint16, err error) {
+	const key = "net.ipv4.ip_local_port_range"
+	text, err := tune.SysctlIn(ns, key)
+	if err != nil {
+		return r, err
+	}
+	low, high, _ := strings.Cut(text, " ")
+	for i, s := range []string{low, high} {
+		n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 16)
+		if err != nil {
+			return r, fmt.Errorf("sysctl %s: %q: want two ports", key, text)
+		}
+		r[i] = uint16(n)
+	}
+	return r, nil
+}
+
+// keep renews the lease and follows the sandbox until the attachment is closed.
+func (o *overlay) keep() {
+	ctx, stop := context.WithCancel(context.Background())
+	o.stop, o.stopped = stop, make(chan struct{})
+	go func() {
+		defer close(o.stopped)
+		clock := time.NewTicker(tick)
+		defer clock.Stop()
+		for {
+			var changed <-chan struct{}
+			if o.follower != nil {
+				changed = o.follower.changed
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			case <-clock.C:
+			}
+			o.mu.Lock()
+			if err := o.sync(); err != nil && (o.syncErr == nil || err.Error() != o.syncErr.Error()) {
+				fmt.Fprintln(os.Stderr, "agent:", err) // the lease runs out unless the next one goes well
+				o.syncErr = err
+			} else if err == nil {
+				o.syncErr = nil
+			}
+			o.mu.Unlock()
+		}
+	}()
+}
+
+// sync brings programs and maps in step with the sandbox as it is now, and renews the lease when that went well.
+func (o *overlay) sync() error {
+	if o.sandbox != nil && (o.follower.broken.Load() || !o.sandbox.current()) {
+		o.leave()
+	}
+	t := tables{}
+	if o.sandbox == nil {
+		if err := o.enter(); errors.Is(err, errNoSandbox) {
+			o.leave()
+		} else if err != nil {
+			o.leave()
+			return err
+		}
+	}
+	if o.sandbox != nil {
+		var err error
+		if t, err = o.sandbox.read(); err != nil {
+			return err
+		}
+	}
+	clear(o.refused)
+	err := errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals))
+	if err != nil {
+		return err
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return err
+	}
+	return o.progs.setLease(uint64(now.Nano()) + uint64(leaseTerm))
+}
+
+// syncRemotes forgets what is gone before it learns what is new. A peer's next hop is the kernel's choice of now.
+func (o *overlay) syncRemotes(now map[address]remote) error {
+	var errs []error
+	routes := map[address]route{}
+	hops := map[netip.Addr]netip.Addr{}
+	for a, r := range now {
+		hop, ok := hops[r.host]
+		if !ok {
+			var err error
+			if hop, err = o.nextHop(r.host); err != nil {
+				o.refused[a.String()] = err.Error()
+			}
+			hops[r.host] = hop
+		}
+		if hop.IsValid() {
+			routes[a] = route{r, hop}
+		}
+	}
+	for a := range o.remotes {
+		if routes[a] != o.remotes[a] {
+			errs = append(errs, o.progs.dropRemote(a))
+			delete(o.remotes, a)
+		}
+	}
+	for a, r := range routes {
+		if _, known := o.remotes[a]; !known {
+			if err := o.progs.setRemote(a, r.remote, r.nextHop); err != nil {
+				errs = append(errs, fmt.Errorf("peer %s: %w", a, err))
+				continue
+			}
+			o.remotes[a] = r
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// nextHop is where packets to a host go first, by the wire and from the underlay's address; else the fast path would send what
+// the kernel sends another way.
+func (o *overlay) nextHop(host netip.Addr) (hop netip.Addr, err error) {
+	found, err := o.handle.RouteGet(host.AsSlice())
+	if err != nil || len(found) == 0 {
+		return hop, fmt.Errorf("no route to %s: %w", host, err)
+	}
+	r := found[0]
+	wire, err := o.handle.LinkByIndex(r.LinkIndex)
+	if err != nil {
+		return hop, err
+	}
+	if src, _ := netip.AddrFromSlice(r.Src); wire.Attrs().Name != o.cfg.Wire || src.Unmap() != o.cfg.Underlay {
+		return hop, fmt.Errorf("host %s is reached by %s from %s, not by %s from %s", host, wire.Attrs().Name, src, o.cfg.Wire, o.cfg.Underlay)
+	}
+	if gw, ok := netip.AddrFromSlice(r.Gw); ok && gw.Unmap().Is4() {
+		return gw.Unmap(), nil
+	}
+	return host, nil
+}
+
+// syncEndpoints lets go of containers that left and takes in those that came.
+func (o *overlay) syncEndpoints(now []local) error {
+	var errs []error
+	o.endpoints = slices.DeleteFunc(o.endpoints, func(e *endpoint) bool {
+		if slices.Contains(now, e.local) {
+			return false
+		}
+		errs = append(errs, e.close())
+		return true
+	})
+	for _, l := range now {
+		if slices.ContainsFunc(o.endpoints, func(e *endpoint) bool { return e.local == l }) {
+			continue
+		}
+		if why := o.unfit(l); why != "" {
+			o.refused[l.addr.String()] = why
+			continue
+		}
+		e, err := o.take(l)
+		if err != nil && o.present(l) {
+			errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
+		}
+		if err == nil {
+			o.endpoints = append(o.endpoints, e)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// present says whether a container is still there: whatever failed on one that is just leaving is no error.
+func (o *overlay) present(l local) bool {
+	ns, err := l.open(path.Dir(o.cfg.Sandbox))
+	if err != nil {
+		return false
+	}
+	return ns.Close() == nil
+}
+
+// unfit says why a container can't take part.
+func (o *overlay) unfit(l local) string {
+	if l.mtu+encapsulation > o.wireMTU {
+		return fmt.Sprintf("its MTU of %d and %d bytes of encapsulation exceed the wire's %d", l.mtu, encapsulation, o.wireMTU)
+	}
+	ns, err := l.open(path.Dir(o.cfg.Sandbox))
+	if err != nil {
+		return err.Error()
+	}
+	defer ns.Close()
+	if v, err := tune.SysctlIn(ns, "net.ipv4.conf.all.rp_filter"); err == nil && v == "1" {
+		return "net.ipv4.conf.all.rp_filter is 1 in it: what arrives by the lane would be dropped"
+	}
+	return ""
+}
+
+// take gives a container its lane and its programs. The device's own hook comes last: from then on packets take the lane.
+func (o *overlay) take(l local) (_ *endpoint, err error) {
+	e := &endpoint{local: l, number: o.next}
+	o.next++
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.close())
+		}
+	}()
+	ns, err := l.open(path.Dir(o.cfg.Sandbox))
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	if e.lane, err = o.lanes.make(o.host, ns, l, o.progs.drop()); err != nil {
+		return nil, fmt.Errorf("lane (%s): %w", o.lanes.kind(), err)
+	}
+	e.undo = append(e.undo, e.lane.close)
+	progs, err := o.progs.forEndpoint(l, e.number, e.lane)
+	if err != nil {
+		return nil, err
+	}
+	e.undo = append(e.undo, progs.close)
+	outside, hook := e.lane.outside()
+	if err := e.hook(o.host, outside, progs.fromLane, hook, o.cfg.Mechanism); err != nil {
+		return nil, err
+	}
+	if err := o.progs.setEndpoint(l, e.number, e.lane.into()); err != nil {
+		return nil, err
+	}
+	e.undo = append(e.undo, func() error { return o.progs.dropEndpoint(l) })
+	if o.cfg.Without == econbench.Egress {
+		return e, nil
+	}
+	return e, e.hook(ns, l.ifindex, progs.fromContainer, ebpf.AttachTCXEgress, o.cfg.Mechanism)
+}
+
+func (e *endpoint) hook(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, mechanism string) error {
+	c, err := attach(ns, ifindex, prog, hook, mechanism)
+	if err == nil {
+		e.undo = append(e.undo, c.Close)
+	}
+	return err
+}
+
+func (e *endpoint) close() error {
+	var errs []error
+	for _, undo := range slices.Backward(e.undo) {
+		errs = append(errs, undo())
+	}
+	e.undo = nil
+	return errors.Join(errs...)
+}
+
+// Read reads the counters.
+func (o *overlay) Read() (econbench.Counters, error) {
+	cpus, err := o.progs.accounts()
+	if err != nil {
+		return nil, err
+	}
+	return counters(cpus), nil
+}
+
+// Close detaches.
+func (o *overlay) Close() error {
+	if o.stop != nil {
+		o.stop()
+		<-o.stopped
+	}
+	return o.tearDown()
+}
+
+func (o *overlay) tearDown() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var errs []error
+	for _, e := range slices.Backward(o.endpoints) {
+		errs = append(errs, e.close())
+	}
+	o.endpoints = nil
+	for _, h := range slices.Backward(o.hooks) {
+		errs = append(errs, h.Close())
+	}
+	o.hooks = nil
+	o.leave()
+	o.progs.close()
+	if o.handle != nil {
+		o.handle.Close()
+		o.handle = nil
+	}
+	if o.host.IsOpen() {
+		errs = append(errs, o.host.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// OverlayStatus is what an attached fast path says of itself.
+type OverlayStatus struct {
+	Sandbox    string             `json:"sandbox"`
+	Mechanism  string             `json:"mechanism"` // of the hook at the underlay's device
+	Containers []ContainerStatus  `json:"containers"`
+	Peers      int                `json:"peers"` // containers on other hosts
+	Flows      int                `json:"flows"` // known, at most 65536: the least used ones give way
+	Refused    map[string]string  `json:"refused"`
+	Error      string             `json:"error,omitempty"` // why the caches are not kept at present
+	Counters   econbench.Counters `json:"counters"`
+}
+
+// ContainerStatus is a container on the fast path.
+type ContainerStatus struct {
+	Address string `json:"address"`
+	Device  string `json:"device"`
+	Lane    string `json:"lane"`
+}
+
+// Status is OverlayStatus.
+func (o *overlay) Status() (any, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: mechanismTCX, Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: map[string]string{}}
+	for _, h := range o.hooks {
+		if _, ok := h.(attachedFilter); ok {
+			s.Mechanism = mechanismFilter
+		}
+	}
+	for _, e := range o.endpoints {
+		s.Containers = append(s.Containers, ContainerStatus{e.addr.String(), e.device, e.lane.kind()})
+	}
+	for what, why := range o.refused {
+		s.Refused[what] = why
+	}
+	if o.syncErr != nil {
+		s.Error = o.syncErr.Error()
+	}
+	var err error
+	if s.Counters, err = o.Read(); err == nil {
+		s.Flows, err = o.progs.flows()
+	}
+	return s, err
+}

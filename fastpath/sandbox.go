@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench/internal/netspace"
+)
+
+// What is here reads an overlay network as Docker has built it in one host (libnetwork's overlay driver): a sandbox, which is
+// a network namespace with a bridge, on it a vxlan device for each subnet and one end of a veth pair for each container of
+// this host. Containers on other hosts stand as static entries in the vxlan device's tables: a neighbour (address → MAC) and
+// a forwarding entry (MAC → host). Nothing is changed there.
+
+// errNoSandbox says that no container of this host is on the network: Docker makes its sandbox with the first.
+var errNoSandbox = errors.New("network has no container on this host")
+
+// address is an address within an overlay: other subnets and networks may use it too.
+type address struct {
+	vni  uint32
+	addr netip.Addr
+}
+
+func (a address) String() string { return fmt.Sprintf("%s (VNI %d)", a.addr, a.vni) }
+
+// remote is a container on another host.
+type remote struct {
+	mac  [6]byte
+	host netip.Addr // outer address
+}
+
+// local is a container on this host, by the device that it has on the network.
+type local struct {
+	name    string // of its namespace, as the engine has it
+	vni     uint32
+	space   netspace.ID
+	ifindex int // of its device, in its namespace
+	device  string
+	mac     [6]byte
+	addr    netip.Addr
+	mtu     int
+}
+
+// tables is what a sandbox says.
+type tables struct {
+	port    uint16 // of the tunnels
+	remotes map[address]remote
+	locals  []local
+}
+
+// sandbox is an open one.
+type sandbox struct {
+	path   string
+	ns     netns.NsHandle
+	id     netspace.ID
+	handle *netlink.Handle
+}
+
+// openSandbox opens a sandbox by its path in the engine's mount namespace.
+func openSandbox(at string) (*sandbox, error) {
+	f, err := netspace.AtPath(at)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoSandbox, err)
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("sandbox %s: %w", at, err)
+	}
+	s := &sandbox{path: at, ns: netns.NsHandle(fd)}
+	if s.id, err = netspace.Identify(s.ns); err == nil {
+		s.handle, err = netlink.NewHandleAt(s.ns, unix.NETLINK_ROUTE)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("sandbox %s: %w", at, err), s.ns.Close())
+	}
+	return s, nil
+}
+
+func (s *sandbox) close() {
+	s.handle.Close()
+	s.ns.Close()
+}
+
+// current says whether the path still leads to this sandbox: Docker makes a network's anew after its last container left.
+func (s *sandbox) current() bool {
+	now, err := openSandbox(s.path)
+	if err != nil {
+		return false
+	}
+	defer now.close()
+	return now.id == s.id
+}
+
+// tunnel is a vxlan device of a sandbox.
+type tunnel struct {
+	vni           uint32
+	port          uint16
+	index, bridge int
+}
+
+// read takes down what the tables say now.
+func (s *sandbox) read() (t tables, err error) {
+	t.remotes = map[address]remote{}
+	links, err := s.handle.LinkList()
+	if err != nil {
+		return t, fmt.Errorf("sandbox %s: devices: %w", s.path, err)
+	}
+	tunnels := map[int]tunnel{} // by bridge
+	for _, l := range links {
+		if v, ok := l.(*netlink.Vxlan); ok {
+			tunnels[v.MasterIndex] = tunnel{uint32(v.VxlanId), uint16(v.Port), v.Index, v.MasterIndex}
+		}
+	}
+	if len(tunnels) == 0 {
+		return t, fmt.Errorf("sandbox %s: no vxlan device: not an overlay network's", s.path)
+	}
+	for _, tun := range tunnels {
+		if t.port != 0 && t.port != tun.port {
+			return t, fmt.Errorf("sandbox %s: tunnels on UDP ports %d and %d: one is supported", s.path, t.port, tun.port)
+		}
+		t.port = tun.port
+		if err := s.readRemotes(tun, t.remotes); err != nil {
+			return t, err
+		}
+	}
+	t.locals, err = s.readLocals(links, tunnels)
+	return t, err
+}
+
+// readRemotes joins a tunnel's neighbours and forwarding entries. What has one half alone is on its way in or out.
+func (s *sandbox) readRemotes(tun tunnel, into map[address]remote) error {
+	entries, err := s.handle.NeighList(tun.index, unix.AF_BRIDGE)
+	if err != nil {
+		return fmt.Errorf("sandbox %s: forwarding entries: %w", s.path, err)
+	}
+	hosts := map[[6]byte]netip.Addr{}
+	for _, e := range entries {
+		mac, ok := macOf(e.HardwareAddr)
+		host, also := netip.AddrFromSlice(e.IP)
+		if ok && also && host.Unmap().Is4() && e.State&(netlink.NUD_PERMANENT|netlink.NUD_NOARP) != 0 {
+			hosts[mac] = host.Unmap()
+		}
+	}
+	neighbours, err := s.handle.NeighList(tun.index, unix.AF_INET)
+	if err != nil {
+		return fmt.Errorf("sandbox %s: neighbours: %w", s.path, err)
+	}
+	for _, n := range neighbours {
+		mac, ok := macOf(n.HardwareAddr)
+		addr, also := netip.AddrFromSlice(n.IP)
+		host, known := hosts[mac]
+		if ok && also && known && addr.Unmap().Is4() && n.State&netlink.NUD_PERMANENT != 0 {
+			into[address{tun.vni, addr.Unmap()}] = remote{mac, host}
+		}
+	}
+	return nil
+}
+
+func macOf(b net.HardwareAddr) (mac [6]byte, ok bool) {
+	if len(b) != len(mac) {
+		return mac, false
+	}
+	return [6]byte(b), true
+}
+
+// ours tells containers' namespaces from those that Docker keeps for itself: sandboxes ("1-…"), load balancers ("lb_…") and
+// the ingress network's.
+func ours(name string) bool {
+	return !strings.HasPrefix(name, "1-") && !strings.HasPrefix(name, "lb_") && !strings.HasPrefix(name, "ingress_") && name != "default"
+}
+
+// readLocals finds the containers behind the bridges' ports. A port's other end is in a namespace that the sandbox knows by a
+// number alone, so the engine's namespaces are asked for theirs.
+func (s *sandbox) readLocals(links []netlink.Link, tunnels map[int]tunnel) ([]local, error) {
+	spaces, err := netspace.Under(path.Dir(s.path))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, n := range spaces {
+			n.Close()
+		}
+	}()
+	byID := map[int]netspace.Named{}
+	for _, n := range spaces {
+		if !ours(n.Name) {
+			continue
+		}
+		if id, err := s.handle.GetNetNsIdByFd(int(n.Fd())); err == nil && id >= 0 {
+			byID[id] = n
+		}
+	}
+	var found []local
+	for _, l := range links {
+		tun, onBridge := tunnels[l.Attrs().MasterIndex]
+		if l.Type() != "veth" || !onBridge {
+			continue
+		}
+		n, ok := byID[l.Attrs().NetNsID]
+		if !ok {
+			continue // Docker's own, or gone meanwhile
+		}
+		end, err := readLocal(n, l.Attrs().ParentIndex)
+		if err != nil {
+			continue // without an address yet, or gone meanwhile; whoever changes it is heard of
+		}
+		end.vni = tun.vni
+		found = append(found, end)
+	}
+	slices.SortFunc(found, func(a, b local) int { return a.addr.Compare(b.addr) })
+	return found, nil
+}
+
+// readLocal looks at a container's device.
+func readLocal(n netspace.Named, index int) (l local, err error) {
+	ns := netns.NsHandle(n.Fd())
+	if l.space, err = netspace.Identify(ns); err != nil {
+		return l, err
+	}
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return l, err
+	}
+	defer h.Close()
+	link, err := h.LinkByIndex(index)
+	if err != nil {
+		return l, err
+	}
+	addrs, err := h.AddrList(link, netlink.FAMILY_V4)
+	if err != nil {
+		return l, err
+	}
+	for _, a := range addrs {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok && !l.addr.IsValid() {
+			l.addr = addr.Unmap()
+		}
+	}
+	mac, ok := macOf(link.Attrs().HardwareAddr)
+	if !ok || !l.addr.IsValid() {
+		return l, fmt.Errorf("device %s of %s: no IPv4 address", link.Attrs().Name, n.Name)
+	}
+	l.name, l.ifindex, l.device, l.mac, l.mtu = n.Name, index, link.Attrs().Name, mac, link.Attrs().MTU
+	return l, nil
+}
+
+// open opens the container's namespace again, and makes sure that it is still the same.
+func (l local) open(folder string) (netns.NsHandle, error) {
+	f, err := netspace.AtPath(path.Join(folder, l.name))
+	if err != nil {
+		return netns.None(), err
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return netns.None(), err
+	}
+	ns := netns.NsHandle(fd)
+	id, err := netspace.Identify(ns)
+	if err == nil && id != l.space {
+		err = fmt.Errorf("network namespace %s: another one by now", l.name)
+	}
+	if err != nil {
+		return netns.None(), errors.Join(err, ns.Close())
+	}
+	return ns, nil
+}
