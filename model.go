@@ -221,11 +221,24 @@ type HostWindow struct {
 
 // PathProof says which way the packets of a trial went, by device counters alone.
 type PathProof struct {
-	PayloadToServer float64  `json:"payload_to_server"` // B that the server's sockets received in the window
-	PayloadToClient float64  `json:"payload_to_client"` // B
-	Through         []string `json:"through"`           // roles of the devices that had to carry it
-	Around          []string `json:"around"`            // roles of the devices that had to stay flat
-	Failures        []string `json:"failures"`          // what did not hold; empty: proven
+	PayloadToServer float64   `json:"payload_to_server"` // B that the server's sockets received in the window
+	PayloadToClient float64   `json:"payload_to_client"` // B
+	Through         []string  `json:"through"`           // roles of the devices that had to carry it
+	Around          []string  `json:"around"`            // roles of the devices that had to stay flat
+	Carried         []Carried `json:"carried,omitempty"` // by the fast path's own counters; none where none carries packets
+	Failures        []string  `json:"failures"`          // what did not hold; empty: proven
+}
+
+// Carried is what a fast path counted in the window on one host in one direction, in segments.
+type Carried struct {
+	Host      string   `json:"host"`
+	Direction string   `json:"direction"` // Egress or Ingress, seen from the endpoint
+	Seen      float64  `json:"seen"`      // at the endpoint's device
+	Eligible  float64  `json:"eligible"`  // of these, what the fast path promises to carry
+	Hits      float64  `json:"hits"`      // carried
+	HitRatio  *float64 `json:"hit_ratio"` // hits / eligible; null when nothing was eligible
+	Coverage  *float64 `json:"coverage"`  // hits / seen; null when nothing was seen
+	Demanded  float64  `json:"demanded"`  // least coverage, by the workload; 0: none
 }
 
 // MarshalJSON writes lists without elements as such: a proven trial has no failures, which is not null.

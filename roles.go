@@ -140,6 +140,15 @@ type Bulk interface {
 	Bulk() bool
 }
 
+// Coverage is the least share of the endpoint's packets that a fast path must have carried in each direction; 0 is no
+// demand. The rest is what takes the kernel's path by nature: SYN, FIN and a flow's first packets.
+type Coverage struct{ ToServer, ToClient float64 }
+
+// Covered is an optional interface of workloads that know how much of them a fast path can carry.
+type Covered interface {
+	Coverage() Coverage
+}
+
 // Load is a workload's client at work.
 type Load interface {
 	Flows() Flows

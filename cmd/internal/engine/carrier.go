@@ -3,7 +3,19 @@
 package engine
 
 import (
+	"fmt"
+
 	"github.com/econbench/econbench"
+)
+
+const (
+	// fastpathCounters is the name of the reader that delivers a carrier's counters.
+	fastpathCounters = "fastpath"
+	// leastHitRatio is the least share of eligible packets that a fast path must carry once warmed up.
+	leastHitRatio = 0.99
+	// inFlight is how many segments may have been counted as eligible or seen and not yet as hits when counters were read:
+	// two super-frames of 64 kB.
+	inFlight = 128
 )
 
 // handles tells what the hosts' agents know an attachment by; 0 where it carries no packets.
@@ -21,4 +33,114 @@ func pathOf(b *bed, a econbench.Attachment) econbench.Path {
 		return c.Path(b.Path())
 	}
 	return b.Path()
+}
+
+// demandOf is how much of a workload a fast path has to carry.
+func demandOf(w econbench.Workload) econbench.Coverage {
+	if c, ok := w.(econbench.Covered); ok {
+		return c.Coverage()
+	}
+	return econbench.Coverage{}
+}
+
+// carriedBy is what an attachment carried; nil where it carries no packets.
+func carriedBy(a econbench.Attachment, w econbench.Window, workload econbench.Workload) []econbench.Carried {
+	if _, ok := a.(econbench.Carrier); !ok {
+		return nil
+	}
+	return carried(w, demandOf(workload))
+}
+
+// carried reads what the fast path counted on each host, in the order of a round trip.
+func carried(w econbench.Window, demand econbench.Coverage) (list []econbench.Carried) {
+	for _, at := range []struct {
+		host, direction string
+		window          econbench.HostWindow
+		demanded        float64
+	}{
+		{econbench.ClientHost, econbench.Egress, w.Client, demand.ToServer},
+		{econbench.ServerHost, econbench.Ingress, w.Server, demand.ToServer},
+		{econbench.ServerHost, econbench.Egress, w.Server, demand.ToClient},
+		{econbench.ClientHost, econbench.Ingress, w.Client, demand.ToClient},
+	} {
+		counters := at.window.Counters[fastpathCounters]
+		count := func(name string) float64 { return counters[at.direction+"."+name] }
+		c := econbench.Carried{Host: at.host, Direction: at.direction, Seen: count(econbench.CounterSeen),
+			Eligible: count(econbench.CounterEligible), Hits: count(econbench.CounterHits), Demanded: at.demanded}
+		c.HitRatio, c.Coverage = share(c.Hits, c.Eligible), share(c.Hits, c.Seen)
+		list = append(list, c)
+	}
+	return list
+}
+
+// share is null where there is nothing to have a share of. Packets on their way between two counters never make it more
+// than the whole.
+func share(part, whole float64) *float64 {
+	if whole <= 0 {
+		return nil
+	}
+	s := min(1, part/whole)
+	return &s
+}
+
+// proveCarried says where the fast path did not carry what it had to. Its counters are held against the sockets' own, as far
+// as those count segments: a fast path that sees a part of the packets alone would have a fine share of them.
+func proveCarried(list []econbench.Carried, w econbench.Window) (failures []string) {
+	for _, c := range list {
+		if c.Demanded == 0 {
+			continue
+		}
+		fail := func(format string, args ...any) {
+			failures = append(failures, fmt.Sprintf("%s: fast path, %s: ", c.Host, c.Direction)+fmt.Sprintf(format, args...))
+		}
+		window, segments := w.Client, "segs_out"
+		if c.Host == econbench.ServerHost {
+			window = w.Server
+		}
+		if c.Direction == econbench.Ingress {
+			segments = "segs_in"
+		}
+		apart := float64(window.Reading) / max(float64(window.Seconds), 1e-9)
+		sent, ok := window.Counters["sockets"][segments]
+		if least := sent*max(0, carriedShare-apart) - inFlight; ok && c.Seen < least {
+			fail("saw %.0f segments, the sockets account for at least %.0f", c.Seen, least)
+		}
+		switch {
+		case c.Eligible == 0:
+			fail("nothing was eligible of %.0f segments: not attached, or the cache was never warmed", c.Seen)
+		case c.Hits+inFlight < leastHitRatio*c.Eligible:
+			fail("carried %.0f of %.0f eligible segments, hit ratio %.3f, want %.2f", c.Hits, c.Eligible, *c.HitRatio, leastHitRatio)
+		case c.Hits+inFlight < c.Demanded*c.Seen:
+			fail("carried %.0f of %.0f segments, coverage %.3f, want %.2f", c.Hits, c.Seen, *c.Coverage, c.Demanded)
+		}
+	}
+	return failures
+}
+
+// bypassed is how many segments the fast path left to the kernel's path on a host, by the direction's name in devices'
+// counters.
+func bypassed(list []econbench.Carried, host string) map[string]float64 {
+	left := map[string]float64{}
+	for _, c := range list {
+		if c.Host == host {
+			left[map[string]string{econbench.Egress: "tx", econbench.Ingress: "rx"}[c.Direction]] = max(0, c.Seen-c.Hits)
+		}
+	}
+	return left
+}
+
+// carrierMetrics are the smallest shares of the directions that something was demanded of; null without any.
+func carrierMetrics(list []econbench.Carried, metrics map[string]*float64) {
+	metrics["hit_ratio"], metrics["coverage"] = nil, nil
+	least := func(name string, v *float64) {
+		if v != nil && (metrics[name] == nil || *v < *metrics[name]) {
+			metrics[name] = v
+		}
+	}
+	for _, c := range list {
+		if c.Demanded > 0 {
+			least("hit_ratio", c.HitRatio)
+			least("coverage", c.Coverage)
+		}
+	}
 }

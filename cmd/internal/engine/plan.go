@@ -60,8 +60,12 @@ func (parts Parts) checkArm(a econbench.Arm) error {
 	if named(parts.Topologies, a.Topology) == nil {
 		return fmt.Errorf("arm %q: %w", a, names.Unknown("topology", a.Topology, namesOf(parts.Topologies)))
 	}
-	if named(parts.Fastpaths, a.Fastpath) == nil {
+	fp := named(parts.Fastpaths, a.Fastpath)
+	if fp == nil {
 		return fmt.Errorf("arm %q: %w", a, names.Unknown("fast path", a.Fastpath, namesOf(parts.Fastpaths)))
+	}
+	if b, ok := fp.(econbench.Bound); ok && !slices.Contains(b.Topologies(), a.Topology) {
+		return fmt.Errorf("arm %q: fast path %s can't be attached to topology %q; allowed: %v", a, a.Fastpath, a.Topology, b.Topologies())
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func recount(w econbench.Window) econbench.Window {
 
 func TestProofOfRecordedStreams(t *testing.T) {
 	for name, w := range recorded {
-		if p := prove(overlayPath(), sameViews(view{roles: []string{"wire", "vxlan"}}), w); len(p.Failures) > 0 {
+		if p := prove(overlayPath(), sameViews(view{roles: []string{"wire", "vxlan"}}), w, nil); len(p.Failures) > 0 {
 			t.Errorf("%s: %q", name, p.Failures)
 		}
 		for _, spoiled := range []struct {
@@ -76,7 +76,7 @@ func TestProofOfRecordedStreams(t *testing.T) {
 		} {
 			w := recount(w)
 			spoiled.spoil(w.Client.Counters["devices"], w.Server.Counters["devices"])
-			p := prove(overlayPath(), sameViews(view{roles: []string{"wire", "vxlan"}}), w)
+			p := prove(overlayPath(), sameViews(view{roles: []string{"wire", "vxlan"}}), w, nil)
 			if len(p.Failures) != 1 || !strings.HasPrefix(p.Failures[0], spoiled.want) {
 				t.Errorf("%s: %s: %q", name, spoiled.what, p.Failures)
 			}
@@ -90,7 +90,7 @@ func TestProofSkipsAFewAcknowledgements(t *testing.T) {
 	server := w.Server.Counters
 	server["sockets"]["segs_out"], server["devices"]["vxlan.tx_packets"] = 9, 1
 	server["devices"]["wire.tx_bytes"] = 1000
-	if p := prove(overlayPath(), sameViews(view{}), w); len(p.Failures) > 0 {
+	if p := prove(overlayPath(), sameViews(view{}), w, nil); len(p.Failures) > 0 {
 		t.Errorf("%q", p.Failures)
 	}
 }
@@ -109,7 +109,7 @@ func TestProofForgivesBytesInFlight(t *testing.T) {
 		w.Flows.Count, w.Server.Reading = c.flows, 0
 		server := w.Server.Counters
 		server["sockets"]["bytes_received"], server["devices"]["vxlan.rx_bytes"], server["devices"]["wire.rx_bytes"] = c.payload, c.vxlan, c.payload
-		if p := prove(overlayPath(), sameViews(view{}), w); (len(p.Failures) == 0) != c.proven {
+		if p := prove(overlayPath(), sameViews(view{}), w, nil); (len(p.Failures) == 0) != c.proven {
 			t.Errorf("payload %.0f, vxlan %.0f, %d flows: %q", c.payload, c.vxlan, c.flows, p.Failures)
 		}
 	}
@@ -118,7 +118,7 @@ func TestProofForgivesBytesInFlight(t *testing.T) {
 	client := w.Client.Counters
 	client["sockets"]["bytes_acked"], client["sockets"]["segs_out"], client["sockets"]["data_segs_out"] = 1e6, 700, 700
 	client["devices"]["wire.tx_bytes"], client["devices"]["vxlan.tx_bytes"] = 1_600_000, 1_550_000 // sent and not yet acknowledged
-	if p := prove(overlayPath(), sameViews(view{}), w); len(p.Failures) > 0 {
+	if p := prove(overlayPath(), sameViews(view{}), w, nil); len(p.Failures) > 0 {
 		t.Errorf("%q", p.Failures)
 	}
 }
@@ -129,12 +129,12 @@ func TestRolesAreRequiredWhereTheyAreWatched(t *testing.T) {
 	w.Client.Counters["devices"]["bridge.rx_bytes"], w.Client.Counters["devices"]["bridge.tx_bytes"] = 0, 0
 	views := sameViews(view{roles: []string{"wire", "vxlan"}})
 	views[econbench.ClientHost] = view{roles: []string{"wire", "vxlan", "bridge"}}
-	p := prove(overlayPath(), views, w)
+	p := prove(overlayPath(), views, w, nil)
 	if len(p.Failures) > 0 || !slices.Equal(p.Around, []string{"bridge"}) {
 		t.Errorf("around %q: %q", p.Around, p.Failures)
 	}
 	views[econbench.ServerHost] = views[econbench.ClientHost]
-	if p := prove(overlayPath(), views, w); !slices.Equal(p.Failures, []string{"server: bridge was not counted"}) {
+	if p := prove(overlayPath(), views, w, nil); !slices.Equal(p.Failures, []string{"server: bridge was not counted"}) {
 		t.Errorf("%q", p.Failures)
 	}
 }
@@ -164,7 +164,7 @@ func TestSlowStatistics(t *testing.T) {
 	// Devices other than the wire are software and never lag.
 	w := recount(recorded["super-frames"])
 	w.Server.Counters["devices"]["vxlan.rx_bytes"] = 1e6
-	if p := prove(overlayPath(), sameViews(view{stale: 1}), w); len(p.Failures) != 1 {
+	if p := prove(overlayPath(), sameViews(view{stale: 1}), w, nil); len(p.Failures) != 1 {
 		t.Errorf("%q", p.Failures)
 	}
 }

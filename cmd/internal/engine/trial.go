@@ -61,7 +61,7 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 	if err != nil {
 		return result.Log, err // what one host counted, and who had doubts, may say why
 	}
-	e.fill(t, pathOf(b, attached), w, result)
+	e.fill(t, pathOf(b, attached), carriedBy(attached, w, workload), w, result)
 	return result.Log, nil
 }
 
@@ -128,7 +128,7 @@ func counted(w econbench.Window) map[string]econbench.HostWindow {
 }
 
 // fill turns what was counted and said into the trial's record.
-func (e *Engine) fill(t *econbench.Trial, path econbench.Path, w econbench.Window, r econbench.Result) {
+func (e *Engine) fill(t *econbench.Trial, path econbench.Path, list []econbench.Carried, w econbench.Window, r econbench.Result) {
 	said := map[string]float64{}
 	samples := r.Samples
 	for _, c := range e.Parts.Collectors {
@@ -144,10 +144,13 @@ func (e *Engine) fill(t *econbench.Trial, path econbench.Path, w econbench.Windo
 		t.Metrics[s.Metric] = &s.Value
 	}
 	derive(t.Metrics)
+	if list != nil {
+		carrierMetrics(list, t.Metrics)
+	}
 	t.Warnings = append(t.Warnings, crossCheck(t.Metrics, said)...)
 	views, doubts := e.views()
 	t.Warnings = append(t.Warnings, doubts...)
-	t.Proof = prove(path, views, w)
+	t.Proof = prove(path, views, w, list)
 	for _, failure := range t.Proof.Failures {
 		t.Invalid = append(t.Invalid, "path: "+failure)
 	}

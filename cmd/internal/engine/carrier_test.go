@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/econbench/econbench"
+)
+
+// carrierWindow is a window of a fast path that did all it had to: 1000 segments each way, 10 of them before it was warm.
+func carrierWindow() econbench.Window {
+	side := func() econbench.HostWindow {
+		return econbench.HostWindow{Seconds: 1, Counters: map[string]econbench.Counters{
+			"sockets": {"segs_in": 100_000, "segs_out": 100_000},
+			"fastpath": {
+				"egress.seen": 100_000, "egress.eligible": 99_990, "egress.hits": 99_980,
+				"ingress.seen": 100_000, "ingress.eligible": 99_990, "ingress.hits": 99_980,
+			},
+		}}
+	}
+	return econbench.Window{Client: side(), Server: side()}
+}
+
+func TestProveCarried(t *testing.T) {
+	both := econbench.Coverage{ToServer: 0.98, ToClient: 0.98}
+	for _, test := range []struct {
+		name   string
+		demand econbench.Coverage
+		change econbench.Counters // of the server's fast path
+		want   []string           // a part of each failure, in order
+	}{
+		{"all carried", both, nil, nil},
+		{"ingress not attached", both, econbench.Counters{"ingress.seen": 0, "ingress.eligible": 0, "ingress.hits": 0},
+			[]string{"server: fast path, ingress: saw 0 segments, the sockets account for at least 97872", "server: fast path, ingress: nothing was eligible"}},
+		{"never warmed", both, econbench.Counters{"egress.hits": 0, "ingress.eligible": 0, "ingress.hits": 0},
+			[]string{"ingress: nothing was eligible of 100000", "egress: carried 0 of 99990 eligible segments, hit ratio 0.000"}},
+		{"one in fifty missed", both, econbench.Counters{"egress.hits": 97_990}, []string{"egress: carried 97990 of 99990 eligible segments, hit ratio 0.980, want 0.99"}},
+		{"little is eligible", both, econbench.Counters{"egress.eligible": 50_000, "egress.hits": 50_000}, []string{"egress: carried 50000 of 100000 segments, coverage 0.500, want 0.98"}},
+		{"that is enough for the workload", econbench.Coverage{ToServer: 0.98, ToClient: 0.4},
+			econbench.Counters{"egress.eligible": 50_000, "egress.hits": 50_000}, nil},
+		{"no demand", econbench.Coverage{}, econbench.Counters{"egress.hits": 0, "ingress.hits": 0}, nil},
+		{"sees a part alone", both, econbench.Counters{"egress.seen": 50_000, "egress.eligible": 50_000, "egress.hits": 50_000},
+			[]string{"egress: saw 50000 segments, the sockets account for at least"}},
+	} {
+		w := carrierWindow()
+		maps.Copy(w.Server.Counters["fastpath"], test.change)
+		got := proveCarried(carried(w, test.demand), w)
+		if len(got) != len(test.want) {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+			continue
+		}
+		for i := range got {
+			if !strings.Contains(got[i], test.want[i]) {
+				t.Errorf("%s: got %q, want %q", test.name, got[i], test.want[i])
+			}
+		}
+	}
+}
+
+func TestCarrierMetricsAreTheWorst(t *testing.T) {
+	w := carrierWindow()
+	w.Server.Counters["fastpath"]["egress.hits"] = 90_000
+	metrics := map[string]*float64{}
+	carrierMetrics(carried(w, econbench.Coverage{ToServer: 0.98, ToClient: 0.98}), metrics)
+	if got := *metrics["coverage"]; got != 0.9 {
+		t.Errorf("coverage %g, want 0.9", got)
+	}
+	carrierMetrics(carried(w, econbench.Coverage{ToServer: 0.98}), metrics)
+	if got := *metrics["coverage"]; got != 0.9998 {
+		t.Errorf("coverage to the server %g, want 0.9998", got)
+	}
+	carrierMetrics(carried(w, econbench.Coverage{}), metrics)
+	if metrics["hit_ratio"] != nil {
+		t.Error("a hit ratio where nothing was demanded")
+	}
+}
+
+func TestBypassedSegmentsMayBeOnTheTunnel(t *testing.T) {
+	w := carrierWindow()
+	list := carried(w, econbench.Coverage{})
+	if got := bypassed(list, econbench.ServerHost); got["tx"] != 20 || got["rx"] != 20 {
+		t.Errorf("bypassed %v, want 20 each way", got)
+	}
+}
