@@ -30,7 +30,7 @@ lint: ## gofmt, go vet, staticcheck (version in tools/go.mod), syntax of the scr
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
 	@for script in .ci/*; do bash -n $$script || exit 1; done
 
-generate: ## make generated files anew
+generate: ## make generated files anew: BPF objects, with clang 14 (GENERATE=1 make deps brings it)
 	$(GO) generate ./...
 
 check-generated: ## fail when a generated file is not what generates it

@@ -128,7 +128,25 @@ type Plan struct {
 	Wire              Wire              `json:"wire"`
 	CongestionControl string            `json:"congestion_control"`
 	Internal          bool              `json:"internal"` // the overlay network is an --internal one
+	Attach            AttachOptions     `json:"attach"`
 }
+
+// AttachOptions are choices of how fast paths are attached; the zero value is what is best on each host's kernel.
+type AttachOptions struct {
+	Lane string `json:"lane,omitempty"` // kind of way around the network's sandbox
+	Hook string `json:"hook,omitempty"` // mechanism that attaches programs: HookTCX, HookFilter
+	// Without takes a part away, for those who want to see the path proof fail: Egress, Ingress, WithoutLearning.
+	Without string `json:"without,omitempty"`
+}
+
+// Mechanisms that attach programs to a device's hooks.
+const (
+	HookTCX    = "tcx"    // Linux 6.6: a link, which ends with the agent
+	HookFilter = "filter" // a classifier on a clsact queueing discipline, which outlives it
+)
+
+// WithoutLearning leaves a fast path's caches cold.
+const WithoutLearning = "learning"
 
 // Cells lists the plan's cells: the cross product of workloads and arms, in the order given.
 func (p Plan) Cells() []Cell {

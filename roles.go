@@ -231,7 +231,7 @@ type Collector interface {
 type Fastpath interface {
 	Name() string
 	Help() string
-	Attach(context.Context, Testbed) (Attachment, error)
+	Attach(context.Context, Testbed, AttachOptions) (Attachment, error)
 }
 
 // Bound is an optional interface of fast paths that make sense on some topologies alone.

@@ -20,19 +20,8 @@ type OverlayConfig struct {
 	Sandbox  string     `json:"sandbox"`  // path in the engine's mount namespace
 	Wire     string     `json:"wire"`     // the underlay's device
 	Underlay netip.Addr `json:"underlay"` // this host's address on it: outer address of its tunnels
-	OverlayOptions
+	econbench.AttachOptions
 }
-
-// OverlayOptions are choices; the zero value is what is best on the host's kernel.
-type OverlayOptions struct {
-	Lane      string `json:"lane,omitempty"`      // kind of lane
-	Mechanism string `json:"mechanism,omitempty"` // "tcx" or "filter"
-	// Without takes a part away, for those who want to see the path proof fail: Egress, Ingress, WithoutLearning.
-	Without string `json:"without,omitempty"`
-}
-
-// WithoutLearning leaves the caches cold.
-const WithoutLearning = "learning"
 
 // overlayAttachment is a fast path attached on both hosts of a testbed with an overlay network.
 type overlayAttachment struct {
@@ -47,7 +36,7 @@ type attachedEnd struct {
 var _ econbench.Carrier = (*overlayAttachment)(nil)
 
 // attachOverlay attaches the fast path of that name to both hosts' sandboxes.
-func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt OverlayOptions) (_ econbench.Attachment, err error) {
+func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt econbench.AttachOptions) (_ econbench.Attachment, err error) {
 	a := &overlayAttachment{}
 	defer func() {
 		if err != nil {
@@ -61,7 +50,7 @@ func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt O
 		if i < 0 {
 			return nil, fmt.Errorf("%s: topology has no overlay network", h.Name())
 		}
-		cfg := OverlayConfig{Sandbox: devices[i].Netns, Wire: h.Facts().WireDevice, OverlayOptions: opt}
+		cfg := OverlayConfig{Sandbox: devices[i].Netns, Wire: h.Facts().WireDevice, AttachOptions: opt}
 		if cfg.Underlay, err = netip.ParseAddr(h.Facts().Underlay); err != nil {
 			return nil, fmt.Errorf("%s: underlay address: %w", h.Name(), err)
 		}

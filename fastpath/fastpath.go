@@ -35,7 +35,7 @@ func (None) Name() string { return econbench.NoFastpath }
 func (None) Help() string { return "the topology as it is" }
 
 // Attach does nothing.
-func (None) Attach(context.Context, econbench.Testbed) (econbench.Attachment, error) {
+func (None) Attach(context.Context, econbench.Testbed, econbench.AttachOptions) (econbench.Attachment, error) {
 	return unattached{}, nil
 }
 

@@ -14,19 +14,14 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/netspace"
-)
-
-// Mechanisms that attach programs to a device's hooks.
-const (
-	mechanismTCX    = "tcx"    // Linux 6.6: a link, which ends with the agent
-	mechanismFilter = "filter" // a classifier on a clsact queueing discipline, which outlives it
 )
 
 // attach puts a program on a hook of a device in a namespace, by tcx if the mechanism is not given and the kernel has it.
 // Closing takes it off again; a device that is gone by then is fine.
 func attach(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, mechanism string) (io.Closer, error) {
-	if mechanism == mechanismFilter {
+	if mechanism == econbench.HookFilter {
 		return attachFilter(ns, ifindex, prog, hook)
 	}
 	var l link.Link

@@ -26,7 +26,7 @@ import (
 // established (TCP) or that has been seen in both directions (UDP), sent by a socket that is bound to no device; on the way
 // in, data of a flow that this host's side has sent on as such. So the first packets of a flow, and those that open and close
 // it, take the kernel's path, and with them whatever rules are looked up there for new flows.
-type Oncache struct{ Options OverlayOptions }
+type Oncache struct{}
 
 var (
 	_ econbench.Fastpath = Oncache{}
@@ -45,8 +45,8 @@ func (Oncache) Help() string {
 func (Oncache) Topologies() []string { return []string{"overlay"} }
 
 // Attach attaches it on both hosts.
-func (o Oncache) Attach(ctx context.Context, tb econbench.Testbed) (econbench.Attachment, error) {
-	return attachOverlay(ctx, o.Name(), tb, o.Options)
+func (o Oncache) Attach(ctx context.Context, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {
+	return attachOverlay(ctx, o.Name(), tb, opt)
 }
 
 // oncacheDriver is the agent's half.

@@ -121,8 +121,8 @@ func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, pr
 	if o.lanes, err = laneOf(j, cfg.Lane); err != nil {
 		return nil, err
 	}
-	if m := cfg.Mechanism; m != "" && m != mechanismTCX && m != mechanismFilter {
-		return nil, fmt.Errorf("mechanism %q: unknown; allowed: %s, %s", m, mechanismTCX, mechanismFilter)
+	if m := cfg.Hook; m != "" && m != econbench.HookTCX && m != econbench.HookFilter {
+		return nil, fmt.Errorf("hook %q: unknown; allowed: %s, %s", m, econbench.HookTCX, econbench.HookFilter)
 	}
 	if o.host, _, err = netspace.Own(); err != nil {
 		return nil, err
@@ -189,7 +189,7 @@ func (o *overlay) start() error {
 	if err != nil {
 		return err
 	}
-	h := hostSide{wire: wire.Attrs().Index, underlay: o.cfg.Underlay, port: t.port, learning: o.cfg.Without != WithoutLearning}
+	h := hostSide{wire: wire.Attrs().Index, underlay: o.cfg.Underlay, port: t.port, learning: o.cfg.Without != econbench.WithoutLearning}
 	if h.sourcePorts, err = sourcePorts(o.sandbox.ns); err != nil {
 		return err
 	}
@@ -199,7 +199,7 @@ func (o *overlay) start() error {
 	if o.cfg.Without == econbench.Ingress {
 		return nil
 	}
-	hook, err := attach(o.host, h.wire, o.progs.fromWire(), ebpf.AttachTCXIngress, o.cfg.Mechanism)
+	hook, err := attach(o.host, h.wire, o.progs.fromWire(), ebpf.AttachTCXIngress, o.cfg.Hook)
 	if err != nil {
 		return err
 	}
@@ -424,7 +424,7 @@ func (o *overlay) take(l local) (_ *endpoint, err error) {
 	}
 	e.undo = append(e.undo, progs.close)
 	outside, hook := e.lane.outside()
-	if err := e.hook(o.host, outside, progs.fromLane, hook, o.cfg.Mechanism); err != nil {
+	if err := e.hook(o.host, outside, progs.fromLane, hook, o.cfg.Hook); err != nil {
 		return nil, err
 	}
 	if err := o.progs.setEndpoint(l, e.number, e.lane.into()); err != nil {
@@ -434,7 +434,7 @@ func (o *overlay) take(l local) (_ *endpoint, err error) {
 	if o.cfg.Without == econbench.Egress {
 		return e, nil
 	}
-	return e, e.hook(ns, l.ifindex, progs.fromContainer, ebpf.AttachTCXEgress, o.cfg.Mechanism)
+	return e, e.hook(ns, l.ifindex, progs.fromContainer, ebpf.AttachTCXEgress, o.cfg.Hook)
 }
 
 func (e *endpoint) hook(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, mechanism string) error {
@@ -519,10 +519,10 @@ type ContainerStatus struct {
 func (o *overlay) Status() (any, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: mechanismTCX, Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: map[string]string{}}
+	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: econbench.HookTCX, Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: map[string]string{}}
 	for _, h := range o.hooks {
 		if _, ok := h.(attachedFilter); ok {
-			s.Mechanism = mechanismFilter
+			s.Mechanism = econbench.HookFilter
 		}
 	}
 	for _, e := range o.endpoints {

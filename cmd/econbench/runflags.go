@@ -32,6 +32,7 @@ type runFlags struct {
 	wire         string
 	congestion   string
 	internal     bool
+	attach       econbench.AttachOptions
 	out          string
 	dryRun       bool
 	quiet        bool
@@ -54,6 +55,9 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.wire, "wire", "", "default: the underlay's offloads as they are; mtu-frames: no frame larger than the MTU")
 	fl.StringVar(&f.congestion, "congestion-control", "", "TCP `algorithm` in all arms")
 	fl.BoolVar(&f.internal, "internal", false, "make the overlay network an --internal one")
+	fl.StringVar(&f.attach.Lane, "lane", "", "`kind` of way that fast paths take around a network's sandbox: macvlan (default: the best there is)")
+	fl.StringVar(&f.attach.Hook, "hook", "", "how fast paths' programs are attached: tcx (Linux 6.6), filter (default: tcx where there is)")
+	fl.StringVar(&f.attach.Without, "without", "", "attach fast paths without a `part`, to see the path proof fail: egress, ingress, learning")
 	fl.StringVarP(&f.out, "out", "o", "", "run `directory` (default: econbench-runs/ID)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the plan and about how long it takes; start nothing")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress; the table alone")
@@ -87,6 +91,7 @@ func (f *runFlags) plan(cmd *cobra.Command) (p econbench.Plan, err error) {
 	set(given("wire"), &p.Wire, econbench.Wire(f.wire))
 	set(given("congestion-control"), &p.CongestionControl, f.congestion)
 	set(given("internal"), &p.Internal, f.internal)
+	p.Attach = f.attach
 	p.Seed = rand.Uint64()
 	set(given("seed"), &p.Seed, f.seed)
 	resolved, err := parts().Resolve(p)

@@ -226,7 +226,7 @@ type fakeFastpath struct {
 func (f fakeFastpath) Name() string { return f.name }
 func (f fakeFastpath) Help() string { return "" }
 
-func (f fakeFastpath) Attach(context.Context, econbench.Testbed) (econbench.Attachment, error) {
+func (f fakeFastpath) Attach(context.Context, econbench.Testbed, econbench.AttachOptions) (econbench.Attachment, error) {
 	f.w.note("attach %s", f.name)
 	return fakeAttachment(f), nil
 }

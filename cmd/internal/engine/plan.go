@@ -93,6 +93,17 @@ func checkNumbers(p econbench.Plan) error {
 	if p.Wire != econbench.WireDefault && p.Wire != econbench.WireMTUFrames {
 		return names.Unknown("wire", string(p.Wire), []string{string(econbench.WireDefault), string(econbench.WireMTUFrames)})
 	}
+	return checkAttach(p.Attach)
+}
+
+// checkAttach knows what is allowed of hooks and parts; kinds of lanes are the agents' to know.
+func checkAttach(a econbench.AttachOptions) error {
+	if hooks := []string{econbench.HookTCX, econbench.HookFilter}; a.Hook != "" && !slices.Contains(hooks, a.Hook) {
+		return names.Unknown("hook", a.Hook, hooks)
+	}
+	if leftOut := []string{econbench.Egress, econbench.Ingress, econbench.WithoutLearning}; a.Without != "" && !slices.Contains(leftOut, a.Without) {
+		return names.Unknown("part to go without", a.Without, leftOut)
+	}
 	return nil
 }
 

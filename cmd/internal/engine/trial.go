@@ -35,7 +35,7 @@ const (
 func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err error) {
 	b, workload := e.beds[t.Arm.Topology], named(e.Parts.Workloads, t.Workload)
 	attachCtx, cancel := context.WithTimeoutCause(ctx, attachTimeout, fmt.Errorf("not attached in %v", attachTimeout))
-	attached, err := named(e.Parts.Fastpaths, t.Arm.Fastpath).Attach(attachCtx, b)
+	attached, err := named(e.Parts.Fastpaths, t.Arm.Fastpath).Attach(attachCtx, b, e.plan.Attach)
 	cancel()
 	if err != nil {
 		return nil, fmt.Errorf("attach %s: %w", t.Arm.Fastpath, err)
