@@ -40,6 +40,7 @@ var rrParams = []param{
 
 func (TCPRR) Name() string    { return "tcp_rr" }
 func (TCPRR) Primary() string { return "transactions" }
+
 // Coverage is nearly all of it: the handshake lies before the window.
 func (TCPRR) Coverage() econbench.Coverage { return econbench.Coverage{ToServer: 0.98, ToClient: 0.98} }
 

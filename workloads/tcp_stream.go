@@ -36,7 +36,9 @@ func (TCPStream) Primary() string { return "throughput" }
 func (TCPStream) Bulk() bool { return true }
 
 // Coverage is nearly all of it: the handshake lies before the window.
-func (TCPStream) Coverage() econbench.Coverage { return econbench.Coverage{ToServer: 0.98, ToClient: 0.98} }
+func (TCPStream) Coverage() econbench.Coverage {
+	return econbench.Coverage{ToServer: 0.98, ToClient: 0.98}
+}
 
 func (TCPStream) Help() string {
 	return "bulk TCP from client to server (iperf3); streams: parallel flows (1), message: bytes a write (128k), window: socket buffers, 0 for autotuning (0)"
