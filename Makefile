@@ -19,6 +19,9 @@ build: ## build bin/econbench, one static program
 run: deps build ## measure: the quick suite on two engines started on this machine (root)
 	./bin/econbench run
 
+bench: deps build ## measure the speed suite: every workload, with one flow and with eight (root; minutes)
+	./bin/econbench run --suite speed
+
 # Packages one after the other: a lab next to a test that counts on the CPUs would spoil it.
 test: deps ## run every test; those that need root say so when they are skipped
 	$(GO) build ./...
@@ -39,4 +42,4 @@ check-generated: ## fail when a generated file is not what generates it
 clean: ## remove what build made; results stay, `econbench clean` is for dead runs
 	rm -rf bin
 
-.PHONY: help deps build run test lint generate check-generated clean
+.PHONY: help deps build run bench test lint generate check-generated clean

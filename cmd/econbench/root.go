@@ -62,7 +62,7 @@ by device counters which way the packets went.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(runCommand(), reportCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
+	root.AddCommand(runCommand(), reportCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
 		cleanCommand(), versionCommand(), agentCommand(), labInitCommand())
 	return root
 }
@@ -91,5 +91,15 @@ func oneArg(what string) cobra.PositionalArgs {
 			return nil
 		}
 		return fmt.Errorf("%s wants one %s, got %d arguments: see %s --help", cmd.CommandPath(), what, len(args), cmd.CommandPath())
+	}
+}
+
+// someArgs wants one argument or more.
+func someArgs(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return nil
+		}
+		return fmt.Errorf("%s wants one %s or more, got none: see %s --help", cmd.CommandPath(), what, cmd.CommandPath())
 	}
 }

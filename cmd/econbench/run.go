@@ -58,8 +58,7 @@ Exit code: 0 all trials are valid; 1 something could not be measured.`,
 
 // printPlan shows what a run would do.
 func printPlan(w io.Writer, p econbench.Plan) error {
-	fmt.Fprintf(w, "suite %s: %d blocks of %d cells = %d trials, about %v on a lab that is up\n", p.Suite, p.Blocks, len(p.Cells()),
-		p.Blocks*len(p.Cells()), engine.Estimate(p).Round(time.Second))
+	fmt.Fprintf(w, "suite %s: %s\n", p.Suite, extent(p))
 	fmt.Fprintf(w, "window %gs after %gs of warm-up, topologies made anew every %d blocks\n", p.Duration, p.Warmup, p.RebuildEvery)
 	fmt.Fprintf(w, "placement %s, wire %s, congestion control %s, baseline %s, seed %d\n\n", p.Placement, p.Wire, p.CongestionControl, p.Baseline, p.Seed)
 	for block := range p.Blocks {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,16 +66,21 @@ func (f *runFlags) register(cmd *cobra.Command) {
 
 // plan is the suite with the flags that were given on top.
 func (f *runFlags) plan(cmd *cobra.Command) (p econbench.Plan, err error) {
-	if p, err = loadSuite(f.suite); err != nil {
+	s, err := loadSuite(f.suite)
+	if err != nil {
 		return p, err
 	}
+	if s.gaps {
+		return p, s.errors()[0]
+	}
+	p = s.plan
 	given := cmd.Flags().Changed
 	if given("arm") {
 		if p.Arms, err = parseArms(f.arms); err != nil {
 			return p, err
 		}
 	}
-	if err := f.setBaseline(&p); err != nil {
+	if err := f.setBaseline(&p, given("arm")); err != nil {
 		return p, err
 	}
 	if given("workload") {
@@ -96,24 +102,9 @@ func (f *runFlags) plan(cmd *cobra.Command) (p econbench.Plan, err error) {
 	set(given("seed"), &p.Seed, f.seed)
 	resolved, err := parts().Resolve(p)
 	if err != nil {
-		return p, f.blame(err)
+		return p, s.blame(err)
 	}
 	return resolved, nil
-}
-
-// blame names the suite in an error that is in it already, whatever the flags say.
-func (f *runFlags) blame(err error) error {
-	alone, loadErr := loadSuite(f.suite)
-	if loadErr != nil {
-		return err
-	}
-	if alone.Baseline == (econbench.Arm{}) && len(alone.Arms) > 0 {
-		alone.Baseline = alone.Arms[0]
-	}
-	if _, its := parts().Resolve(alone); its != nil && its.Error() == err.Error() {
-		return fmt.Errorf("suite %s: %w", f.suite, err)
-	}
-	return err
 }
 
 // set overrides a suite's value by a flag that was given.
@@ -123,22 +114,15 @@ func set[T any](given bool, to *T, value T) {
 	}
 }
 
-// setBaseline takes the flag's arm, else the suite's if it is still among the arms, else the first.
-func (f *runFlags) setBaseline(p *econbench.Plan) (err error) {
-	if f.baseline != "" {
+// setBaseline takes the flag's arm, else the suite's. Arms that the user chose may lack that one: then the first is it.
+func (f *runFlags) setBaseline(p *econbench.Plan, chosen bool) (err error) {
+	switch {
+	case f.baseline != "":
 		p.Baseline, err = econbench.ParseArm(f.baseline)
-		return err
+	case chosen && len(p.Arms) > 0 && !slices.Contains(p.Arms, p.Baseline):
+		p.Baseline = p.Arms[0]
 	}
-	for _, a := range p.Arms {
-		if a == p.Baseline {
-			return nil
-		}
-	}
-	if len(p.Arms) == 0 {
-		return fmt.Errorf("suite %s: no arms given: allowed are those of econbench list -o json", p.Suite)
-	}
-	p.Baseline = p.Arms[0]
-	return nil
+	return err
 }
 
 // chooseWorkloads keeps the suite's entries of those names, with their parameters; a workload that the suite lacks gets its

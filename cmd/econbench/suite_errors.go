@@ -4,15 +4,19 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 
+	"github.com/econbench/econbench/cmd/internal/engine"
 	"github.com/econbench/econbench/internal/names"
 )
 
@@ -52,6 +56,98 @@ func suiteError(place string, body []byte, err error) error {
 		message = "a tab in the indentation: YAML takes spaces only"
 	}
 	return fmt.Errorf("suite %s:%d:%d: %s", place, at.Line, at.Column, message)
+}
+
+// errors are all that is wrong with the suite, each on a line that begins with file:line:column, in the file's order.
+func (s *suite) errors() []error {
+	wrong := slices.Clone(s.wrong)
+	slices.SortStableFunc(wrong, func(a, b *engine.PlanError) int {
+		x, y := s.position(a.Place), s.position(b.Place)
+		return cmp.Or(cmp.Compare(x.Line, y.Line), cmp.Compare(x.Column, y.Column))
+	})
+	list := make([]error, len(wrong))
+	for i, e := range wrong {
+		list[i] = s.placed(e)
+	}
+	return list
+}
+
+// blame gives an error of a plan its place in the suite, if the suite has it whatever the flags say.
+func (s *suite) blame(err error) error {
+	for _, e := range s.wrong {
+		if e.Error() == err.Error() {
+			return s.placed(e)
+		}
+	}
+	return err
+}
+
+func (s *suite) placed(e *engine.PlanError) error {
+	at := s.position(e.Place)
+	return fmt.Errorf("suite %s:%d:%d: %w", s.place, at.Line, at.Column, e)
+}
+
+// position is where the text says what stands at a place of the plan; where it says nothing about it, as far on the way
+// there as it goes.
+func (s *suite) position(at engine.Place) token.Position {
+	start := token.Position{Line: 1, Column: 1}
+	if len(s.tree.Docs) == 0 || s.tree.Docs[0].Body == nil {
+		return start
+	}
+	entry := entryOf(s.tree.Docs[0].Body, at.Key)
+	if entry == nil {
+		return start
+	}
+	node := entry.Value
+	if list, ok := bare(node).(*ast.SequenceNode); ok && at.Item > 0 && at.Item <= len(list.Values) {
+		node = list.Values[at.Item-1]
+	}
+	if field := entryOf(node, at.Field); field != nil {
+		node = field.Value
+		if at.Name {
+			node = field.Key
+		}
+	}
+	return startOf(node)
+}
+
+// entryOf is a mapping's entry of that name, nil if it has none or is no mapping.
+func entryOf(n ast.Node, name string) *ast.MappingValueNode {
+	m, ok := bare(n).(ast.MapNode)
+	if !ok {
+		return nil
+	}
+	for i := m.MapRange(); i.Next(); {
+		if i.Key().GetToken().Value == name {
+			return i.KeyValue()
+		}
+	}
+	return nil
+}
+
+// bare is a node without its anchor and its tag.
+func bare(n ast.Node) ast.Node {
+	for {
+		switch outer := n.(type) {
+		case *ast.AnchorNode:
+			n = outer.Value
+		case *ast.TagNode:
+			n = outer.Value
+		default:
+			return n
+		}
+	}
+}
+
+// startOf is where a node begins. A block mapping's own token is the colon behind its first key.
+func startOf(n ast.Node) token.Position {
+	if m, ok := n.(ast.MapNode); ok {
+		flow, isFlow := n.(*ast.MappingNode)
+		if i := m.MapRange(); !(isFlow && flow.IsFlowStyle) && i.Next() {
+			return *i.Key().GetToken().Position
+		}
+	}
+	return *n.GetToken().Position
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -322,6 +322,33 @@ func TestResolveRefusesBadPlans(t *testing.T) {
 	}
 }
 
+// Check finds all that is wrong, each with its place, and says nothing about what is sound.
+func TestCheckNamesPlaces(t *testing.T) {
+	p := plan(1, "host", "overlay")
+	p.Arms = append(p.Arms, econbench.Arm{Topology: "host", Fastpath: "quickr"}, p.Arms[0])
+	p.Baseline = econbench.Arm{Topology: "bridge", Fastpath: "none"}
+	p.Workloads = []econbench.PlannedWorkload{
+		{Name: "ask"}, {Name: "aks"}, {}, {Name: "ask", Params: econbench.Params{"x": "1", "size": "10"}}, {Name: "ask"},
+	}
+	p.Blocks, p.Warmup, p.Wire = 0, -1, "mtu"
+	_, wrong := (&world{}).parts().Check(p)
+	var got []Place
+	for _, e := range wrong {
+		got = append(got, e.Place)
+	}
+	want := []Place{
+		{Key: "arms", Item: 3}, {Key: "arms", Item: 4}, {Key: "baseline"}, {Key: "workloads", Item: 2, Field: "name"},
+		{Key: "workloads", Item: 3}, {"workloads", 4, "x", true}, {Key: "workloads", Item: 5},
+		{Key: "blocks"}, {Key: "warmup"}, {Key: "wire"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("places %+v\nwant   %+v", got, want)
+	}
+	if _, wrong := (&world{}).parts().Check(plan(1, "host")); len(wrong) > 0 {
+		t.Errorf("a sound plan: %v", wrong[0])
+	}
+}
+
 func TestEstimateCountsWholeSeconds(t *testing.T) {
 	p := plan(4, "host", "overlay")
 	p.Duration, p.Warmup = 1.3, 0.4

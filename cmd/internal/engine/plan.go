@@ -4,8 +4,10 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/econbench/econbench"
@@ -20,91 +22,159 @@ func Order(p econbench.Plan, block int) []econbench.Cell {
 	return cells
 }
 
+// PlanError is one thing that is wrong with a plan, and where in the plan.
+type PlanError struct {
+	Place
+	Err error
+}
+
+func (e *PlanError) Error() string { return e.Err.Error() }
+func (e *PlanError) Unwrap() error { return e.Err }
+
+// Place is a part of a plan, in the words of run.json and of suites. Its zero value is the plan as a whole.
+type Place struct {
+	Key   string // "arms", "blocks"
+	Item  int    // of a list, from 1; 0: all of it
+	Field string // of a workload: "name", or a parameter's name
+	Name  bool   // the field's name is wrong, not what it is set to
+}
+
 // Resolve completes a plan and checks it: every name must be known, every number in range. Nothing is started.
 func (parts Parts) Resolve(p econbench.Plan) (econbench.Plan, error) {
+	p, wrong := parts.Check(p)
+	if len(wrong) > 0 {
+		return p, wrong[0]
+	}
+	return p, nil
+}
+
+// Check completes a plan as far as it is sound, and lists all that is wrong with it.
+func (parts Parts) Check(p econbench.Plan) (econbench.Plan, []*PlanError) {
+	c := checker{parts: parts}
+	c.arms(p)
+	p.Workloads = c.workloads(p.Workloads)
+	c.numbers(p)
+	return p, c.wrong
+}
+
+// checker collects what is wrong with a plan.
+type checker struct {
+	parts Parts
+	wrong []*PlanError
+}
+
+func (c *checker) add(at Place, format string, args ...any) {
+	c.wrong = append(c.wrong, &PlanError{at, fmt.Errorf(format, args...)})
+}
+
+func (c *checker) arms(p econbench.Plan) {
+	if len(p.Arms) == 0 {
+		c.add(Place{Key: "arms"}, "no arms given: allowed are those of econbench list -o json")
+		return
+	}
 	for i, a := range p.Arms {
-		if err := parts.checkArm(a); err != nil {
-			return p, err
-		}
-		if slices.Contains(p.Arms[:i], a) {
-			return p, fmt.Errorf("arm %q: given twice", a)
+		at := Place{Key: "arms", Item: i + 1}
+		switch {
+		case named(c.parts.Topologies, a.Topology) == nil:
+			c.add(at, "arm %q: %w", a, names.Unknown("topology", a.Topology, namesOf(c.parts.Topologies)))
+		case named(c.parts.Fastpaths, a.Fastpath) == nil:
+			c.add(at, "arm %q: %w", a, names.Unknown("fast path", a.Fastpath, namesOf(c.parts.Fastpaths)))
+		case !fits(named(c.parts.Fastpaths, a.Fastpath), a.Topology):
+			c.add(at, "arm %q: fast path %s can't be attached to topology %q", a, a.Fastpath, a.Topology)
+		case slices.Contains(p.Arms[:i], a):
+			c.add(at, "arm %q: given twice", a)
 		}
 	}
 	if !slices.Contains(p.Arms, p.Baseline) {
-		return p, fmt.Errorf("baseline %q: is not one of the arms: %s", p.Baseline, join(p.Arms))
+		c.add(Place{Key: "baseline"}, "baseline %q: is not one of the arms: %s", p.Baseline, join(p.Arms))
 	}
-	p.Workloads = slices.Clone(p.Workloads)
-	for i, w := range p.Workloads {
-		part := named(parts.Workloads, w.Name)
+}
+
+// fits says whether a fast path can be attached to a topology.
+func fits(f econbench.Fastpath, topology string) bool {
+	b, ok := f.(econbench.Bound)
+	return !ok || slices.Contains(b.Topologies(), topology)
+}
+
+// workloads returns the list with every parameter written out.
+func (c *checker) workloads(given []econbench.PlannedWorkload) []econbench.PlannedWorkload {
+	if len(given) == 0 {
+		c.add(Place{Key: "workloads"}, "no workload given: allowed: %s", strings.Join(namesOf(c.parts.Workloads), ", "))
+	}
+	list := slices.Clone(given)
+	for i, w := range list {
+		at := Place{Key: "workloads", Item: i + 1}
+		if w.Name == "" {
+			c.add(at, "workload %d: has no name: allowed: %s", i+1, strings.Join(namesOf(c.parts.Workloads), ", "))
+			continue
+		}
+		part := named(c.parts.Workloads, w.Name)
 		if part == nil {
-			return p, names.Unknown("workload", w.Name, namesOf(parts.Workloads))
+			at.Field = "name"
+			c.add(at, "%w", names.Unknown("workload", w.Name, namesOf(c.parts.Workloads)))
+			continue
 		}
 		full, err := part.Params(w.Params)
 		if err != nil {
-			return p, fmt.Errorf("workload %s: %w", w.Name, err)
+			c.params(at, part, w.Params, err)
+			continue
 		}
-		p.Workloads[i] = econbench.PlannedWorkload{Name: w.Name, Params: full, Primary: part.Primary()}
-		for _, before := range p.Workloads[:i] {
+		list[i] = econbench.PlannedWorkload{Name: w.Name, Params: full, Primary: part.Primary()}
+		for _, before := range list[:i] {
 			if before.Name == w.Name && before.Params.String() == full.String() {
-				return p, fmt.Errorf("workload %s %s: given twice", w.Name, full)
+				c.add(at, "workload %s %s: given twice", w.Name, full)
 			}
 		}
 	}
-	if len(p.Workloads) == 0 {
-		return p, fmt.Errorf("no workload given: allowed: %v", namesOf(parts.Workloads))
-	}
-	return p, checkNumbers(p)
+	return list
 }
 
-func (parts Parts) checkArm(a econbench.Arm) error {
-	if named(parts.Topologies, a.Topology) == nil {
-		return fmt.Errorf("arm %q: %w", a, names.Unknown("topology", a.Topology, namesOf(parts.Topologies)))
-	}
-	fp := named(parts.Fastpaths, a.Fastpath)
-	if fp == nil {
-		return fmt.Errorf("arm %q: %w", a, names.Unknown("fast path", a.Fastpath, namesOf(parts.Fastpaths)))
-	}
-	if b, ok := fp.(econbench.Bound); ok && !slices.Contains(b.Topologies(), a.Topology) {
-		return fmt.Errorf("arm %q: fast path %s can't be attached to topology %q; allowed: %v", a, a.Fastpath, a.Topology, b.Topologies())
-	}
-	return nil
-}
-
-func checkNumbers(p econbench.Plan) error {
-	inRange := func(what string, got, low, high float64, unit string) error {
-		if got >= low && got <= high { // NaN is neither
-			return nil
+// params finds out which parameters are wrong. A workload says so in words, so each is tried alone; one that is wrong
+// only beside others leaves the workload itself to blame.
+func (c *checker) params(at Place, part econbench.Workload, given econbench.Params, whole error) {
+	known, _ := part.Params(nil) // the defaults are sound
+	found := false
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		if _, err := part.Params(econbench.Params{key: given[key]}); err != nil {
+			_, isKnown := known[key]
+			c.add(Place{at.Key, at.Item, key, !isKnown}, "workload %s: %w", part.Name(), err)
+			found = true
 		}
-		return fmt.Errorf("%s %v%s: want %v%s to %v%s", what, got, unit, low, unit, high, unit)
 	}
-	for _, err := range []error{
-		inRange("blocks", float64(p.Blocks), 1, 100_000, ""),
-		inRange("duration", float64(p.Duration), 0.1, 3600, " s"),
-		inRange("warmup", float64(p.Warmup), 0, 600, " s"),
-		inRange("rebuild-every", float64(p.RebuildEvery), 1, 100_000, ""),
+	if !found {
+		c.add(at, "workload %s: %w", part.Name(), whole)
+	}
+}
+
+func (c *checker) numbers(p econbench.Plan) {
+	for _, n := range []struct {
+		key, flag      string
+		got, low, high float64
+		unit           string
+	}{
+		{"blocks", "blocks", float64(p.Blocks), 1, 100_000, ""},
+		{"duration", "duration", float64(p.Duration), 0.1, 3600, " s"},
+		{"warmup", "warmup", float64(p.Warmup), 0, 600, " s"},
+		{"rebuild_every", "rebuild-every", float64(p.RebuildEvery), 1, 100_000, ""},
 	} {
-		if err != nil {
-			return err
+		if !(n.got >= n.low && n.got <= n.high) { // NaN is neither
+			c.add(Place{Key: n.key}, "%s %v%s: want %v%s to %v%s", n.flag, n.got, n.unit, n.low, n.unit, n.high, n.unit)
 		}
 	}
-	if p.Placement != econbench.Split && p.Placement != econbench.Shared {
-		return names.Unknown("placement", string(p.Placement), []string{string(econbench.Split), string(econbench.Shared)})
+	c.choice("placement", string(p.Placement), string(econbench.Split), string(econbench.Shared))
+	c.choice("wire", string(p.Wire), string(econbench.WireDefault), string(econbench.WireMTUFrames))
+	if p.Attach.Hook != "" {
+		c.choice("hook", p.Attach.Hook, econbench.HookTCX, econbench.HookFilter)
 	}
-	if p.Wire != econbench.WireDefault && p.Wire != econbench.WireMTUFrames {
-		return names.Unknown("wire", string(p.Wire), []string{string(econbench.WireDefault), string(econbench.WireMTUFrames)})
+	if p.Attach.Without != "" {
+		c.choice("without", p.Attach.Without, econbench.Egress, econbench.Ingress, econbench.WithoutLearning)
 	}
-	return checkAttach(p.Attach)
 }
 
-// checkAttach knows what is allowed of hooks and parts; kinds of lanes are the agents' to know.
-func checkAttach(a econbench.AttachOptions) error {
-	if hooks := []string{econbench.HookTCX, econbench.HookFilter}; a.Hook != "" && !slices.Contains(hooks, a.Hook) {
-		return names.Unknown("hook", a.Hook, hooks)
+func (c *checker) choice(key, got string, allowed ...string) {
+	if !slices.Contains(allowed, got) {
+		c.add(Place{Key: key}, "%w", names.Unknown(key, got, allowed))
 	}
-	if leftOut := []string{econbench.Egress, econbench.Ingress, econbench.WithoutLearning}; a.Without != "" && !slices.Contains(leftOut, a.Without) {
-		return names.Unknown("part to go without", a.Without, leftOut)
-	}
-	return nil
 }
 
 // What steps take besides the window, measured on two virtual cores; for estimates alone.
