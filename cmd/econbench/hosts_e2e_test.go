@@ -170,7 +170,7 @@ exec setpriv --reuid 65534 --regid 65534 --clear-groups env -i PATH=/usr/bin:/bi
 	cmd.Dir = work
 	p := startCommand(t, cmd).want(0)
 	run := p.run()
-	allValid(t, run, 2)
+	allValid(t, run, 3)
 	if run.Lab != "real" {
 		t.Errorf("lab %q, want real", run.Lab)
 	}

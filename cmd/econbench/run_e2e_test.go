@@ -13,7 +13,7 @@ import (
 	"github.com/econbench/econbench"
 )
 
-// TestRun is the main job: two engines of its own, both arms, both workloads with parameters, a record, a table.
+// TestRun is the main job: two engines of its own, all arms, both workloads with parameters, a record, a table.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	root := ownLab(t)
@@ -23,15 +23,18 @@ func TestRun(t *testing.T) {
 	start(t, root, "lab", "down").want(1).wantError("in use")
 	p.want(0)
 	run := p.run()
-	allValid(t, run, 4)
+	allValid(t, run, 6)
 	for _, tr := range run.Trials {
 		wantMetrics(t, tr)
 		through, around := []string{"wire"}, []string{"vxlan"}
-		if tr.Arm.Topology == "overlay" {
+		if tr.Arm.String() == "overlay" {
 			through, around = []string{"wire", "vxlan"}, nil
 		}
 		if !slices.Equal(tr.Proof.Through, through) || !slices.Equal(tr.Proof.Around, around) {
 			t.Errorf("%s: through %q around %q", tr.Cell, tr.Proof.Through, tr.Proof.Around)
+		}
+		if carries := tr.Arm.Fastpath == "oncache"; carries != (len(tr.Proof.Carried) == 4) || carries && *tr.Metrics["hit_ratio"] < 0.99 {
+			t.Errorf("%s: carried %+v", tr.Cell, tr.Proof.Carried)
 		}
 		if log := filepath.Join(p.dir, "econbench-runs", run.ID, tr.Log); tr.Log == "" || empty(log) {
 			t.Errorf("%s: log %q is empty", tr.Cell, log)
@@ -39,7 +42,7 @@ func TestRun(t *testing.T) {
 	}
 	wantRecord(t, run)
 	table := p.stdout.String()
-	for _, want := range []string{"tcp_stream", "streams=2", "tcp_rr", "request=128", "vs host", " overlay "} {
+	for _, want := range []string{"tcp_stream", "streams=2", "tcp_rr", "request=128", "vs host", " overlay ", " overlay+oncache "} {
 		if !strings.Contains(table, want) {
 			t.Errorf("table: no %q in it:\n%s", want, table)
 		}
@@ -113,7 +116,7 @@ func wantJSON(t *testing.T, dir string) {
 	if err := json.Unmarshal(p.stdout.Bytes(), &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Schema != 1 || r.Run == "" || r.Baseline != "host" || len(r.Cells) != 4 {
+	if r.Schema != 1 || r.Run == "" || r.Baseline != "host" || len(r.Cells) != 6 {
 		t.Errorf("report: %s", p.stdout.String())
 	}
 	for _, c := range r.Cells {
@@ -133,7 +136,7 @@ func TestRunMTUFrames(t *testing.T) {
 	sharedHosts(t)
 	p := start(t, sharedLab(), tiny("--internal", "--wire", "mtu-frames", "--workload", "tcp_stream")...).want(0)
 	run := p.run()
-	allValid(t, run, 2)
+	allValid(t, run, 3)
 	if !run.Plan.Internal || run.Plan.Wire != econbench.WireMTUFrames {
 		t.Errorf("plan: %+v", run.Plan)
 	}
@@ -155,7 +158,7 @@ func TestRunShared(t *testing.T) {
 	sharedHosts(t)
 	p := start(t, sharedLab(), tiny("--placement", "shared", "--workload", "tcp_rr")...).want(0)
 	run := p.run()
-	allValid(t, run, 2)
+	allValid(t, run, 3)
 	a, b := run.Hosts[econbench.ClientHost].CPUs, run.Hosts[econbench.ServerHost].CPUs
 	if len(a) != 1 || !slices.Equal(a, b) {
 		t.Errorf("CPUs %v and %v, want one and the same", a, b)

@@ -117,13 +117,14 @@ func proveCarried(list []econbench.Carried, w econbench.Window) (failures []stri
 	return failures
 }
 
-// bypassed is how many segments the fast path left to the kernel's path on a host, by the direction's name in devices'
-// counters.
+// bypassed is how many segments the fast path left to the kernel's path on a host, as far as the workload's demand lets it,
+// by the direction's name in devices' counters.
 func bypassed(list []econbench.Carried, host string) map[string]float64 {
 	left := map[string]float64{}
 	for _, c := range list {
 		if c.Host == host {
-			left[map[string]string{econbench.Egress: "tx", econbench.Ingress: "rx"}[c.Direction]] = max(0, c.Seen-c.Hits)
+			left[map[string]string{econbench.Egress: "tx", econbench.Ingress: "rx"}[c.Direction]] =
+				min(max(0, c.Seen-c.Hits), (1-c.Demanded)*c.Seen+inFlight)
 		}
 	}
 	return left

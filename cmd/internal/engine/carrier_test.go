@@ -84,4 +84,9 @@ func TestBypassedSegmentsMayBeOnTheTunnel(t *testing.T) {
 	if got := bypassed(list, econbench.ServerHost); got["tx"] != 20 || got["rx"] != 20 {
 		t.Errorf("bypassed %v, want 20 each way", got)
 	}
+	w.Server.Counters["fastpath"]["egress.hits"] = 0
+	list = carried(w, econbench.Coverage{ToServer: 0.98, ToClient: 0.98})
+	if got := bypassed(list, econbench.ServerHost)["tx"]; got < 2000 || got > 2001+inFlight {
+		t.Errorf("bypassed %g of 100000, want no more than the demand leaves", got)
+	}
 }

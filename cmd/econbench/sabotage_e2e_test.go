@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/econbench/econbench"
+)
+
+// TestSabotage takes a part of the fast path away: the run's path proof has to notice each, and its exit code has to say so.
+func TestSabotage(t *testing.T) {
+	sharedHosts(t)
+	for without, want := range map[string][]string{
+		econbench.Egress:          {"fast path, egress: saw 0 segments", "fast path, egress: nothing was eligible"},
+		econbench.Ingress:         {"fast path, ingress: saw 0 segments", "fast path, ingress: nothing was eligible"},
+		econbench.WithoutLearning: {"fast path, egress: carried 0 of ", "fast path, ingress: nothing was eligible"},
+	} {
+		p := start(t, sharedLab(), tiny("--workload", "tcp_rr", "--arm", "overlay+oncache", "--without", without)...)
+		p.want(1).wantError("1 of 1 trials are not valid")
+		run := p.run()
+		if len(run.Trials) != 1 || run.Trials[0].Valid {
+			t.Errorf("without %s: %+v", without, run.Trials)
+			continue
+		}
+		all := strings.Join(run.Trials[0].Invalid, "\n")
+		for _, text := range want {
+			for _, host := range []string{econbench.ClientHost, econbench.ServerHost} {
+				if !strings.Contains(all, "path: "+host+": "+text) {
+					t.Errorf("without %s: no %q of the %s's in:\n%s", without, text, host, all)
+				}
+			}
+		}
+		if !strings.Contains(all, "vxlan") {
+			t.Errorf("without %s: packets on the tunnel were not noticed:\n%s", without, all)
+		}
+	}
+}
+
+// TestHookFilter attaches by netlink filters, as kernels before 6.6 need it.
+func TestHookFilter(t *testing.T) {
+	sharedHosts(t)
+	p := start(t, sharedLab(), tiny("--workload", "tcp_rr", "--arm", "overlay+oncache", "--hook", econbench.HookFilter)...).want(0)
+	allValid(t, p.run(), 1)
+}
