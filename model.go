@@ -214,9 +214,28 @@ type Run struct {
 	Image    string               `json:"image"` // reference and content digest of the tool image
 	Plan     Plan                 `json:"plan"`
 	Hosts    map[string]HostFacts `json:"hosts"` // by role: ClientHost, ServerHost
+	Resumed  []Resumption         `json:"resumed,omitempty"`
 
-	Trials   []Trial  `json:"-"`
-	Warnings []string `json:"-"` // of whoever read the run directory: a torn line, say
+	Trials     []Trial  `json:"-"`
+	Superseded []Trial  `json:"-"` // of a block that a later part of the run measured anew: recorded, but they count nowhere
+	Warnings   []string `json:"-"` // of whoever read the run directory: a torn line, say
+}
+
+// Resumption says that a run which had ended early was taken up again. The rest of Run is about its first part, but for
+// how it ended, which is about the last one.
+type Resumption struct {
+	Started time.Time            `json:"started"`
+	Version string               `json:"version"`
+	Command []string             `json:"command"`
+	Hosts   map[string]HostFacts `json:"hosts"`  // as they were then; null: there was nothing left to measure
+	Before  Ending               `json:"before"` // how the part before it ended
+}
+
+// Ending is how a part of a run ended.
+type Ending struct {
+	Status   Status     `json:"status"` // StatusRunning: it was killed
+	Finished *time.Time `json:"finished"`
+	Error    string     `json:"error,omitempty"`
 }
 
 // Names of the two hosts' roles, as they stand in Run.Hosts and Trial.Hosts.
@@ -273,6 +292,7 @@ type Trial struct {
 	Block    int    `json:"block"`    // from 0
 	Position int    `json:"position"` // place in the block's shuffled order, from 0
 	Build    int    `json:"build"`    // trials with the same number share one build of the topologies
+	Part     int    `json:"part"`     // how often the run had been resumed by then
 	Cell
 	Start    time.Time             `json:"start"`
 	Elapsed  Seconds               `json:"elapsed"` // of the whole trial, set-up and warm-up included

@@ -27,6 +27,7 @@ type trialLog struct {
 	file file
 	size int64 // of the whole lines, B
 	torn bool  // there may be something behind size
+	open bool  // the last whole line lacks its newline
 }
 
 // append writes one line with one write and syncs it. When that fails the file is cut back to its last whole line: at
@@ -40,6 +41,9 @@ func (l *trialLog) append(t econbench.Trial) error {
 		return fmt.Errorf("append trial to %s: %w", l.path, err)
 	}
 	line = append(line, '\n')
+	if l.open {
+		line = append([]byte{'\n'}, line...)
+	}
 	if l.torn {
 		if err := l.cut(); err != nil {
 			return fmt.Errorf("append trial to %s: cut a torn line off: %w", l.path, bare(err))
@@ -57,7 +61,7 @@ func (l *trialLog) append(t econbench.Trial) error {
 		l.cut() // if it fails, torn stays set
 		return fmt.Errorf("append trial to %s: %w", l.path, bare(err))
 	}
-	l.size += int64(len(line))
+	l.size, l.open = l.size+int64(len(line)), false
 	return nil
 }
 
@@ -69,6 +73,7 @@ func (l *trialLog) cut() error {
 	return nil
 }
 
+// close leaves whole lines alone behind.
 func (l *trialLog) close() error {
 	if l.file == nil {
 		return nil
@@ -77,7 +82,19 @@ func (l *trialLog) close() error {
 	if l.torn {
 		err = l.cut()
 	}
-	if err = errors.Join(err, l.file.Close()); err != nil {
+	if err != nil {
+		err = fmt.Errorf("close %s: %w", l.path, bare(err))
+	}
+	return errors.Join(err, l.release())
+}
+
+// release closes the file as it is, and gives up its lock with it.
+func (l *trialLog) release() error {
+	if l.file == nil {
+		return nil
+	}
+	err := l.file.Close()
+	if err != nil {
 		err = fmt.Errorf("close %s: %w", l.path, bare(err))
 	}
 	l.file = nil

@@ -29,25 +29,34 @@ const maxWarnings = 20
 // Load reads a run directory. What is broken in trials.jsonl is left out and named in Run.Warnings, with file and line;
 // the rest is kept. A run without trials is a run.
 func Load(dir string) (*econbench.Run, error) {
+	l, err := readAll(dir)
+	if err != nil {
+		return nil, err
+	}
+	return l.run, nil
+}
+
+// readAll is Load that also tells how trials.jsonl ends.
+func readAll(dir string) (*loader, error) {
 	run, err := loadRun(dir)
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, TrialsFile)
-	f, err := os.Open(path)
+	l := &loader{path: filepath.Join(dir, TrialsFile), run: run}
+	f, err := os.Open(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		run.Warnings = append(run.Warnings, path+": missing: the run has no trials")
-		return run, nil
+		run.Warnings = append(run.Warnings, l.path+": missing: the run has no trials")
+		return l, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, bare(err))
+		return nil, fmt.Errorf("read %s: %w", l.path, bare(err))
 	}
 	defer f.Close()
-	l := loader{path: path, run: run}
 	if err := l.read(f); err != nil {
 		return nil, err
 	}
-	return run, nil
+	settle(run)
+	return l, nil
 }
 
 func loadRun(dir string) (*econbench.Run, error) {
@@ -118,6 +127,10 @@ type loader struct {
 	path   string
 	run    *econbench.Run
 	broken int
+
+	size int64 // of the whole lines, B
+	torn bool  // something stands behind them
+	open bool  // the last of them lacks its newline
 }
 
 func (l *loader) read(f io.Reader) error {
@@ -128,10 +141,14 @@ func (l *loader) read(f io.Reader) error {
 		if err != nil && !last {
 			return fmt.Errorf("read %s: %w", l.path, bare(err))
 		}
+		l.torn = last && len(line) > 0
 		if len(bytes.TrimSpace(line)) > 0 {
 			if err := l.line(number, line, last); err != nil {
 				return err
 			}
+		}
+		if !l.torn {
+			l.size += int64(len(line))
 		}
 		if last {
 			break
@@ -147,6 +164,9 @@ func (l *loader) read(f io.Reader) error {
 func (l *loader) line(number int, line []byte, unended bool) error {
 	var t econbench.Trial
 	err := json.Unmarshal(line, &t)
+	if err == nil && unended {
+		l.torn, l.open = false, true
+	}
 	switch {
 	case err == nil && t.Schema > econbench.Schema:
 		return fmt.Errorf("read %s:%d: %w: schema %d is newer than %d, the newest that this econbench reads",

@@ -4,7 +4,10 @@
 // It promises that what was measured stays readable: run.json is replaced as a whole, a trial is one line that is written
 // at once and synced, and a line that was cut short never spoils the ones before or after it.
 //
-// It does not judge numbers, takes no lock against a second controller (the engines' lease does) and never deletes a run.
+// One process at a time writes a run: it holds a lock on trials.jsonl, which ends with it, whatever killed it. What was
+// interrupted, failed or was killed can be taken up again; nothing that is recorded is ever taken back.
+//
+// It does not judge numbers and never deletes a run.
 // Field by field the files are described in docs/formats.md.
 package rundir
 
@@ -84,8 +87,7 @@ func claimFolder(dir string) (made bool, err error) {
 	return false, nil
 }
 
-// open starts writing into an empty folder. Continuing a run that was interrupted will stand beside it (resume.go: Load,
-// cut the torn tail off trials.jsonl, go on from there); all the rest of Dir then serves both.
+// open starts writing into an empty folder.
 func open(dir string, run econbench.Run) (*Dir, error) {
 	path := filepath.Join(dir, TrialsFile)
 	// O_EXCL, and before run.json: of two controllers that found the folder empty only one gets further.
@@ -96,9 +98,14 @@ func open(dir string, run econbench.Run) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create run directory %s: %w", dir, err)
 	}
-	run.Schema, run.Trials, run.Warnings = econbench.Schema, nil, nil
+	run.Schema, run.Trials, run.Superseded, run.Warnings = econbench.Schema, nil, nil, nil
 	d := &Dir{path: dir, run: run, trials: &trialLog{path: path, file: f}}
-	if err := d.writeRun(); err != nil {
+	if err = lock(f); err != nil {
+		err = fmt.Errorf("create run directory %s: %w", dir, err)
+	} else {
+		err = d.writeRun()
+	}
+	if err != nil {
 		f.Close()
 		os.Remove(path)
 		return nil, err
@@ -109,12 +116,12 @@ func open(dir string, run econbench.Run) (*Dir, error) {
 // Path is the folder, as it was given to Create.
 func (d *Dir) Path() string { return d.path }
 
-// Append adds a trial to trials.jsonl and returns once it is on the disk. Schema and run are filled in. Numbers that JSON
+// Append adds a trial to trials.jsonl and returns once it is on the disk. Schema, run and part are filled in. Numbers that JSON
 // cannot carry are recorded as not collected, with a warning on the trial.
 func (d *Dir) Append(t econbench.Trial) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	t.Schema, t.Run = econbench.Schema, d.run.ID
+	t.Schema, t.Run, t.Part = econbench.Schema, d.run.ID, len(d.run.Resumed)
 	return d.trials.append(finite(t))
 }
 
@@ -136,6 +143,13 @@ func (d *Dir) Finish(status econbench.Status, cause error) error {
 		d.run.Error = cause.Error()
 	}
 	return errors.Join(d.trials.close(), d.writeRun())
+}
+
+// Close lets go of a run without a word on how it ended: both files stay as they are.
+func (d *Dir) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.trials.release()
 }
 
 func (d *Dir) writeRun() error {
