@@ -67,6 +67,7 @@ type Engine struct {
 	Recorder Recorder
 	Progress Progress
 	RunID    string
+	Done     Done // what earlier parts of the run have measured
 
 	plan     econbench.Plan
 	beds     map[string]*bed // by topology
@@ -75,17 +76,20 @@ type Engine struct {
 	failures int // in a row
 }
 
-// Run measures every cell of the plan once a block. What was measured is recorded whatever happens; trials that failed
+// Run measures every cell of the plan once a block, but for the blocks that are done. What was measured is recorded whatever happens; trials that failed
 // are recorded as invalid and the run goes on, until the lab is gone or nothing works any more.
 func (e *Engine) Run(ctx context.Context, plan econbench.Plan) (_ Tally, err error) {
-	e.plan, e.beds = plan, map[string]*bed{}
-	e.tally.Planned = plan.Blocks * len(plan.Cells())
+	e.plan, e.beds, e.builds = plan, map[string]*bed{}, e.Done.Builds
+	e.tally = Tally{plan.Blocks * len(plan.Cells()), e.Done.Valid, e.Done.Invalid}
 	defer func() { err = errors.Join(err, e.tearDown(context.WithoutCancel(ctx))) }()
 	for block := range plan.Blocks {
 		if block%plan.RebuildEvery == 0 {
 			if err := e.tearDown(ctx); err != nil {
 				return e.tally, err
 			}
+		}
+		if e.Done.Blocks[block] {
+			continue
 		}
 		for position, cell := range Order(plan, block) {
 			if err := e.measure(ctx, block, position, cell); err != nil {
