@@ -19,6 +19,7 @@ type progress struct {
 	w        io.Writer
 	quiet    bool
 	terminal bool
+	before   int // trials that earlier parts of the run had measured
 
 	mu     sync.Mutex
 	start  time.Time // of the program
@@ -56,7 +57,7 @@ func (p *progress) Trial(done, total int, t econbench.Trial) {
 	if p.trials.IsZero() { // topologies are built a few times, not for each trial
 		p.trials = time.Now().Add(-t.Elapsed.Duration())
 	}
-	left := time.Duration(float64(time.Since(p.trials)) / float64(done) * float64(total-done)).Round(time.Second)
+	left := time.Duration(float64(time.Since(p.trials)) / float64(done-p.before) * float64(total-done)).Round(time.Second)
 	line := fmt.Sprintf("%6.1fs  trial %d/%d  block %d  %-10s %-12s  about %v left", time.Since(p.start).Seconds(), done, total, t.Block,
 		t.Arm, t.Workload, left)
 	if !t.Valid {

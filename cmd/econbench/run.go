@@ -32,13 +32,22 @@ ratio to the baseline. Without --hosts it starts two Docker engines on this mach
 takes them down again; it uses the lab of ` + "`econbench lab up`" + ` if that is up.
 
 Each trial is recorded the moment it ends. Ctrl-C ends the run, takes everything down and reports what was measured.
-Exit code: 0 all trials are valid; 1 something could not be measured.`,
+Exit code: 0 all trials are valid; 1 something could not be measured.
+
+--resume DIR goes on with a run that was interrupted, failed or was killed: with its plan and its seed, on hosts that are
+what they were, by the same econbench. A block that was broken off is measured anew, since its trials are compared with
+each other; those of the first attempt stay recorded and count nowhere. Trials that are not valid were attempted and are
+not measured again.`,
 		Example: `  econbench run
   econbench run --dry-run --suite quick --blocks 20
   econbench run --arm host,overlay --workload tcp_rr,tcp_stream -p tcp_rr.request=128 -p tcp_stream.streams=8
-  econbench run --hosts ssh://root@a,ssh://root@b --wire mtu-frames -o night-1`,
+  econbench run --hosts ssh://root@a,ssh://root@b --wire mtu-frames -o night-1
+  econbench run --resume night-1 --hosts ssh://root@a,ssh://root@b`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("resume") {
+				return f.goOn(cmd)
+			}
 			plan, err := f.plan(cmd)
 			if err == nil {
 				err = f.checkHosts()
@@ -47,7 +56,7 @@ Exit code: 0 all trials are valid; 1 something could not be measured.`,
 				return err
 			}
 			if f.dryRun {
-				return printPlan(cmd.OutOrStdout(), plan)
+				return printPlan(cmd.OutOrStdout(), plan, engine.Done{})
 			}
 			return f.run(cmd, plan)
 		},
@@ -56,12 +65,15 @@ Exit code: 0 all trials are valid; 1 something could not be measured.`,
 	return cmd
 }
 
-// printPlan shows what a run would do.
-func printPlan(w io.Writer, p econbench.Plan) error {
+// printPlan shows what a run would do, or the rest of one.
+func printPlan(w io.Writer, p econbench.Plan, done engine.Done) error {
 	fmt.Fprintf(w, "suite %s: %s\n", p.Suite, extent(p))
 	fmt.Fprintf(w, "window %gs after %gs of warm-up, topologies made anew every %d blocks\n", p.Duration, p.Warmup, p.RebuildEvery)
 	fmt.Fprintf(w, "placement %s, wire %s, congestion control %s, baseline %s, seed %d\n\n", p.Placement, p.Wire, p.CongestionControl, p.Baseline, p.Seed)
 	for block := range p.Blocks {
+		if done.Blocks[block] {
+			continue
+		}
 		for position, c := range engine.Order(p, block) {
 			if _, err := fmt.Fprintf(w, "block %d.%d  %s\n", block, position, c); err != nil {
 				return err
@@ -78,22 +90,42 @@ func newRunID() string {
 	return time.Now().UTC().Format("20060102-150405-") + hex.EncodeToString(b)
 }
 
-// run measures the plan and prints the table of whatever was measured.
+// run measures the plan as a new run.
 func (f *runFlags) run(cmd *cobra.Command, plan econbench.Plan) error {
 	id := newRunID()
 	if f.out == "" {
 		f.out = filepath.Join("econbench-runs", id)
 	}
-	dir, err := rundir.Create(f.out, &econbench.Run{
+	r := econbench.Run{
 		Schema: econbench.Schema, ID: id, Version: versionString(), Command: os.Args, Started: time.Now().UTC(),
 		Status: econbench.StatusRunning, Plan: plan,
-	})
+	}
+	dir, err := rundir.Create(f.out, &r)
 	if err != nil {
 		return err
 	}
+	return f.carryOut(cmd, &job{dir: dir, plan: plan, label: id, begun: true})
+}
+
+// job is what is to be measured, and where it is recorded.
+type job struct {
+	dir   *rundir.Dir
+	plan  econbench.Plan
+	label string // on engines
+	done  engine.Done
+	was   *econbench.Run // a run to go on with; nil: a new one
+	begun bool           // recorded as going on
+}
+
+// carryOut measures a job and prints the table of whatever was measured.
+func (f *runFlags) carryOut(cmd *cobra.Command, j *job) error {
 	p := newProgress(cmd.ErrOrStderr(), f.quiet)
-	tally, err := f.measure(cmd.Context(), id, plan, dir, p)
+	p.before = j.done.Valid + j.done.Invalid
+	tally, err := f.measure(cmd.Context(), j, p)
 	p.close()
+	if !j.begun { // a run that could not be taken up again stays as it was
+		return errors.Join(err, j.dir.Close())
+	}
 	status := econbench.StatusComplete
 	switch {
 	case errors.Is(err, errInterrupted):
@@ -101,23 +133,31 @@ func (f *runFlags) run(cmd *cobra.Command, plan econbench.Plan) error {
 	case err != nil:
 		status = econbench.StatusFailed
 	}
-	err = errors.Join(err, dir.Finish(status, err))
-	if tally.Valid+tally.Invalid > 0 {
-		err = errors.Join(err, printReport(cmd.OutOrStdout(), f.out, "text"))
+	err = errors.Join(err, j.dir.Finish(status, err))
+	measured := tally.Valid + tally.Invalid
+	if measured > 0 {
+		err = errors.Join(err, printReport(cmd.OutOrStdout(), j.dir.Path(), "text"))
 	}
-	if !f.quiet && tally.Valid+tally.Invalid > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun directory: %s\n", f.out)
+	if !f.quiet && measured > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun directory: %s\n", j.dir.Path())
+		if measured < tally.Planned {
+			fmt.Fprintf(cmd.ErrOrStderr(), "to measure the rest: %s\n", f.resumeCommand(j.dir.Path()))
+		}
 	}
 	if err == nil && tally.Invalid > 0 {
-		err = fmt.Errorf("%d of %d trials are not valid: see the table and %s", tally.Invalid, tally.Planned, filepath.Join(f.out, "trials.jsonl"))
+		err = fmt.Errorf("%d of %d trials are not valid: see the table and %s", tally.Invalid, tally.Planned,
+			filepath.Join(j.dir.Path(), rundir.TrialsFile))
 	}
 	return err
 }
 
-// measure opens the lab, runs the plan on it and closes it again.
-func (f *runFlags) measure(ctx context.Context, id string, plan econbench.Plan, dir *rundir.Dir, p *progress) (tally engine.Tally, err error) {
+// measure opens the lab, carries the job out on it and closes it again.
+func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engine.Tally, err error) {
+	if tally = j.tally(); tally.Planned == tally.Valid+tally.Invalid {
+		return tally, j.begin(nil) // it was stopped behind its last trial
+	}
 	s, err := openSession(ctx, sessionOptions{
-		labFlags: f.labFlags, run: id, placement: plan.Placement, progress: p.Stepf, agentLog: agentLogs(dir.Path()),
+		labFlags: f.labFlags, run: j.label, placement: j.plan.Placement, progress: p.Stepf, agentLog: agentLogs(j.dir.Path()),
 	})
 	if err != nil {
 		return tally, cause(ctx, err)
@@ -128,17 +168,58 @@ func (f *runFlags) measure(ctx context.Context, id string, plan econbench.Plan, 
 	}()
 	ctx, stop := s.watch(ctx)
 	defer stop()
-	if err := s.lab.Prepare(ctx, plan.Wire); err != nil {
+	if err := s.lab.Prepare(ctx, j.plan.Wire); err != nil {
 		return tally, cause(ctx, err)
 	}
-	err = dir.Update(func(r *econbench.Run) { r.Lab, r.Image, r.Hosts = s.kind, s.lab.ImageDigest(), s.facts() })
-	if err != nil {
+	if err := j.begin(s); err != nil {
 		return tally, err
 	}
-	e := engine.Engine{Parts: parts(), Lab: s.lab, Recorder: dir, Progress: p, RunID: id}
-	tally, err = e.Run(ctx, plan)
+	e := engine.Engine{Parts: parts(), Lab: s.lab, Recorder: j.dir, Progress: p, RunID: j.label, Done: j.done}
+	tally, err = e.Run(ctx, j.plan)
 	err = s.explain(cause(ctx, err))
-	return tally, errors.Join(err, dir.Update(func(r *econbench.Run) { r.Hosts = s.facts() })) // trials tune hosts as well
+	return tally, errors.Join(err, j.noteHosts(s.facts())) // trials tune hosts as well
+}
+
+// tally is what was measured before the job.
+func (j *job) tally() engine.Tally {
+	return engine.Tally{Planned: j.plan.Blocks * len(j.plan.Cells()), Valid: j.done.Valid, Invalid: j.done.Invalid}
+}
+
+// begin records what is measured on, and that a run is taken up again: only on what it began on. s is nil when nothing is
+// left to measure.
+func (j *job) begin(s *session) error {
+	if j.was != nil && s != nil {
+		if err := sameLab(j.was, s); err != nil {
+			return err
+		}
+	}
+	err := j.dir.Update(func(r *econbench.Run) {
+		if j.was != nil {
+			takeUp(r, time.Now().UTC())
+		}
+		if s != nil && r.Hosts == nil {
+			r.Lab, r.Image, r.Hosts = s.kind, s.lab.ImageDigest(), s.facts()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	j.begun = true
+	if s == nil {
+		return nil
+	}
+	return j.noteHosts(s.facts())
+}
+
+// noteHosts records what is known of the hosts of the part that goes on.
+func (j *job) noteHosts(facts map[string]econbench.HostFacts) error {
+	return j.dir.Update(func(r *econbench.Run) {
+		if n := len(r.Resumed); n > 0 {
+			r.Resumed[n-1].Hosts = facts
+		} else {
+			r.Hosts = facts
+		}
+	})
 }
 
 // cause puts the reason why a context ended in front of what came of it.

@@ -35,6 +35,7 @@ type runFlags struct {
 	internal     bool
 	attach       econbench.AttachOptions
 	out          string
+	resume       string
 	dryRun       bool
 	quiet        bool
 }
@@ -60,6 +61,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.attach.Hook, "hook", "", "how fast paths' programs are attached: tcx (Linux 6.6), filter (default: tcx where there is)")
 	fl.StringVar(&f.attach.Without, "without", "", "attach fast paths without a `part`, to see the path proof fail: egress, ingress, learning")
 	fl.StringVarP(&f.out, "out", "o", "", "run `directory` (default: econbench-runs/ID)")
+	fl.StringVar(&f.resume, "resume", "", "go on with the run in `directory`, which has its plan; with it go only flags of hosts and output")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the plan and about how long it takes; start nothing")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress; the table alone")
 }

@@ -26,7 +26,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DOCKER_CERT_PATH", "")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses, "leaves": leaves},
 	})
 }
 

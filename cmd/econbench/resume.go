@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/cmd/internal/engine"
+	"github.com/econbench/econbench/internal/rundir"
+)
+
+// besideResume are the flags that change nothing about what is measured.
+var besideResume = []string{"resume", "hosts", "underlay", "tls-dir", "cache-dir", "dry-run", "quiet"}
+
+// goOn takes a run up again that ended early.
+func (f *runFlags) goOn(cmd *cobra.Command) (err error) {
+	if f.resume == "" {
+		return fmt.Errorf("flag --resume: want the directory of a run, got none")
+	}
+	if err := f.onlyBesideResume(cmd); err != nil {
+		return err
+	}
+	if err := f.checkHosts(); err != nil {
+		return err
+	}
+	dir, was, err := rundir.Resume(f.resume)
+	if err != nil {
+		return err
+	}
+	j := &job{dir: dir, plan: was.Plan, label: partLabel(was.ID), was: was}
+	if j.done, err = f.resumable(was); err != nil {
+		return errors.Join(err, dir.Close())
+	}
+	if f.dryRun {
+		return errors.Join(f.printRest(cmd.OutOrStdout(), j), dir.Close())
+	}
+	return f.carryOut(cmd, j)
+}
+
+// onlyBesideResume refuses flags that would change the plan. A flag that it doesn't know is one of those.
+func (f *runFlags) onlyBesideResume(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(fl *pflag.Flag) {
+		if err == nil && !slices.Contains(besideResume, fl.Name) {
+			err = fmt.Errorf("flag --%s: does not go with --resume: the run in %s has its plan; allowed beside it: --%s",
+				fl.Name, f.resume, strings.Join(besideResume[1:], ", --"))
+		}
+	})
+	return err
+}
+
+// partLabel is what a resumed run's things are called on engines: not as its other parts' were, so that what those left
+// is known to be a dead run's and swept.
+func partLabel(run string) string {
+	b := make([]byte, 2)
+	_, _ = rand.Read(b) // never fails, says crypto/rand
+	return run + "-" + hex.EncodeToString(b)
+}
+
+// resumable finds what stands against going on with a run as far as can be known without engines, and what is left of it.
+func (f *runFlags) resumable(was *econbench.Run) (d engine.Done, err error) {
+	fail := func(format string, args ...any) (engine.Done, error) {
+		return d, fmt.Errorf("resume %s: "+format, append([]any{f.resume}, args...)...)
+	}
+	if now := versionString(); now != was.Version {
+		return fail("econbench is %q, was %q: trials of two versions are not one run", now, was.Version)
+	}
+	if _, err := parts().Resolve(was.Plan); err != nil {
+		return fail("its plan: %w", err)
+	}
+	if d, err = engine.DoneBy(was); err != nil {
+		return fail("%w", err)
+	}
+	switch given := len(f.hosts) > 0; {
+	case was.Lab == "real" && !given && !f.dryRun:
+		return fail("it began on hosts that were given: want them again, by --hosts")
+	case was.Lab == "emulated" && given:
+		return fail("hosts %q: it began on an emulated lab: want no --hosts", strings.Join(f.hosts, ","))
+	}
+	return d, nil
+}
+
+// printRest shows what would be measured yet.
+func (f *runFlags) printRest(w io.Writer, j *job) error {
+	planned, whole := j.tally().Planned, j.done.Valid+j.done.Invalid
+	rest := j.plan
+	rest.Blocks -= len(j.done.Blocks)
+	fmt.Fprintf(w, "run %s: %d of %d trials are measured, %d are left, about %v on a lab that is up\n", j.was.ID, whole, planned,
+		planned-whole, engine.Estimate(rest).Round(time.Second))
+	for _, block := range j.done.Broken {
+		fmt.Fprintf(w, "block %d was broken off: it is measured anew\n", block)
+	}
+	return printPlan(w, j.plan, j.done)
+}
+
+// sameLab holds what is there to measure on against what a run began on: only then do its trials belong together.
+func sameLab(was *econbench.Run, s *session) error {
+	if was.Hosts == nil {
+		return nil // it had not got that far
+	}
+	return sameHosts(was, econbench.Run{Lab: s.kind, Image: s.lab.ImageDigest(), Hosts: s.facts()})
+}
+
+func sameHosts(was *econbench.Run, now econbench.Run) error {
+	var differ []string
+	for _, d := range []econbench.Difference{{Fact: "lab", Was: was.Lab, Now: now.Lab}, {Fact: "image", Was: was.Image, Now: now.Image}} {
+		if d.Was != d.Now {
+			differ = append(differ, d.String())
+		}
+	}
+	for _, role := range []string{econbench.ClientHost, econbench.ServerHost} {
+		for _, d := range now.Hosts[role].Differences(was.Hosts[role]) {
+			differ = append(differ, role+": "+d.String())
+		}
+	}
+	if len(differ) > 0 {
+		return fmt.Errorf("resume run %s: not what it began on: %s", was.ID, strings.Join(differ, "; "))
+	}
+	return nil
+}
+
+// takeUp records that a run is taken up again, and how the part before ended.
+func takeUp(r *econbench.Run, now time.Time) {
+	r.Resumed = append(r.Resumed, econbench.Resumption{
+		Started: now, Version: versionString(), Command: os.Args,
+		Before: econbench.Ending{Status: r.Status, Finished: r.Finished, Error: r.Error},
+	})
+	r.Status, r.Finished, r.Error = econbench.StatusRunning, nil, ""
+}
+
+// resumeCommand is what the user types to go on with a run, hosts included.
+func (f *runFlags) resumeCommand(dir string) string {
+	line := "econbench run --resume " + quoted(dir)
+	for _, given := range []struct{ flag, value string }{
+		{"hosts", strings.Join(f.hosts, ",")}, {"underlay", strings.Join(f.underlay, ",")}, {"tls-dir", f.tlsDir}, {"cache-dir", f.cacheDir},
+	} {
+		if given.value != "" {
+			line += " --" + given.flag + " " + quoted(given.value)
+		}
+	}
+	return line
+}
+
+// quoted is a word as a shell reads it.
+func quoted(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:,@+", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
