@@ -105,6 +105,9 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("table:\n%s", p.stdout.String())
 	}
 	run := p.run()
+	if want := "to measure the rest: econbench run --resume econbench-runs/" + run.ID + "\n"; !strings.Contains(p.said(), want) {
+		t.Errorf("not told %q:\n%s", want, p.said())
+	}
 	if run.Status != econbench.StatusInterrupted || len(run.Trials) == 0 || run.Finished == nil {
 		t.Errorf("status %s, %d trials, finished %v", run.Status, len(run.Trials), run.Finished)
 	}
