@@ -18,7 +18,7 @@ import (
 // the network's sandbox, or hears from the kernel.
 type OverlayConfig struct {
 	Sandbox  string     `json:"sandbox"`  // path in the engine's mount namespace
-	Wire     string     `json:"wire"`     // the underlay's device
+	Wire     string     `json:"wire"`     // the underlay's device; "": the one that has the address
 	Underlay netip.Addr `json:"underlay"` // this host's address on it: outer address of its tunnels
 	econbench.AttachOptions
 }

@@ -180,11 +180,11 @@ func (o *overlay) leave() {
 
 // start loads the programs and attaches the one that all containers share.
 func (o *overlay) start() error {
-	wire, err := o.handle.LinkByName(o.cfg.Wire)
+	wire, err := o.findWire()
 	if err != nil {
-		return fmt.Errorf("wire %q: %w", o.cfg.Wire, err)
+		return err
 	}
-	o.wireMTU = wire.Attrs().MTU
+	o.cfg.Wire, o.wireMTU = wire.Attrs().Name, wire.Attrs().MTU
 	t, err := o.sandbox.read()
 	if err != nil {
 		return err
@@ -205,6 +205,27 @@ func (o *overlay) start() error {
 	}
 	o.hooks = append(o.hooks, hook)
 	return nil
+}
+
+// findWire is the device that was named, else the one that has the underlay's address.
+func (o *overlay) findWire() (netlink.Link, error) {
+	if o.cfg.Wire != "" {
+		wire, err := o.handle.LinkByName(o.cfg.Wire)
+		if err != nil {
+			return nil, fmt.Errorf("wire %q: %w", o.cfg.Wire, err)
+		}
+		return wire, nil
+	}
+	addrs, err := o.handle.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("wire: addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.Unmap() == o.cfg.Underlay {
+			return o.handle.LinkByIndex(a.LinkIndex)
+		}
+	}
+	return nil, fmt.Errorf("wire: no device of this host has the underlay's address %s", o.cfg.Underlay)
 }
 
 // sourcePorts is the range that the vxlan device takes outer source ports from: that of its namespace, as Docker gives it

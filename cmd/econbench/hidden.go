@@ -29,6 +29,30 @@ func agentCommand() *cobra.Command {
 	}
 }
 
+// stayCommand is the agent that keeps a fast path attached after the command that started it has ended.
+func stayCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: lab.StayCommand, Hidden: true, Args: noArgs,
+		Short: "keep a fast path attached inside a host (started by econbench)",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return agent.Stay(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), agent.StatusSocket, agent.Options{
+				Version: versionString(), JournalDir: lab.JournalDir, Drivers: fastpath.Drivers,
+			})
+		},
+	}
+}
+
+// askCommand runs beside it, in the same container.
+func askCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: lab.AskCommand, Hidden: true, Args: noArgs,
+		Short: "ask the agent that keeps a fast path attached (started by econbench)",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return agent.Ask(cmd.Context(), agent.StatusSocket, cmd.OutOrStdout())
+		},
+	}
+}
+
 func labInitCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: lab.InitCommand, Hidden: true, DisableFlagParsing: true,

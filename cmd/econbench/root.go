@@ -63,7 +63,7 @@ by device counters which way the packets went.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(runCommand(), reportCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
-		cleanCommand(), versionCommand(), agentCommand(), labInitCommand())
+		cleanCommand(), versionCommand(), fastpathCommand(), agentCommand(), stayCommand(), askCommand(), labInitCommand())
 	return root
 }
 

@@ -126,6 +126,21 @@ type DetachArgs struct {
 	Handle int `json:"handle"`
 }
 
+// StayReply is what an agent that stays says once it has attached, or could not.
+type StayReply struct {
+	Error string `json:"error,omitempty"`
+}
+
+// StayStatus is what an agent that stays says of itself when asked.
+type StayStatus struct {
+	Version  string          `json:"version"` // of econbench
+	Fastpath string          `json:"fastpath"`
+	Since    time.Time       `json:"since"`
+	Undone   []string        `json:"undone,omitempty"` // what one before it had left
+	Detail   json.RawMessage `json:"detail"`           // of the fast path
+	Error    string          `json:"error,omitempty"`
+}
+
 // WindowArgs asks for one window of counters. The agent waits until the flows carry payload, lets the warm-up pass, and
 // reads at both ends by itself: no message crosses the engine in between.
 type WindowArgs struct {

@@ -113,6 +113,24 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 	return e.waitGone(ctx, id)
 }
 
+// stopSeconds is how long a container may take to end by itself.
+const stopSeconds = 15
+
+// Stop asks a container's program to end (SIGTERM), and waits until the engine has removed the container.
+func (e *Engine) Stop(ctx context.Context, id string) error {
+	err := e.step(ctx, "stop container "+id, func(ctx context.Context) error {
+		err := e.api.ContainerStop(ctx, id, container.StopOptions{Timeout: ptr(stopSeconds)})
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return e.waitGone(ctx, id)
+}
+
 // waitGone returns when the engine knows the container no more.
 func (e *Engine) waitGone(ctx context.Context, id string) error {
 	return e.step(ctx, "wait for removal of container "+id, func(ctx context.Context) error {

@@ -185,6 +185,29 @@ func (e *Engine) CreateOverlay(ctx context.Context, s NetworkSpec) (id string, e
 	return id, err
 }
 
+// NetworkDetails are what an engine knows of a network.
+type NetworkDetails struct {
+	ID, Name, Driver string
+	Encrypted        bool // an overlay whose packets travel in ESP
+}
+
+// InspectNetwork looks a network up by name or id. A worker knows an overlay network only while one of its containers is on it.
+func (e *Engine) InspectNetwork(ctx context.Context, name string) (d NetworkDetails, found bool, err error) {
+	err = e.step(ctx, "look up network "+name, func(ctx context.Context) error {
+		n, err := e.api.NetworkInspect(ctx, name, network.InspectOptions{})
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		value, set := n.Options["encrypted"]
+		found, d = true, NetworkDetails{ID: n.ID, Name: n.Name, Driver: n.Driver, Encrypted: set && value != "false"}
+		return nil
+	})
+	return d, found, err
+}
+
 // GatewayBridge is the network that an engine makes when it joins a swarm, and keeps when it leaves.
 const GatewayBridge = "docker_gwbridge"
 

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/fastpath"
+	"github.com/econbench/econbench/internal/lab"
+	"github.com/econbench/econbench/internal/names"
+)
+
+func fastpathCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "fastpath",
+		Short: "attach a fast path to any Docker overlay network, without a benchmark",
+		Long: `fastpath attaches a fast path to an overlay network that is there, on each of the hosts given, and detaches it. On each host an
+agent keeps it until it is detached: a container named econbench-fastpath-NETWORK that survives this command, picks up
+containers that come later, and undoes all it did when it ends. A restart of the engine ends it: attach again.`,
+		Example: `  econbench fastpath attach NETWORK --hosts ssh://a,ssh://b
+  econbench fastpath status
+  econbench fastpath detach NETWORK --hosts ssh://a,ssh://b`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(attachCommand(), fastpathStatusCommand(), detachCommand())
+	return cmd
+}
+
+// stay is what the flags say of agents that stay.
+func (f *labFlags) stay(cmd *cobra.Command, network string) (lab.Stay, error) {
+	if err := f.checkHosts(); err != nil {
+		return lab.Stay{}, err
+	}
+	underlay, err := f.addresses()
+	if err != nil {
+		return lab.Stay{}, err
+	}
+	p := newProgress(cmd.ErrOrStderr(), false)
+	s := lab.Stay{Engines: f.hosts, TLSDir: f.tlsDir, Network: network, Underlay: underlay[:], Holder: holder(), Progress: p.Stepf, Log: io.Discard}
+	if len(s.Engines) == 0 {
+		up, err := lab.Current(cmd.Context(), labOptions())
+		if errors.Is(err, lab.ErrNone) {
+			return s, fmt.Errorf("no --hosts given, and no emulated lab is up: give two engines, or see econbench lab up")
+		}
+		if err != nil {
+			return s, err
+		}
+		hosts := up.Hosts()
+		s.Engines = hosts[:]
+	}
+	return s, nil
+}
+
+func attachCommand() *cobra.Command {
+	var f labFlags
+	var opt econbench.AttachOptions
+	name, verbose := fastpath.Oncache{}.Name(), false
+	cmd := &cobra.Command{
+		Use: "attach NETWORK", Short: "attach a fast path to an overlay network on each host, or on none",
+		Example: "  econbench fastpath attach NETWORK --hosts ssh://a,ssh://b\n  econbench fastpath attach NETWORK --hook filter -v",
+		Args:    oneArg("network"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := carries(name); err != nil {
+				return err
+			}
+			s, err := f.stay(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			s.Fastpath = name
+			if s.Binary, err = os.Executable(); err != nil {
+				return fmt.Errorf("own binary: %w", err)
+			}
+			s.Config = func(sandbox string, underlay netip.Addr) (json.RawMessage, error) {
+				return json.Marshal(fastpath.OverlayConfig{Sandbox: sandbox, Underlay: underlay, AttachOptions: opt})
+			}
+			if s.Image, err = toolImage(cmd.Context(), f.cacheDir, s.Progress); err != nil {
+				return err
+			}
+			var log bytes.Buffer
+			s.Log = &log
+			err = s.Attach(cmd.Context())
+			if verbose {
+				_, _ = cmd.ErrOrStderr().Write(log.Bytes())
+			}
+			return err
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().StringVar(&name, "fastpath", name, "`name` of the fast path, as econbench list has it")
+	registerAttach(cmd, &opt)
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the agents' logs, with all that a verifier says")
+	return cmd
+}
+
+// registerAttach registers how fast paths are attached.
+func registerAttach(cmd *cobra.Command, opt *econbench.AttachOptions) {
+	cmd.Flags().StringVar(&opt.Lane, "lane", "", "`kind` of way that fast paths take around a network's sandbox: macvlan (default: the best there is)")
+	cmd.Flags().StringVar(&opt.Hook, "hook", "", "how fast paths' programs are attached: tcx (Linux 6.6), filter (default: tcx where there is)")
+}
+
+// carries refuses what can't be attached to an overlay network.
+func carries(name string) error {
+	var allowed []string
+	for _, p := range fastpath.All() {
+		if b, ok := p.(econbench.Bound); ok && slices.Contains(b.Topologies(), "overlay") {
+			allowed = append(allowed, p.Name())
+		}
+	}
+	if !slices.Contains(allowed, name) {
+		return names.Unknown("fast path", name, allowed)
+	}
+	return nil
+}
+
+func detachCommand() *cobra.Command {
+	var f labFlags
+	cmd := &cobra.Command{
+		Use: "detach NETWORK", Short: "detach what is attached to a network",
+		Example: "  econbench fastpath detach NETWORK --hosts ssh://a,ssh://b",
+		Args:    oneArg("network"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := f.stay(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			return s.Detach(cmd.Context())
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+func fastpathStatusCommand() *cobra.Command {
+	var f labFlags
+	var format outputFlag
+	cmd := &cobra.Command{
+		Use: "status [NETWORK]", Short: "say what is attached, and what it has carried",
+		Example: "  econbench fastpath status\n  econbench fastpath status NETWORK -o json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := format.check(); err != nil {
+				return err
+			}
+			s, err := f.stay(cmd, strings.Join(args, ""))
+			if err != nil {
+				return err
+			}
+			list, err := s.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return format.write(cmd.OutOrStdout(), list, func(w io.Writer) error { return printStays(w, list) })
+		},
+	}
+	f.register(cmd)
+	format.register(cmd)
+	return cmd
+}
+
+func printStays(w io.Writer, list []lab.StayStatus) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(w, "nothing is attached")
+		return err
+	}
+	for _, s := range list {
+		fmt.Fprintf(w, "%s  network %.12s  %s since %s\n", s.Engine, s.Network, s.Agent.Fastpath, s.Agent.Since.Local().Format(time.DateTime))
+		if s.Agent.Error != "" {
+			fmt.Fprintf(w, "  error: %s\n", s.Agent.Error)
+			continue
+		}
+		var o fastpath.OverlayStatus
+		if err := json.Unmarshal(s.Agent.Detail, &o); err != nil {
+			return fmt.Errorf("status of %s: %w", s.Engine, err)
+		}
+		printOverlay(w, o)
+	}
+	return nil
+}
+
+func printOverlay(w io.Writer, o fastpath.OverlayStatus) {
+	for _, c := range o.Containers {
+		fmt.Fprintf(w, "  container %s (%s) by lane %s, hooks %s\n", c.Address, c.Device, c.Lane, o.Mechanism)
+	}
+	fmt.Fprintf(w, "  %d peers, %d flows known\n", o.Peers, o.Flows)
+	for _, what := range slices.Sorted(maps.Keys(o.Refused)) {
+		fmt.Fprintf(w, "  left to the kernel's path: %s: %s\n", what, o.Refused[what])
+	}
+	if o.Error != "" {
+		fmt.Fprintf(w, "  caches are not kept at present: %s\n", o.Error)
+	}
+	for _, direction := range []string{econbench.Egress, econbench.Ingress} {
+		n := func(name string) float64 { return o.Counters[direction+"."+name] }
+		fmt.Fprintf(w, "  %-7s  %.0f segments seen, %.0f eligible, %.0f hits, %.0f misses", direction, n(econbench.CounterSeen),
+			n(econbench.CounterEligible), n(econbench.CounterHits), n(econbench.CounterMisses))
+		for _, name := range slices.Sorted(maps.Keys(o.Counters)) {
+			if why, ok := strings.CutPrefix(name, direction+"."+econbench.CounterBail); ok && o.Counters[name] > 0 {
+				fmt.Fprintf(w, ", %.0f bailed (%s)", o.Counters[name], why)
+			}
+		}
+		fmt.Fprintln(w)
+	}
+}

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/docker"
+)
+
+// A fast path that outlives its command is kept by an agent of its own on each host: a container named after the network, so
+// that there is one at most, without a run's label, so that no run sweeps it.
+
+// Commands that such a container runs.
+const (
+	StayCommand = "fastpath-agent"
+	AskCommand  = "fastpath-ask"
+)
+
+// ErrNotAttached says that no fast path is attached to a network.
+var ErrNotAttached = errors.New("no fast path is attached")
+
+// stayTimeout bounds the time from the container's start until the agent has attached, or said why not.
+const stayTimeout = 30 * time.Second
+
+// Stay asks for agents that keep a fast path attached to an overlay network.
+type Stay struct {
+	Engines  []string
+	TLSDir   string
+	Network  string // name or id
+	Fastpath string
+	Underlay []netip.Addr // of the engines, in their order; empty: what they advertise to their swarm
+	Config   func(sandbox string, underlay netip.Addr) (json.RawMessage, error)
+	Image    ToolImage
+	Binary   string
+	Holder   string
+	Progress func(format string, args ...any)
+	Log      io.Writer // the agents' standard error until they have attached
+}
+
+// StayStatus is what the agent on one engine said.
+type StayStatus struct {
+	Engine    string                `json:"engine"`
+	Network   string                `json:"network"` // id
+	Container string                `json:"container"`
+	Agent     agentproto.StayStatus `json:"agent"`
+}
+
+func stayName(network string) string { return fmt.Sprintf("econbench-fastpath-%.12s", network) }
+
+// stays dials engines and calls do with each; all are closed at the end.
+func stays(ctx context.Context, engines []string, tlsDir string, do func(i int, e *docker.Engine) error) error {
+	for i, host := range engines {
+		e, err := docker.Dial(ctx, host, tlsDir)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(do(i, e), e.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Attach attaches the fast path on every engine, or on none.
+func (s Stay) Attach(ctx context.Context) (err error) {
+	var attached []string
+	defer func() {
+		if err != nil {
+			for _, host := range slices.Backward(attached) {
+				undo := Stay{Engines: []string{host}, TLSDir: s.TLSDir, Network: s.Network, Progress: s.Progress}
+				err = errors.Join(err, undo.Detach(context.WithoutCancel(ctx)))
+			}
+		}
+	}()
+	return stays(ctx, s.Engines, s.TLSDir, func(i int, e *docker.Engine) error {
+		n, err := s.lookUp(ctx, e)
+		if err != nil {
+			return err
+		}
+		addr, err := s.underlay(ctx, i, e)
+		if err != nil {
+			return err
+		}
+		if err := s.attach(ctx, e, n, addr); err != nil {
+			return err
+		}
+		attached = append(attached, s.Engines[i])
+		s.Progress("%s: %s attached to network %s", e.Host(), s.Fastpath, n.Name)
+		return nil
+	})
+}
+
+// lookUp finds the network and refuses those that no fast path may touch. An encrypted one would leave in clear text.
+func (s Stay) lookUp(ctx context.Context, e *docker.Engine) (docker.NetworkDetails, error) {
+	n, found, err := e.InspectNetwork(ctx, s.Network)
+	switch {
+	case err != nil:
+		return n, err
+	case !found:
+		return n, fmt.Errorf("network %q: engine %s knows none of that name: it has no container on it, or there is none", s.Network, e.Host())
+	case n.Driver != "overlay":
+		return n, fmt.Errorf("network %q: its driver is %q on %s: want an overlay network", s.Network, n.Driver, e.Host())
+	case n.Encrypted:
+		return n, fmt.Errorf("network %q: it is encrypted, and a fast path would send its packets in clear text: want one without --opt encrypted", s.Network)
+	}
+	return n, nil
+}
+
+func (s Stay) underlay(ctx context.Context, i int, e *docker.Engine) (netip.Addr, error) {
+	if i < len(s.Underlay) && s.Underlay[i].IsValid() {
+		return s.Underlay[i], nil
+	}
+	swarm, err := e.Swarm(ctx)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	addr, err := netip.ParseAddr(swarm.NodeAddr)
+	if err != nil || !addr.Is4() {
+		return addr, fmt.Errorf("engine %s: it advertises %q to its swarm, want an IPv4 address; --underlay gives another", e.Host(), swarm.NodeAddr)
+	}
+	return addr, nil
+}
+
+// attach makes the container, starts the agent in it and waits for its word.
+func (s Stay) attach(ctx context.Context, e *docker.Engine, n docker.NetworkDetails, underlay netip.Addr) (err error) {
+	if err := s.load(ctx, e); err != nil {
+		return err
+	}
+	name := stayName(n.ID)
+	labels := map[string]string{docker.LabelRole: "fastpath", docker.LabelNetwork: n.ID, docker.LabelFastpath: s.Fastpath, docker.LabelHolder: s.Holder}
+	id, err := e.Create(ctx, docker.Spec{
+		Name: name, Image: s.Image.Ref, Labels: labels, Argv: []string{"/econbench", StayCommand},
+		PIDHost: true, Interactive: true, Unconfined: true, Capabilities: capabilities, Volumes: map[string]string{name: JournalDir},
+	})
+	if errors.Is(err, docker.ErrNameTaken) {
+		return s.taken(ctx, e, n, name)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Remove(context.WithoutCancel(ctx), id))
+			dropVolume(context.WithoutCancel(ctx), e, name)
+		}
+	}()
+	if err := e.CopyExecutable(ctx, id, s.Binary, "econbench"); err != nil {
+		return err
+	}
+	conn, err := e.Attach(context.WithoutCancel(ctx), id, s.Log)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := e.Start(ctx, id); err != nil {
+		return err
+	}
+	d, _, err := e.Inspect(ctx, id, "")
+	if err != nil {
+		return err
+	}
+	// libnetwork names an overlay's sandbox "1-" and the first ten characters of the network's id.
+	config, err := s.Config(path.Join(d.Sandboxes, fmt.Sprintf("1-%.10s", n.ID)), underlay)
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(conn).Encode(agentproto.AttachArgs{Fastpath: s.Fastpath, Config: config}); err != nil {
+		return fmt.Errorf("agent on %s: %w", e.Host(), err)
+	}
+	return hear(ctx, e, conn)
+}
+
+// hear waits for the agent's word.
+func hear(ctx context.Context, e *docker.Engine, conn io.ReadCloser) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, stayTimeout, fmt.Errorf("no word in %v", stayTimeout))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	line, err := bufio.NewReader(conn).ReadBytes('\n')
+	if ctx.Err() != nil {
+		return fmt.Errorf("agent on %s: %w", e.Host(), context.Cause(ctx))
+	}
+	var r agentproto.StayReply
+	if err == nil {
+		err = json.Unmarshal(line, &r)
+	}
+	if err != nil {
+		return fmt.Errorf("agent on %s: it ended before it had attached: %w", e.Host(), err)
+	}
+	if r.Error != "" {
+		return fmt.Errorf("agent on %s: %s", e.Host(), r.Error)
+	}
+	return nil
+}
+
+func (s Stay) taken(ctx context.Context, e *docker.Engine, n docker.NetworkDetails, name string) error {
+	d, found, err := e.Inspect(ctx, name, "")
+	if err == nil && found {
+		err = fmt.Errorf("network %q: %s is attached on %s already, since %s by %s: detach it first", n.Name,
+			d.Labels[docker.LabelFastpath], e.Host(), d.Created.Local().Format(time.DateTime), d.Labels[docker.LabelHolder])
+	}
+	return err
+}
+
+// load brings the tool image where the engine lacks it.
+func (s Stay) load(ctx context.Context, e *docker.Engine) error {
+	have, err := e.ImageDigest(ctx, s.Image.Ref)
+	if err != nil || have == s.Image.Digest {
+		return err
+	}
+	tar, err := s.Image.Open()
+	if err != nil {
+		return fmt.Errorf("image %s: %w", s.Image.Ref, err)
+	}
+	defer tar.Close()
+	return e.ImportImage(ctx, s.Image.Ref, s.Image.Digest, tar, s.Image.Changes)
+}
+
+// find lists the agents that stay on an engine, of one network or ("") of all.
+func (s Stay) find(ctx context.Context, e *docker.Engine) (found []docker.Details, err error) {
+	all, err := e.Labelled(ctx, docker.LabelNetwork)
+	if err != nil || s.Network == "" {
+		return all, err
+	}
+	n, known, err := e.InspectNetwork(ctx, s.Network)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range all {
+		// A network that the engine knows no more is still known by its id.
+		if id := d.Labels[docker.LabelNetwork]; (known && id == n.ID) || (!known && id == s.Network) {
+			found = append(found, d)
+		}
+	}
+	return found, nil
+}
+
+// Detach ends the agents, which undo what they did.
+func (s Stay) Detach(ctx context.Context) error {
+	detached := 0
+	err := stays(ctx, s.Engines, s.TLSDir, func(_ int, e *docker.Engine) error {
+		found, err := s.find(ctx, e)
+		for _, d := range found {
+			if err := e.Stop(ctx, d.ID); err != nil {
+				return err
+			}
+			dropVolume(ctx, e, stayName(d.Labels[docker.LabelNetwork]))
+			s.Progress("%s: %s detached", e.Host(), d.Labels[docker.LabelFastpath])
+			detached++
+		}
+		return err
+	})
+	if err == nil && detached == 0 {
+		err = fmt.Errorf("network %q: %w on %v", s.Network, ErrNotAttached, s.Engines)
+	}
+	return err
+}
+
+// dropVolume removes a journal that needs nothing any more; an engine calls it in use for a moment.
+func dropVolume(ctx context.Context, e *docker.Engine, name string) {
+	_ = poll(ctx, "removal of the journal", time.Second, func(ctx context.Context) (bool, error) {
+		return e.RemoveVolume(ctx, name) == nil, nil
+	})
+}
+
+// Status asks the agents.
+func (s Stay) Status(ctx context.Context) (list []StayStatus, err error) {
+	list = []StayStatus{}
+	err = stays(ctx, s.Engines, s.TLSDir, func(_ int, e *docker.Engine) error {
+		found, err := s.find(ctx, e)
+		for _, d := range found {
+			answer, err := ask(ctx, e, d.ID)
+			if err != nil {
+				answer.Error = err.Error()
+			}
+			list = append(list, StayStatus{Engine: e.Host(), Network: d.Labels[docker.LabelNetwork], Container: d.Name, Agent: answer})
+		}
+		return err
+	})
+	if err == nil && len(list) == 0 && s.Network != "" {
+		err = fmt.Errorf("network %q: %w on %v", s.Network, ErrNotAttached, s.Engines)
+	}
+	return list, err
+}
+
+func ask(ctx context.Context, e *docker.Engine, id string) (r agentproto.StayStatus, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, docker.StepTimeout, fmt.Errorf("no answer in %v", docker.StepTimeout))
+	defer cancel()
+	x, err := e.Exec(ctx, id, []string{"/econbench", AskCommand})
+	if err != nil {
+		return r, err
+	}
+	defer x.Release()
+	stdout, stderr, code, err := x.Wait(ctx)
+	if err != nil {
+		return r, err
+	}
+	if code != 0 {
+		return r, fmt.Errorf("agent: exit code %d: %s", code, bytes.TrimSpace(stderr))
+	}
+	return r, json.Unmarshal(stdout, &r)
+}
