@@ -178,7 +178,7 @@ func printStays(w io.Writer, list []lab.StayStatus) error {
 		return err
 	}
 	for _, s := range list {
-		fmt.Fprintf(w, "%s  network %.12s  %s since %s\n", s.Engine, s.Network, s.Agent.Fastpath, s.Agent.Since.Local().Format(time.DateTime))
+		fmt.Fprintf(w, "%s  network %s (%.12s)  %s since %s\n", s.Engine, s.Name, s.Network, s.Agent.Fastpath, s.Agent.Since.Local().Format(time.DateTime))
 		if s.Agent.Error != "" {
 			fmt.Fprintf(w, "  error: %s\n", s.Agent.Error)
 			continue

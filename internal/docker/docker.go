@@ -28,14 +28,15 @@ import (
 
 // Labels on everything that econbench makes on an engine.
 const (
-	LabelRun      = "econbench.run"      // id of the run
-	LabelRole     = "econbench.role"     // "agent", "endpoint", "network", "journal", "swarm"
-	LabelHolder   = "econbench.holder"   // who runs it: user@machine pid N
-	LabelDigest   = "econbench.digest"   // of an image: SHA-256 of the imported tar
-	LabelHosts    = "econbench.hosts"    // of a network: ids of the two engines that its run leased, with a comma
-	LabelNetwork  = "econbench.network"  // of an agent that stays: id of the network whose fast path it keeps
-	LabelFastpath = "econbench.fastpath" // of the same: the fast path's name
-	LabelBare     = "econbench.bare"     // of a swarm or node: ids of engines that had no GatewayBridge before, with commas
+	LabelRun         = "econbench.run"          // id of the run
+	LabelRole        = "econbench.role"         // "agent", "endpoint", "network", "journal", "swarm"
+	LabelHolder      = "econbench.holder"       // who runs it: user@machine pid N
+	LabelDigest      = "econbench.digest"       // of an image: SHA-256 of the imported tar
+	LabelHosts       = "econbench.hosts"        // of a network: ids of the two engines that its run leased, with a comma
+	LabelNetwork     = "econbench.network"      // of an agent that stays: id of the network whose fast path it keeps
+	LabelNetworkName = "econbench.network.name" // of the same: a worker forgets a network that has no container on it
+	LabelFastpath    = "econbench.fastpath"     // of the same: the fast path's name
+	LabelBare        = "econbench.bare"         // of a swarm or node: ids of engines that had no GatewayBridge before, with commas
 )
 
 // StepTimeout bounds every single request to an engine, so that one that stops answering ends a run instead of hanging it.

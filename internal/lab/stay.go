@@ -53,6 +53,7 @@ type Stay struct {
 type StayStatus struct {
 	Engine    string                `json:"engine"`
 	Network   string                `json:"network"` // id
+	Name      string                `json:"name"`    // of the network
 	Container string                `json:"container"`
 	Agent     agentproto.StayStatus `json:"agent"`
 }
@@ -139,7 +140,7 @@ func (s Stay) attach(ctx context.Context, e *docker.Engine, n docker.NetworkDeta
 		return err
 	}
 	name := stayName(n.ID)
-	labels := map[string]string{docker.LabelRole: "fastpath", docker.LabelNetwork: n.ID, docker.LabelFastpath: s.Fastpath, docker.LabelHolder: s.Holder}
+	labels := map[string]string{docker.LabelRole: "fastpath", docker.LabelNetwork: n.ID, docker.LabelNetworkName: n.Name, docker.LabelFastpath: s.Fastpath, docker.LabelHolder: s.Holder}
 	id, err := e.Create(ctx, docker.Spec{
 		Name: name, Image: s.Image.Ref, Labels: labels, Argv: []string{"/econbench", StayCommand},
 		PIDHost: true, Interactive: true, Unconfined: true, Capabilities: capabilities, Volumes: map[string]string{name: JournalDir},
@@ -227,23 +228,12 @@ func (s Stay) load(ctx context.Context, e *docker.Engine) error {
 	return e.ImportImage(ctx, s.Image.Ref, s.Image.Digest, tar, s.Image.Changes)
 }
 
-// find lists the agents that stay on an engine, of one network or ("") of all.
-func (s Stay) find(ctx context.Context, e *docker.Engine) (found []docker.Details, err error) {
+// find lists the agents that stay on an engine, of one network (by name or id) or ("") of all.
+func (s Stay) find(ctx context.Context, e *docker.Engine) ([]docker.Details, error) {
 	all, err := e.Labelled(ctx, docker.LabelNetwork)
-	if err != nil || s.Network == "" {
-		return all, err
-	}
-	n, known, err := e.InspectNetwork(ctx, s.Network)
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range all {
-		// A network that the engine knows no more is still known by its id.
-		if id := d.Labels[docker.LabelNetwork]; (known && id == n.ID) || (!known && id == s.Network) {
-			found = append(found, d)
-		}
-	}
-	return found, nil
+	return slices.DeleteFunc(all, func(d docker.Details) bool {
+		return s.Network != "" && s.Network != d.Labels[docker.LabelNetwork] && s.Network != d.Labels[docker.LabelNetworkName]
+	}), err
 }
 
 // Detach ends the agents, which undo what they did.
@@ -284,7 +274,7 @@ func (s Stay) Status(ctx context.Context) (list []StayStatus, err error) {
 			if err != nil {
 				answer.Error = err.Error()
 			}
-			list = append(list, StayStatus{Engine: e.Host(), Network: d.Labels[docker.LabelNetwork], Container: d.Name, Agent: answer})
+			list = append(list, StayStatus{Engine: e.Host(), Network: d.Labels[docker.LabelNetwork], Name: d.Labels[docker.LabelNetworkName], Container: d.Name, Agent: answer})
 		}
 		return err
 	})

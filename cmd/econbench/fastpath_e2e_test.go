@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/fastpath"
+	"github.com/econbench/econbench/internal/docker"
+	"github.com/econbench/econbench/internal/image"
+	"github.com/econbench/econbench/internal/lab"
+)
+
+const (
+	someNetwork = "somebodys"
+	someSubnet  = "198.19.100.0/24"
+	clientAddr  = "198.19.100.10"
+	serverAddr  = "198.19.100.20"
+)
+
+// overlayOf makes a user's own swarm and overlay network across the hosts.
+func overlayOf(t *testing.T, hosts [2]*engineHost) {
+	t.Helper()
+	makeSwarm(t, hosts, 0)
+	joinSwarm(t, hosts, 1)
+	for name, options := range map[string]map[string]string{someNetwork: nil, "secret": {"encrypted": ""}} {
+		hosts[0].must(t, "POST", "/networks/create", map[string]any{
+			"Name": name, "Driver": "overlay", "Attachable": true, "Options": options,
+			"IPAM": map[string]any{"Config": []map[string]string{{"Subnet": map[string]string{someNetwork: someSubnet, "secret": "198.19.101.0/24"}[name]}}},
+		}, nil)
+		t.Cleanup(func() {
+			if err := hosts[0].ask("DELETE", "/networks/"+name, nil, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// runOn starts a container at an address of the network, which is removed when the test ends.
+func runOn(t *testing.T, h *engineHost, addr string, argv ...string) (id string) {
+	t.Helper()
+	platform, err := image.HostPlatform()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ ID string }
+	h.must(t, "POST", "/containers/create", map[string]any{
+		"Image": image.Tools().Ref(platform), "Cmd": argv, "HostConfig": map[string]any{"NetworkMode": someNetwork, "Init": true},
+		"NetworkingConfig": map[string]any{"EndpointsConfig": map[string]any{someNetwork: map[string]any{"IPAMConfig": map[string]string{"IPv4Address": addr}}}},
+	}, &made)
+	t.Cleanup(func() { _ = h.ask("DELETE", "/containers/"+made.ID+"?force=1", nil, nil) }) // removed already, in some tests
+	h.must(t, "POST", "/containers/"+made.ID+"/start", nil, nil)
+	return made.ID
+}
+
+// transfer moves data between the containers for a second, and tries again while the hosts still hear of each other's containers.
+func transfer(t *testing.T, h *engineHost, client string) {
+	t.Helper()
+	e, err := docker.Dial(t.Context(), h.url, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	var said []byte
+	eventually(t, "a transfer", patience, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		x, err := e.Exec(ctx, client, []string{"iperf3", "-c", serverAddr, "-t", "1", "-J", "--connect-timeout", "1000"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.Release()
+		var code int
+		said, _, code, err = x.Wait(ctx)
+		return err == nil && code == 0
+	})
+	var r struct {
+		End struct {
+			Received struct{ Bytes float64 } `json:"sum_received"`
+		}
+	}
+	if err := json.Unmarshal(said, &r); err != nil || r.End.Received.Bytes == 0 {
+		t.Errorf("transfer: %v: %s", err, said)
+	}
+}
+
+// statuses asks what is attached.
+func statuses(t *testing.T) (list []fastpath.OverlayStatus) {
+	t.Helper()
+	var all []lab.StayStatus
+	if err := json.Unmarshal(start(t, sharedLab(), "fastpath", "status", someNetwork, "-o", "json").want(0).stdout.Bytes(), &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all {
+		var o fastpath.OverlayStatus
+		if err := json.Unmarshal(s.Agent.Detail, &o); err != nil || s.Agent.Error != "" || o.Error != "" {
+			t.Fatalf("%s: %v %q %q", s.Engine, err, s.Agent.Error, o.Error)
+		}
+		list = append(list, o)
+	}
+	return list
+}
+
+// hits are those of both hosts, in the order egress, ingress, egress, ingress.
+func hits(list []fastpath.OverlayStatus) (all []float64) {
+	for _, o := range list {
+		all = append(all, o.Counters[econbench.Egress+"."+econbench.CounterHits], o.Counters[econbench.Ingress+"."+econbench.CounterHits])
+	}
+	return all
+}
+
+// TestFastpathStays attaches to a network that is none of a run's: refusals leave nothing, containers are replaced under it, and
+// detaching leaves nothing.
+func TestFastpathStays(t *testing.T) {
+	hosts := sharedHosts(t)
+	overlayOf(t, hosts)
+	client := runOn(t, hosts[0], clientAddr, "sleep", "infinity")
+	command := func(args ...string) *program { return start(t, sharedLab(), append([]string{"fastpath"}, args...)...) }
+
+	before := snapshots(t, hosts)
+	command("attach", someNetwork).want(1).wantError("knows none of that name")
+	command("attach", "secret").want(1).wantError(`network "secret": it is encrypted`)
+	command("attach", "host").want(1).wantError(`its driver is "host"`, "want an overlay network")
+	command("attach", "nowhere").want(1).wantError(`network "nowhere"`, "knows none of that name")
+	command("detach", someNetwork).want(1).wantError("no fast path is attached")
+	settled(t, hosts, before)
+
+	server := runOn(t, hosts[1], serverAddr, "iperf3", "-s")
+	before = snapshots(t, hosts)
+	command("attach", someNetwork, "--lane", "tunnel").want(1).wantError(`lane "tunnel": unknown; allowed: [macvlan]`)
+	settled(t, hosts, before)
+	command("attach", someNetwork).want(0)
+	command("attach", someNetwork).want(1).wantError("oncache is attached on", "detach it first")
+	transfer(t, hosts[0], client)
+	first := hits(statuses(t))
+	for i, n := range first {
+		if n < 10 {
+			t.Errorf("hits %v: direction %d has hardly any", first, i)
+		}
+	}
+	hosts[1].must(t, "DELETE", "/containers/"+server+"?force=1", nil, nil)
+	eventually(t, "the removed container's end on the fast path", patience, func() bool { return len(statuses(t)[1].Containers) == 0 })
+	runOn(t, hosts[1], serverAddr, "iperf3", "-s") // another one under the same address
+	eventually(t, "the new container on the fast path", patience, func() bool { return len(statuses(t)[1].Containers) == 1 })
+	transfer(t, hosts[0], client)
+	second := hits(statuses(t))
+	for i := range second {
+		if second[i] <= first[i] {
+			t.Errorf("hits %v, then %v: the new container is not on the fast path", first, second)
+		}
+	}
+	command("detach", someNetwork).want(0)
+	command("detach", someNetwork).want(1).wantError("no fast path is attached")
+	transfer(t, hosts[0], client)
+}
