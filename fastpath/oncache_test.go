@@ -409,6 +409,7 @@ func TestFromWirePasses(t *testing.T) {
 		{"outer offset", protoTCP, outerSet(oFrag+1, 1), "fragment"},
 		{"outer length short", protoTCP, edits(add16(oLen, -1), resum(oIP)), "length"},
 		{"outer length long", protoTCP, edits(add16(oLen, 1), resum(oIP)), "length"},
+		{"both IP lengths short", protoTCP, edits(add16(oLen, -1), resum(oIP), add16(iLen, -1), resum(iIP)), "length"},
 		{"outer UDP length short", protoTCP, add16(oUDPLen, -1), "length"},
 		{"outer UDP length long", protoTCP, add16(oUDPLen, 1), "length"},
 		{"trailer", protoUDP, grow(1), "length"},
