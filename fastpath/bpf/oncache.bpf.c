@@ -365,8 +365,15 @@ int drop(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
+/* Whether decapsulation might have to change the inner ECN bits (INET_ECN_decapsulate()): congestion experienced on the way,
+ * or ECT(1) put on ECT(0), a milder sign of the same by RFC 6040, which the kernel passes on. */
+static __always_inline bool marked_on_the_way(__u8 outer, __u8 inner)
+{
+	return (outer & 3) == 3 || ((outer & 3) == 1 && (inner & 3) == 2);
+}
+
 /* What the kernel should judge of an outer header; lengths count for what is no super-frame or one of at most 64 kB. */
-static __always_inline enum bail judge_outer(const struct outer *o, __u32 frame_len)
+static __always_inline enum bail judge_outer(const struct outer *o, const struct iphdr *inner, __u32 frame_len)
 {
 	__u32 len = frame_len - ETH_HLEN;
 
@@ -374,7 +381,7 @@ static __always_inline enum bail judge_outer(const struct outer *o, __u32 frame_
 		return BAIL_FRAGMENT;
 	if (bpf_ntohs(o->ip.tot_len) != len || bpf_ntohs(o->udp.len) != len - sizeof(o->ip))
 		return BAIL_LENGTH;
-	if (o->vxlan.flags != VXLAN_FLAGS || (o->ip.tos & 3) == 3 || ip_sum(&o->ip))
+	if (o->vxlan.flags != VXLAN_FLAGS || marked_on_the_way(o->ip.tos, inner->tos) || ip_sum(&o->ip))
 		return BAIL_OUTER;
 	return BAILS;
 }
@@ -444,7 +451,7 @@ int from_wire(struct __sk_buff *skb)
 		return NEXT; /* of no container of ours, as far as one can tell */
 	d = &a->ingress;
 	d->seen += segs;
-	why = judge_outer(o, skb->len);
+	why = judge_outer(o, ip, skb->len);
 	if (why == BAILS)
 		why = judge(ip, data_end(skb));
 	if (why != BAILS)
