@@ -25,6 +25,8 @@ var metrics = []Metric{
 	{"throughput", "B/s", Higher, "payload received by the receiving program's sockets"},
 	{"packets", "1/s", Neither, "data segments or datagrams received, counted at the receiver"},
 	{"transactions", "1/s", Higher, "request-response pairs completed, counted at the server"},
+	{"offered", "1/s", Neither, "datagrams sent, counted at the sender"},
+	{"loss", "1", Lower, "share of the datagrams sent that no program received"},
 	{"latency_p50", "s", Lower, "median of the request's round-trip time as the client saw it"},
 	{"latency_p90", "s", Lower, "90th percentile of the request's round-trip time"},
 	{"latency_p99", "s", Lower, "99th percentile of the request's round-trip time"},

@@ -157,11 +157,33 @@ type Load interface {
 	Close(context.Context) error
 }
 
-// Flows tells agents how to recognise a workload's sockets.
+// FlowKind says what a workload's flows are and, with that, who can count their work.
+type FlowKind string
+
+const (
+	// LastingFlows are TCP connections that last through the window: each socket counts its own work.
+	LastingFlows FlowKind = ""
+	// DatagramFlows are UDP, whose sockets count nothing: their network namespace does.
+	DatagramFlows FlowKind = "datagrams"
+	// ConnectFlows open a TCP connection for each transaction: none lives long enough to be read twice, so their network
+	// namespace counts.
+	ConnectFlows FlowKind = "connects"
+)
+
+// Flows tells agents how to recognise a workload's flows, and what each unit of their work is.
 type Flows struct {
-	ServerPort   uint16 `json:"server_port"`
-	Count        int    `json:"count"`         // data flows once the workload is under way
-	RequestBytes int    `json:"request_bytes"` // payload of one request, B; 0 when there are no transactions
+	Kind          FlowKind `json:"kind"`
+	ServerPort    uint16   `json:"server_port"`    // the lowest on the server's side
+	Ports         int      `json:"ports"`          // so many adjacent ones, from ServerPort on; 0 is 1
+	Count         int      `json:"count"`          // data flows once the workload is under way
+	RequestBytes  int      `json:"request_bytes"`  // payload of one request, B; 0 when there are no transactions
+	ResponseBytes int      `json:"response_bytes"` // payload of one response, B; LastingFlows need not say
+	MessageBytes  int      `json:"message_bytes"`  // payload of one datagram to the server, B, where there are no transactions
+}
+
+// Has says whether a port of the server's side is one of the flows'.
+func (f Flows) Has(port uint16) bool {
+	return port >= f.ServerPort && int(port-f.ServerPort) < max(1, f.Ports)
 }
 
 // Result is what a client program said.

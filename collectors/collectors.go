@@ -12,8 +12,10 @@
 package collectors
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/econbench/econbench"
 )
@@ -22,6 +24,7 @@ import (
 func All() []econbench.Collector {
 	return []econbench.Collector{
 		Sockets{},
+		Snmp{},
 		Stat{},
 		Softirqs{},
 		Softnet{},
@@ -39,6 +42,7 @@ func Readers() []econbench.Reader { return readersOf("/proc") }
 func readersOf(proc string) []econbench.Reader {
 	return []econbench.Reader{
 		socketsReader{proc},
+		snmpReader{proc},
 		statReader{proc},
 		softirqsReader{proc},
 		softnetReader{proc},
@@ -47,6 +51,24 @@ func readersOf(proc string) []econbench.Reader {
 		interruptsReader{proc},
 	}
 }
+
+// flowPoll is the pause between two looks for flows.
+const flowPoll = 5 * time.Millisecond
+
+// WaitForFlows returns as soon as the scope's data flows are under way, or with an error that says how far they were when
+// the context ended.
+func WaitForFlows(ctx context.Context, s econbench.Scope) error {
+	if s.Flows.Kind == econbench.LastingFlows {
+		return waitForSockets(ctx, s)
+	}
+	return waitForCounters(ctx, "/proc", s)
+}
+
+// nothing is the reading of a reader that has nothing to say of the scope's kind of flows.
+type nothing struct{}
+
+func (nothing) Read() (econbench.Counters, error) { return econbench.Counters{}, nil }
+func (nothing) Close() error                      { return nil }
 
 // host is one end of a window.
 type host struct {

@@ -70,18 +70,31 @@ func (s tcpSocket) String() string { return s.local.String() + " → " + s.remot
 // payload is the amount that tells data flows from control connections, B.
 func (s tcpSocket) payload() uint64 { return max(s.bytesReceived, s.bytesAcked) }
 
-// established lists the established sockets that have the server's port on the server's side. Listeners on "::" give their
-// IPv4 connections to the IPv6 family, hence the two dumps.
-func (d *diag) established(side string, port uint16) (sockets []tcpSocket, err error) {
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		found, err := d.dump(diagRequest{family: family, server: side == econbench.ServerHost, port: port})
-		if errors.Is(err, unix.ENOENT) && family == unix.AF_INET6 {
+// established lists the established sockets whose port on the server's side is one of the flows'. Listeners on "::" give
+// their IPv4 connections to the IPv6 family, hence the two dumps. The kernel filters by one port; of several, a dump of all
+// is cheaper than one a port, since each walks the whole table.
+func (d *diag) established(side string, f econbench.Flows) (sockets []tcpSocket, err error) {
+	r := diagRequest{server: side == econbench.ServerHost}
+	if f.Ports <= 1 {
+		r.port = f.ServerPort
+	}
+	for _, r.family = range []uint8{unix.AF_INET, unix.AF_INET6} {
+		found, err := d.dump(r)
+		if errors.Is(err, unix.ENOENT) && r.family == unix.AF_INET6 {
 			break // kernel without IPv6
 		}
 		if err != nil {
-			return nil, fmt.Errorf("sock_diag: port %d: %w", port, err)
+			return nil, fmt.Errorf("sock_diag: port %d: %w", f.ServerPort, err)
 		}
-		sockets = append(sockets, found...)
+		for _, s := range found {
+			at := s.remote
+			if r.server {
+				at = s.local
+			}
+			if f.Has(at.Port()) {
+				sockets = append(sockets, s)
+			}
+		}
 	}
 	return sockets, nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/econbench/econbench"
 )
 
-// Sockets counts the work: what TCP received, sent and retransmitted on the workload's data flows, from TCP_INFO by way of
+// Sockets counts the work of flows that last: what TCP received, sent and retransmitted on them, from TCP_INFO by way of
 // sock_diag, in bytes and segments (a super-frame counts as the segments that it stands for). It is what the metrics of
 // work are made of, at the receiver, over exactly the window, and blind to what the tools say.
 //
@@ -27,15 +27,15 @@ var _ econbench.Collector = Sockets{}
 // connection carries a few hundred bytes until the test ends.
 const streamPayload = 16 << 10
 
-// flowPoll is the pause between two looks for flows.
-const flowPoll = 5 * time.Millisecond
-
 func (Sockets) Name() string { return "sockets" }
 func (Sockets) Help() string {
-	return "payload, segments and retransmissions of the workload's TCP flows (TCP_INFO): throughput, packets, transactions"
+	return "payload, segments and retransmissions of TCP flows that last (TCP_INFO): throughput, packets, transactions"
 }
 
 func (Sockets) Samples(w econbench.Window) (samples []econbench.Sample, warnings []string) {
+	if w.Flows.Kind != econbench.LastingFlows {
+		return nil, nil
+	}
 	client, server := hosts(w)
 	add := func(metric string, value float64, ok bool) {
 		if ok {
@@ -62,9 +62,8 @@ func (Sockets) Samples(w econbench.Window) (samples []econbench.Sample, warnings
 	return samples, warnings
 }
 
-// WaitForFlows returns as soon as the scope's data flows carry payload, or with an error that says how many did when the
-// context ended.
-func WaitForFlows(ctx context.Context, s econbench.Scope) error {
+// waitForSockets waits for flows that last.
+func waitForSockets(ctx context.Context, s econbench.Scope) error {
 	d, err := openDiag("/proc", s.PID)
 	if err != nil {
 		return fmt.Errorf("flows on port %d: %w", s.Flows.ServerPort, err)
@@ -73,7 +72,7 @@ func WaitForFlows(ctx context.Context, s econbench.Scope) error {
 	poll := time.NewTicker(flowPoll)
 	defer poll.Stop()
 	for {
-		sockets, err := d.established(s.Side, s.Flows.ServerPort)
+		sockets, err := d.established(s.Side, s.Flows)
 		if err != nil {
 			return fmt.Errorf("flows: %w", err)
 		}
@@ -110,6 +109,9 @@ func (r socketsReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	if s.Flows.ServerPort == 0 || s.Flows.Count < 1 {
 		return nil, fmt.Errorf("sockets: flows %+v: want a port and a number of flows", s.Flows)
 	}
+	if s.Flows.Kind != econbench.LastingFlows {
+		return nothing{}, nil
+	}
 	d, err := openDiag(r.proc, s.PID)
 	if err != nil {
 		return nil, fmt.Errorf("sockets: %w", err)
@@ -133,7 +135,7 @@ func (r *socketsReading) Close() error {
 }
 
 func (r *socketsReading) Read() (econbench.Counters, error) {
-	sockets, err := r.diag.established(r.side, r.want.ServerPort)
+	sockets, err := r.diag.established(r.side, r.want)
 	if err != nil {
 		return nil, fmt.Errorf("sockets: %w", err)
 	}
@@ -149,9 +151,18 @@ func (r *socketsReading) Read() (econbench.Counters, error) {
 
 // Notes names the congestion control of the data flows.
 func (r *socketsReading) Notes() map[string]string {
-	var names []string
+	var last []tcpSocket
 	for _, f := range r.flows {
-		names = append(names, f.last.congestionControl)
+		last = append(last, f.last)
+	}
+	return noteCongestionControl(last)
+}
+
+// noteCongestionControl names the sockets' algorithms, each once.
+func noteCongestionControl(sockets []tcpSocket) map[string]string {
+	var names []string
+	for _, s := range sockets {
+		names = append(names, s.congestionControl)
 	}
 	slices.Sort(names)
 	return map[string]string{econbench.NoteCongestionControl: strings.Join(slices.Compact(names), ",")}

@@ -54,6 +54,9 @@ func TestReadIperf3(t *testing.T) {
 		{"3.18, four", econbench.Output{Stdout: recorded(t, "iperf3/3.18-4.json")}, 4, "tool_throughput=3.97629e+09"},
 		{"3.12, one", econbench.Output{Stdout: recorded(t, "iperf3/3.12-1.json")}, 1, "tool_throughput=1.99748e+09"},
 		{"3.12, four", econbench.Output{Stdout: recorded(t, "iperf3/3.12-4.json")}, 4, "tool_throughput=2.69763e+09"},
+		{"UDP, one", econbench.Output{Stdout: recorded(t, "iperf3/3.18-udp-1.json")}, 1, "tool_throughput=2.79884e+07"},
+		{"UDP, four", econbench.Output{Stdout: recorded(t, "iperf3/3.18-udp-4.json")}, 4, "tool_throughput=2.79719e+07"},
+		{"UDP, but TCP ran", econbench.Output{Stdout: good}, 1, "error: output: reports 1 TCP streams, asked for 1 UDP"},
 		{"other number of streams", econbench.Output{Stdout: good}, 2, "error: output: reports 1 TCP streams, asked for 2 TCP"},
 		{"refused", econbench.Output{Stdout: recorded(t, "iperf3/3.18-refused.json"), ExitCode: 1}, 1,
 			`error: "unable to connect to server - server may have stopped running`},
@@ -77,10 +80,18 @@ func TestReadIperf3(t *testing.T) {
 			"error: output: no start.test_start or end.sum_received in the report"},
 		{"null", econbench.Output{Stdout: []byte("null")}, 1, "error: output: no start.test_start"},
 	} {
-		if got := told(readIperf3(test.out, test.streams)); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
+		if got := told(readIperf3(test.out, protocolOf(test.name), test.streams)); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
 		}
 	}
+}
+
+// protocolOf is what a test's client was asked for.
+func protocolOf(test string) string {
+	if strings.HasPrefix(test, "UDP") {
+		return "UDP"
+	}
+	return "TCP"
 }
 
 func TestReadNetperfRR(t *testing.T) {
@@ -120,29 +131,83 @@ func TestReadNetperfRR(t *testing.T) {
 			`error: output: THROUGHPUT_UNITS="10^6bits/s", want Trans/s`},
 		{"stall", edited("MEAN_LATENCY", "MEAN_LATENCY=600\n"), "tool_transactions=16900.5 latency_p50=6.9e-05 latency_p90=8.2e-05 latency_p99=0.000115 latency_mean=0.0006 netperf: mean latency 600.0 µs does not fit"},
 	} {
-		if got := told(readNetperfRR(test.out)); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
+		if got := told(tcpRR.read(test.out, 1)); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
 		}
 	}
 }
 
 func FuzzReadIperf3(f *testing.F) {
-	for _, name := range []string{"3.18-1", "3.12-4", "3.18-busy", "3.18-server-gone"} {
+	for _, name := range []string{"3.18-1", "3.12-4", "3.18-busy", "3.18-server-gone", "3.18-udp-4"} {
 		f.Add(recorded(f, "iperf3/"+name+".json"))
 	}
 	f.Add([]byte(`{"start":{"test_start":{"protocol":"TCP","num_streams":1}},"end":{"sum_received":{"bytes":1,"bits_per_second":1e999}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		checkSamples(t)(readIperf3(econbench.Output{Stdout: b}, 1))
+		checkSamples(t)(readIperf3(econbench.Output{Stdout: b}, "TCP", 1))
+		checkSamples(t)(readIperf3(econbench.Output{Stdout: b}, "UDP", 1))
 	})
 }
 
+// TestReadNetperf reads what the other tests print, alone and several clients together. In the stalls a rule of iptables
+// dropped one datagram, or one SYN, on the server.
+func TestReadNetperf(t *testing.T) {
+	four := string(recorded(t, "netperf/2.7.1-4-flows.txt"))
+	for _, test := range []struct {
+		name  string
+		of    netperf
+		out   econbench.Output
+		flows int
+		want  string // beginning
+	}{
+		{"UDP", udpRR, econbench.Output{Stdout: recorded(t, "netperf/2.7.1-udp.txt")}, 1, "tool_transactions=33399.8 latency_p50=2.5e-05 latency_p90=2.8e-05 latency_p99=5.8e-05 latency_mean=2.986e-05"},
+		{"UDP, a datagram dropped on its way", udpRR, econbench.Output{Stdout: recorded(t, "netperf/2.7.1-udp-stall.txt")}, 1,
+			"error: stalled: 4491.4 transactions/s of 20.7 µs leave 1.81 of 2.00 s unaccounted for: a datagram was lost"},
+		{"connections", tcpCRR, econbench.Output{Stdout: recorded(t, "netperf/2.7.1-crr.txt")}, 1, "tool_transactions=7152.22 latency_p50=0.000116"},
+		{"connections, a SYN dropped", tcpCRR, econbench.Output{Stdout: recorded(t, "netperf/2.7.1-crr-stall.txt")}, 1,
+			"error: stalled: a transaction took 1.01 s: a segment was lost, or a SYN met a connection in TIME_WAIT"},
+		{"connections, one never made", tcpCRR, econbench.Output{Stdout: recorded(t, "netperf/2.7.1-udp-stall.txt")}, 1,
+			"error: stalled: the last transaction had not ended after 1.81 s"},
+		{"four", tcpRR, econbench.Output{Stdout: []byte(four)}, 4,
+			"tool_transactions=66496.8 latency_p50=6.2e-05 latency_p90=9.3e-05 latency_p99=0.000181 latency_mean=6.00378e-05"},
+		{"four, asked for three", tcpRR, econbench.Output{Stdout: []byte(four)}, 3, "error: output: 4 clients, want 3"},
+		{"four, one refused", tcpRR, econbench.Output{Stdout: recorded(t, "netperf/2.7.1-4-flows-refused.txt")}, 4,
+			`error: exit code 255: "establish_control could not establish the control connection from`},
+		{"four, truncated", tcpRR, econbench.Output{Stdout: []byte(four[:len(four)-60])}, 4, "error: output: no "},
+		{"four, killed", tcpRR, econbench.Output{Stdout: []byte(four), ExitCode: 137}, 4, "error: exit code 137: "},
+		{"four, no output", tcpRR, econbench.Output{}, 4, "error: exit code 0: no output"},
+		{"four, no shell", tcpRR, econbench.Output{Stderr: []byte("exec: sh: not found"), ExitCode: 127}, 4, `error: exit code 127: "exec: sh: not found"`},
+		{"four, garbage first", tcpRR, econbench.Output{Stdout: []byte("sh: 1: Cannot fork\n" + four)}, 4, "error: exit code 0: "},
+		{"four, broken head", tcpRR, econbench.Output{Stdout: []byte(strings.Replace(four, "exit code 0", "exit code", 1))}, 4,
+			`error: output: "1 exit code", want a client and its exit code`},
+		{"one of four stalls", udpRR, econbench.Output{Stdout: []byte(strings.Replace(four, "MEAN_LATENCY=54.03", "MEAN_LATENCY=14.03", 1))}, 4,
+			"error: stalled: 18478.7 transactions/s of 14.0 µs leave 0.74 of 1.00 s unaccounted for"},
+	} {
+		if got := told(test.of.read(test.out, test.flows)); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
+			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
+		}
+	}
+}
+
 func FuzzReadNetperfRR(f *testing.F) {
-	for _, name := range []string{"1x1", "refused", "unknown-selector"} {
+	for _, name := range []string{"1x1", "refused", "unknown-selector", "udp-stall", "crr-stall"} {
 		f.Add(recorded(f, "netperf/2.7.1-"+name+".txt"))
 	}
 	f.Add([]byte("TRANSACTION_RATE=Inf\nP50_LATENCY=0x1p-3\n=\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		checkSamples(t)(readNetperfRR(econbench.Output{Stdout: b}))
+		for _, n := range []netperf{tcpRR, udpRR, tcpCRR} {
+			checkSamples(t)(n.read(econbench.Output{Stdout: b}, 1))
+		}
+	})
+}
+
+func FuzzReadNetperfFlows(f *testing.F) {
+	for _, name := range []string{"4-flows", "4-flows-refused", "1x1"} {
+		f.Add(recorded(f, "netperf/2.7.1-"+name+".txt"))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for flows := range 4 {
+			checkSamples(t)(tcpRR.read(econbench.Output{Stdout: b}, 1+flows))
+		}
 	})
 }
 

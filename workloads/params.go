@@ -86,3 +86,15 @@ func number(p econbench.Params, name string) (int, error) {
 	}
 	return n, nil
 }
+
+// numbers reads several parameters that fill has written.
+func numbers(p econbench.Params, names ...string) ([]int, error) {
+	all := make([]int, len(names))
+	for i, name := range names {
+		var err error
+		if all[i], err = number(p, name); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -30,9 +31,120 @@ var commandLines = map[string][]string{
 	"tcp_rr": {
 		"netserver -D -4 -L 127.0.0.1 -p 25301",
 		"ss -Hltn sport = :25301",
-		"netperf -P 0 -4 -t TCP_RR -l 1 -H 127.0.0.1 -p 25301 -- -D -r 1,1 -P ,25302 -k " +
-			"TRANSACTION_RATE,THROUGHPUT_UNITS,ELAPSED_TIME,MEAN_LATENCY,P50_LATENCY,P90_LATENCY,P99_LATENCY,STDDEV_LATENCY,MAX_LATENCY",
+		"netperf -P 0 -4 -t TCP_RR -l 1 -H 127.0.0.1 -p 25301 -- -D -P ,25302 -r 1,1 -k " + selectors,
 	},
+	"tcp_crr": {
+		"netserver -D -4 -L 127.0.0.1 -p 25701",
+		"ss -Hltn sport = :25701",
+		"netperf -P 0 -4 -t TCP_CRR -l 1 -H 127.0.0.1 -p 25701 -- -D -P ,25702 -p 10000,24976 -r 1,1 -k " + selectors,
+	},
+	"udp_stream": {
+		"iperf3 -s -B 127.0.0.1 -p 25203 -i 0 --rcv-timeout 10000",
+		"ss -Hltn sport = :25203",
+		"iperf3 -u -c 127.0.0.1 -p 25203 -J -i 0 -t 1 -P 1 -l 1400 -b 224000000 -w 212992 --connect-timeout 3000",
+	},
+	"udp_rr": {
+		"netserver -D -4 -L 127.0.0.1 -p 25501",
+		"ss -Hltn sport = :25501",
+		"netperf -P 0 -4 -t UDP_RR -l 1 -H 127.0.0.1 -p 25501 -- -P 25502,25502 -r 1,1 -k " + selectors,
+	},
+}
+
+const selectors = "TRANSACTION_RATE,THROUGHPUT_UNITS,ELAPSED_TIME,MEAN_LATENCY,P50_LATENCY,P90_LATENCY,P99_LATENCY,STDDEV_LATENCY,MAX_LATENCY"
+
+// TestFlowsAtOnce: several flows are one program of the engine's, with a client on a port of its own for each, and with client
+// ports of its own where connections come and go.
+func TestFlowsAtOnce(t *testing.T) {
+	for _, test := range []struct {
+		workload econbench.Workload
+		flows    string
+		want     []string // in the script
+	}{
+		{TCPRR{}, "2", []string{"client 0 netperf -P 0 -4 -t TCP_RR -l 3 -H 127.0.0.1 -p 25301 -- -D -P ,25302 -r 1,1 -k " + selectors + " &\n",
+			"client 1 netperf ", " -P ,25303 ", "&\nwait"}},
+		{UDPRR{}, "128", []string{"client 127 netperf ", " -P 25629,25629 "}},
+		{TCPCRR{}, "2", []string{" -P ,25702 -p 10000,17488 ", " -P ,25703 -p 17488,24976 "}},
+		{TCPCRR{}, "128", []string{" -P ,25829 -p 24859,24976 "}},
+	} {
+		box := &box{play: func([]string) econbench.Output { return econbench.Output{} }}
+		p, err := test.workload.Params(econbench.Params{"flows": test.flows})
+		if err != nil {
+			t.Fatal(err)
+		}
+		load, err := test.workload.Start(t.Context(), box, p, 1995*time.Millisecond) // 5 ms a client are more than 2 s
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range test.want {
+			if len(box.lines) != 1 || !strings.HasPrefix(box.lines[0], "sh -c client() {") || !strings.Contains(box.lines[0], want) {
+				t.Errorf("%s: no %q in\n%s", test.workload.Name(), want, box.lines)
+			}
+		}
+		if f := load.Flows(); strconv.Itoa(f.Count) != test.flows || f.Ports != f.Count || f.RequestBytes != 1 || f.ResponseBytes != 1 {
+			t.Errorf("%s: flows %+v", test.workload.Name(), f)
+		}
+	}
+}
+
+// TestClientsTogether has a real shell run the script: every client's output and exit code comes back whole.
+func TestClientsTogether(t *testing.T) {
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("needs a shell")
+	}
+	p, err := startReal(together([][]string{{"echo", "one", "line"}, {"false"}, {"no-such-program"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.Wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := apart(out, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, o := range all {
+		got = append(got, fmt.Sprintf("%d %q", o.ExitCode, strings.TrimSpace(string(o.Stdout)[:min(8, len(o.Stdout))])))
+	}
+	slices.Sort(got)
+	if want := []string{`0 "one line"`, `1 ""`, `127 "sh: 1: n"`}; got[0] != want[0] || got[1] != want[1] || !strings.HasPrefix(got[2], "127 ") {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestOfferedRate: iperf3 is told the bits of payload of one stream.
+func TestOfferedRate(t *testing.T) {
+	for _, test := range []struct {
+		given econbench.Params
+		want  string
+	}{
+		{econbench.Params{"rate": "1000", "message": "100"}, " -P 1 -l 100 -b 800000 "},
+		{econbench.Params{"rate": "100000", "message": "1400", "streams": "8"}, " -P 8 -l 1400 -b 140000000 "},
+	} {
+		box := &box{play: playRecorded}
+		p, err := UDPStream{}.Params(test.given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		load, err := UDPStream{}.Start(t.Context(), box, p, time.Second)
+		if err != nil || !strings.Contains(box.lines[0], test.want) {
+			t.Fatalf("%v, %q: no %q", err, box.lines, test.want)
+		}
+		if f := load.Flows(); strconv.Itoa(f.MessageBytes) != p["message"] || f.RequestBytes != 0 || f.Kind != econbench.DatagramFlows {
+			t.Errorf("flows %+v", f)
+		}
+	}
+}
+
+// TestCoverage: what a fast path is asked for lies between nothing and all, and is asked of the way that carries data.
+func TestCoverage(t *testing.T) {
+	for _, w := range All() {
+		c := w.(econbench.Covered).Coverage()
+		if c.ToServer <= 0 || c.ToServer >= 1 || c.ToClient < 0 || c.ToClient >= 1 || (c.ToClient == 0) != (w.Name() == "udp_stream") {
+			t.Errorf("%s: %+v", w.Name(), c)
+		}
+	}
 }
 
 // TestRun serves and runs every workload twice on one server. Where the tools are installed it is they that run, over
@@ -191,8 +303,14 @@ func playRecorded(argv []string) econbench.Output {
 		return econbench.Output{Stdout: []byte("LISTEN 0 4096 127.0.0.1" + argv[4] + " 0.0.0.0:*\n")}
 	case argv[0] == "netserver" || slices.Contains(argv, "-s") || slices.Contains(argv, abortedSeconds):
 		return econbench.Output{ExitCode: -1}
+	case slices.Contains(argv, "UDP_RR"):
+		return read("netperf/2.7.1-udp.txt")
+	case slices.Contains(argv, "TCP_CRR"):
+		return read("netperf/2.7.1-crr.txt")
 	case argv[0] == "netperf":
 		return read("netperf/2.7.1-1x1.txt")
+	case slices.Contains(argv, "-u"):
+		return read("iperf3/3.18-udp-1.json")
 	default:
 		return read("iperf3/3.18-1.json")
 	}

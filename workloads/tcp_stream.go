@@ -48,13 +48,16 @@ func (w TCPStream) Params(given econbench.Params) (econbench.Params, error) {
 	return fill(streamParams, given)
 }
 
-// Serve starts an iperf3 that outlives its tests. A client that vanishes without a FIN would keep it busy for two minutes;
+func (TCPStream) Serve(ctx context.Context, tb econbench.Testbed) (econbench.Process, error) {
+	return serveIperf3(ctx, tb, streamPort)
+}
+
+// serveIperf3 starts an iperf3 that outlives its tests. A client that vanishes without a FIN would keep it busy for two minutes;
 // --rcv-timeout (ms; iperf3 ≥ 3.11) ends such a test after ten seconds. -i 0 keeps interval reports out of its output and
 // out of the measurement.
-func (TCPStream) Serve(ctx context.Context, tb econbench.Testbed) (econbench.Process, error) {
+func serveIperf3(ctx context.Context, tb econbench.Testbed, port int) (econbench.Process, error) {
 	at := tb.Server()
-	return serve(ctx, at, streamPort, "iperf3", "-s", "-B", at.Addr.String(), "-p", strconv.Itoa(streamPort),
-		"-i", "0", "--rcv-timeout", "10000")
+	return serve(ctx, at, port, "iperf3", "-s", "-B", at.Addr.String(), "-p", strconv.Itoa(port), "-i", "0", "--rcv-timeout", "10000")
 }
 
 func (w TCPStream) Start(ctx context.Context, tb econbench.Testbed, p econbench.Params, atLeast time.Duration) (econbench.Load, error) {
@@ -75,7 +78,9 @@ func (w TCPStream) Start(ctx context.Context, tb econbench.Testbed, p econbench.
 		name:  "iperf3",
 		proc:  proc,
 		flows: econbench.Flows{ServerPort: streamPort, Count: streams},
-		parse: func(out econbench.Output) ([]econbench.Sample, []string, error) { return readIperf3(out, streams) },
+		parse: func(out econbench.Output) ([]econbench.Sample, []string, error) {
+			return readIperf3(out, "TCP", streams)
+		},
 	}, nil
 }
 
@@ -98,8 +103,8 @@ type iperf3Report struct {
 	} `json:"end"`
 }
 
-// readIperf3 reads the whole output of an iperf3 client with the given number of streams.
-func readIperf3(out econbench.Output, streams int) ([]econbench.Sample, []string, error) {
+// readIperf3 reads the whole output of an iperf3 client with the given number of streams of "TCP" or "UDP".
+func readIperf3(out econbench.Output, protocol string, streams int) ([]econbench.Sample, []string, error) {
 	var r iperf3Report
 	if err := json.Unmarshal(out.Stdout, &r); err != nil {
 		if out.ExitCode != 0 {
@@ -114,8 +119,8 @@ func readIperf3(out econbench.Output, streams int) ([]econbench.Sample, []string
 		return nil, nil, fmt.Errorf("exit code %d: %s", out.ExitCode, lastLine(out))
 	case r.Start == nil || r.Start.Test == nil || r.End == nil || r.End.Received == nil:
 		return nil, nil, fmt.Errorf("output: no start.test_start or end.sum_received in the report; is its format newer than 3.18?")
-	case r.Start.Test.Protocol != "TCP" || r.Start.Test.Streams != streams:
-		return nil, nil, fmt.Errorf("output: reports %d %s streams, asked for %d TCP", r.Start.Test.Streams, r.Start.Test.Protocol, streams)
+	case r.Start.Test.Protocol != protocol || r.Start.Test.Streams != streams:
+		return nil, nil, fmt.Errorf("output: reports %d %s streams, asked for %d %s", r.Start.Test.Streams, r.Start.Test.Protocol, streams, protocol)
 	case !finite(r.End.Received.BitsPerSecond) || !finite(r.End.Received.Bytes):
 		return nil, nil, fmt.Errorf("output: the server received %g bytes in %g s", r.End.Received.Bytes, r.End.Received.Seconds)
 	}

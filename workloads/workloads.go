@@ -4,7 +4,7 @@
 //
 // A workload knows a tool's command line and how to read what the tool prints. It runs both programs inside the testbed's
 // containers through econbench.Container and sees no engine. It counts no work: the kernel's own counters do that, at the
-// receiver and over exactly the window (collectors/sockets.go). What the tool itself claims is handed on as samples named
+// receiver and over exactly the window (collectors/sockets.go, snmp.go). What the tool itself claims is handed on as samples named
 // tool_… so that the two can be checked against each other.
 //
 // It refuses to pin, to tune and to retry: placement is the lab's business, and a trial that failed is a failed trial.
@@ -24,5 +24,8 @@ func All() []econbench.Workload {
 	return []econbench.Workload{
 		TCPStream{},
 		TCPRR{},
+		TCPCRR{},
+		UDPStream{},
+		UDPRR{},
 	}
 }

@@ -14,7 +14,8 @@ import (
 func carrierWindow() econbench.Window {
 	side := func() econbench.HostWindow {
 		return econbench.HostWindow{Seconds: 1, Counters: map[string]econbench.Counters{
-			"sockets": {"segs_in": 100_000, "segs_out": 100_000},
+			"sockets": {"segs_in": 100_000, "segs_out": 100_000, "data_segs_in": 100_000, "data_segs_out": 100_000,
+				"bytes_received": 100_000, "bytes_acked": 100_000},
 			"fastpath": {
 				"egress.seen": 100_000, "egress.eligible": 99_990, "egress.hits": 99_980,
 				"ingress.seen": 100_000, "ingress.eligible": 99_990, "ingress.hits": 99_980,
@@ -34,7 +35,7 @@ func TestProveCarried(t *testing.T) {
 	}{
 		{"all carried", both, nil, nil},
 		{"ingress not attached", both, econbench.Counters{"ingress.seen": 0, "ingress.eligible": 0, "ingress.hits": 0},
-			[]string{"server: fast path, ingress: saw 0 segments, the sockets account for at least 97872", "server: fast path, ingress: nothing was eligible"}},
+			[]string{"server: fast path, ingress: saw 0 segments, the workload accounts for at least 97872", "server: fast path, ingress: nothing was eligible"}},
 		{"never warmed", both, econbench.Counters{"egress.hits": 0, "ingress.eligible": 0, "ingress.hits": 0},
 			[]string{"ingress: nothing was eligible of 100000", "egress: carried 0 of 99990 eligible segments, hit ratio 0.000"}},
 		{"one in fifty missed", both, econbench.Counters{"egress.hits": 97_990}, []string{"egress: carried 97990 of 99990 eligible segments, hit ratio 0.980, want 0.99"}},
@@ -43,7 +44,7 @@ func TestProveCarried(t *testing.T) {
 			econbench.Counters{"egress.eligible": 50_000, "egress.hits": 50_000}, nil},
 		{"no demand", econbench.Coverage{}, econbench.Counters{"egress.hits": 0, "ingress.hits": 0}, nil},
 		{"sees a part alone", both, econbench.Counters{"egress.seen": 50_000, "egress.eligible": 50_000, "egress.hits": 50_000},
-			[]string{"egress: saw 50000 segments, the sockets account for at least"}},
+			[]string{"egress: saw 50000 segments, the workload accounts for at least"}},
 	} {
 		w := carrierWindow()
 		maps.Copy(w.Server.Counters["fastpath"], test.change)

@@ -154,27 +154,45 @@ func (e *Engine) fill(t *econbench.Trial, path econbench.Path, list []econbench.
 	for _, failure := range t.Proof.Failures {
 		t.Invalid = append(t.Invalid, "path: "+failure)
 	}
-	t.Invalid = append(t.Invalid, e.checkCongestionControl(t.Hosts)...)
+	wrong, doubts := e.checkCongestionControl(w.Flows, t.Hosts)
+	t.Invalid, t.Warnings = append(t.Invalid, wrong...), append(t.Warnings, doubts...)
 }
 
 // checkCongestionControl holds what the flows ran against what the plan wants in all arms. Both ends count: a server's
-// sockets take their algorithm from their own side's route.
-func (e *Engine) checkCongestionControl(hosts map[string]econbench.HostWindow) (wrong []string) {
+// sockets take their algorithm from their own side's route. Datagrams have none. Of connections that come and go some are
+// looked at; where none was met, that is a doubt.
+func (e *Engine) checkCongestionControl(f econbench.Flows, hosts map[string]econbench.HostWindow) (wrong, doubts []string) {
+	want := e.plan.CongestionControl
+	if f.Kind == econbench.DatagramFlows || want == "" {
+		return nil, nil
+	}
 	for _, host := range []string{econbench.ClientHost, econbench.ServerHost} {
 		got := hosts[host].Notes[econbench.NoteCongestionControl]
-		if want := e.plan.CongestionControl; want != "" && got != want {
+		switch {
+		case got == "" && f.Kind == econbench.ConnectFlows:
+			doubts = append(doubts, fmt.Sprintf("congestion control: no connection of %s's was alive when looked at", host))
+		case got != want:
 			wrong = append(wrong, fmt.Sprintf("congestion control: %s's flows run %q, want %q", host, got, want))
 		}
 	}
-	return wrong
+	return wrong, doubts
 }
 
 // expected lists the metrics that a trial of such flows should have: those nobody delivers stay null.
 func expected(f econbench.Flows) map[string]*float64 {
-	names := []string{"packets", "cpu", "cpu_client", "cpu_server", "softirq", "steal", "run_delay", "retransmits", "cpu_per_packet"}
-	if f.RequestBytes > 0 {
+	names := []string{"cpu", "cpu_client", "cpu_server", "softirq", "steal", "run_delay"}
+	if f.Kind != econbench.ConnectFlows { // their namespace counts segments, data or not
+		names = append(names, "packets", "cpu_per_packet")
+	}
+	if f.Kind != econbench.DatagramFlows {
+		names = append(names, "retransmits")
+	}
+	switch {
+	case f.RequestBytes > 0:
 		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "cpu_per_transaction")
-	} else {
+	case f.Kind == econbench.DatagramFlows:
+		names = append(names, "throughput", "cpu_per_byte", "offered", "loss")
+	default:
 		names = append(names, "throughput", "cpu_per_byte")
 	}
 	m := make(map[string]*float64, len(names))

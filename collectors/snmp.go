@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collectors
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/procfs"
+
+	"github.com/econbench/econbench"
+)
+
+// Snmp counts the work of flows that sockets can't count: datagrams, and connections that come and go. It reads the
+// counters of the endpoint's network namespace (/proc/PID/net/snmp and netstat), by the kernel's own names.
+//
+// A namespace counts whatever goes on in it. An overlay's container has its own and nothing else in it. The host's also has
+// the swarm's gossip and control connections, which are tolerated and not taken off. InDatagrams are those that a program
+// received: what found no room in its socket is in InErrors.
+type Snmp struct{}
+
+var _ econbench.Collector = Snmp{}
+
+// lossOfNote is the share of lost datagrams from which on a trial says where they went.
+const lossOfNote = 0.01
+
+func (Snmp) Name() string { return "snmp" }
+func (Snmp) Help() string {
+	return "datagrams, connections and retransmissions of the endpoint's namespace (/proc/PID/net/snmp), where sockets can't tell"
+}
+
+func (Snmp) Samples(w econbench.Window) (samples []econbench.Sample, warnings []string) {
+	switch w.Flows.Kind {
+	case econbench.DatagramFlows:
+		return datagramSamples(w)
+	case econbench.ConnectFlows:
+		return connectSamples(w)
+	}
+	return nil, nil
+}
+
+func datagramSamples(w econbench.Window) (samples []econbench.Sample, warnings []string) {
+	client, server := hosts(w)
+	for _, h := range []host{client, server} {
+		if n := h.Counters["snmp"]["Ip.FragCreates"]; n > 0 {
+			warnings = append(warnings, fmt.Sprintf("snmp: %s: %.0f fragments were sent: datagrams are too large for the path", h.name, n))
+		}
+	}
+	received, ok := server.rate("snmp", "Udp.InDatagrams")
+	if !ok {
+		return nil, warnings
+	}
+	samples = append(samples, econbench.Sample{Metric: "packets", Value: received})
+	if w.Flows.RequestBytes > 0 {
+		return append(samples, econbench.Sample{Metric: "transactions", Value: received}), warnings
+	}
+	samples = append(samples, econbench.Sample{Metric: "throughput", Value: received * float64(w.Flows.MessageBytes)})
+	offered, ok := client.rate("snmp", "Udp.OutDatagrams")
+	if !ok || offered <= 0 {
+		return samples, warnings
+	}
+	// The hosts' windows are equally long but don't begin at the same moment: a little more may be received than was sent.
+	// That is no loss.
+	loss := max(0, 1-received/offered)
+	if loss > lossOfNote {
+		full, _ := server.rate("snmp", "Udp.RcvbufErrors")
+		warnings = append(warnings, fmt.Sprintf("snmp: %.1f %% of the datagrams were lost, %.0f a second of them at a full socket: the offered rate is more than this path carries",
+			100*loss, full))
+	}
+	return append(samples, econbench.Sample{Metric: "offered", Value: offered}, econbench.Sample{Metric: "loss", Value: loss}), warnings
+}
+
+func connectSamples(w econbench.Window) (samples []econbench.Sample, warnings []string) {
+	client, server := hosts(w)
+	if opened, ok := server.rate("snmp", "Tcp.PassiveOpens"); ok {
+		samples = append(samples, econbench.Sample{Metric: "transactions", Value: opened})
+	}
+	fromClient, ok := client.rate("snmp", "Tcp.RetransSegs")
+	fromServer, also := server.rate("snmp", "Tcp.RetransSegs")
+	if ok && also {
+		samples = append(samples, econbench.Sample{Metric: "retransmits", Value: fromClient + fromServer})
+	}
+	for _, h := range []host{client, server} {
+		if n := h.Counters["snmp"]["TcpExt.TCPSynRetrans"]; n > 0 {
+			warnings = append(warnings, fmt.Sprintf("snmp: %s: %.0f SYNs were sent again, a second or more after the first", h.name, n))
+		}
+		if n := h.Counters["snmp"]["TcpExt.ListenOverflows"]; n > 0 {
+			warnings = append(warnings, fmt.Sprintf("snmp: %s: %.0f connections found the listener's queue full", h.name, n))
+		}
+	}
+	return samples, warnings
+}
+
+type snmpReader struct{ proc string }
+
+func (snmpReader) Name() string { return "snmp" }
+
+func (r snmpReader) Open(s econbench.Scope) (econbench.Reading, error) {
+	if s.Flows.Kind == econbench.LastingFlows {
+		return nothing{}, nil
+	}
+	n, err := openNamespace(r.proc, s.PID)
+	if err != nil {
+		return nil, fmt.Errorf("snmp: %w", err)
+	}
+	reading := &snmpReading{namespace: n, scope: s}
+	if s.Flows.Kind == econbench.DatagramFlows {
+		return reading, nil
+	}
+	if reading.diag, err = openDiag(r.proc, s.PID); err != nil {
+		return nil, fmt.Errorf("snmp: %w", err)
+	}
+	return reading, nil
+}
+
+var _ econbench.Noter = (*snmpReading)(nil)
+
+type snmpReading struct {
+	namespace
+	scope econbench.Scope
+	diag  *diag // of connections; nil for datagrams
+}
+
+func (r *snmpReading) Read() (econbench.Counters, error) {
+	c, err := r.counters()
+	if err != nil {
+		return nil, fmt.Errorf("snmp: %w", err)
+	}
+	return c, nil
+}
+
+func (r *snmpReading) Close() error {
+	if r.diag != nil {
+		r.diag.close()
+	}
+	return nil
+}
+
+// noteTries is how many looks it may take to find a connection alive: they come and go thousands of times a second.
+const noteTries = 50
+
+// Notes names the congestion control of connections that are alive after the window; none when none is met.
+func (r *snmpReading) Notes() map[string]string {
+	if r.diag == nil {
+		return nil
+	}
+	for range noteTries {
+		alive, err := r.diag.established(r.scope.Side, r.scope.Flows)
+		if err != nil {
+			return nil
+		}
+		if len(alive) > 0 {
+			return noteCongestionControl(alive)
+		}
+	}
+	return nil
+}
+
+// namespace is the network namespace of a process, seen through its folder in /proc.
+type namespace struct {
+	process procfs.Proc
+	net     procfs.FS // whose net/ is that namespace's
+}
+
+func openNamespace(proc string, pid int) (n namespace, err error) {
+	fs, err := procfs.NewFS(proc)
+	if err != nil {
+		return n, err
+	}
+	if n.process, err = fs.Proc(pid); err != nil {
+		return n, fmt.Errorf("process %d: %w", pid, err)
+	}
+	n.net, err = procfs.NewFS(filepath.Join(proc, strconv.Itoa(pid)))
+	return n, err
+}
+
+// counters are those that some flows' work, losses or stalls show in; what this kernel does not have is left out.
+func (n namespace) counters() (econbench.Counters, error) {
+	snmp, err := n.process.Snmp()
+	if err != nil {
+		return nil, err
+	}
+	stat, err := n.process.Netstat()
+	if err != nil {
+		return nil, err
+	}
+	c := econbench.Counters{}
+	for name, value := range map[string]*float64{
+		"Udp.InDatagrams": snmp.Udp.InDatagrams, "Udp.OutDatagrams": snmp.Udp.OutDatagrams, "Udp.InErrors": snmp.Udp.InErrors,
+		"Udp.RcvbufErrors": snmp.Udp.RcvbufErrors, "Udp.SndbufErrors": snmp.Udp.SndbufErrors, "Udp.NoPorts": snmp.Udp.NoPorts,
+		"Tcp.ActiveOpens": snmp.Tcp.ActiveOpens, "Tcp.PassiveOpens": snmp.Tcp.PassiveOpens, "Tcp.AttemptFails": snmp.Tcp.AttemptFails,
+		"Tcp.InSegs": snmp.Tcp.InSegs, "Tcp.OutSegs": snmp.Tcp.OutSegs, "Tcp.RetransSegs": snmp.Tcp.RetransSegs,
+		"Ip.FragCreates":       snmp.Ip.FragCreates,
+		"TcpExt.TCPSynRetrans": stat.TcpExt.TCPSynRetrans, "TcpExt.ListenOverflows": stat.TcpExt.ListenOverflows,
+	} {
+		if value != nil {
+			c[name] = *value
+		}
+	}
+	return c, nil
+}
+
+// udpSockets is how many UDP sockets are the flows': by their own port, or by the one they are connected to.
+func (n namespace) udpSockets(f econbench.Flows) (count int, err error) {
+	sockets, err := n.net.NetUDP()
+	for _, s := range sockets {
+		if f.Has(uint16(s.LocalPort)) || f.Has(uint16(s.RemPort)) {
+			count++
+		}
+	}
+	return count, err
+}
+
+// opensPerFlow is how many connections a flow must have opened, on average, to be under way. Its tool's control connection
+// is one.
+const opensPerFlow = 10
+
+// waitForCounters waits for flows whose work a namespace counts. Datagrams: all sockets are there and as many datagrams
+// have passed since. Connections: some for each flow.
+func waitForCounters(ctx context.Context, proc string, s econbench.Scope) error {
+	n, err := openNamespace(proc, s.PID)
+	if err != nil {
+		return fmt.Errorf("flows on port %d: %w", s.Flows.ServerPort, err)
+	}
+	poll := time.NewTicker(flowPoll)
+	defer poll.Stop()
+	start, sockets := -1.0, 0
+	var moved float64
+	for {
+		c, err := n.counters()
+		if err != nil {
+			return fmt.Errorf("flows: %w", err)
+		}
+		now, want := c["Udp.InDatagrams"]+c["Udp.OutDatagrams"], float64(s.Flows.Count)
+		if s.Flows.Kind == econbench.ConnectFlows {
+			now, want = c["Tcp.ActiveOpens"]+c["Tcp.PassiveOpens"], float64(opensPerFlow*s.Flows.Count)
+		} else if sockets, err = n.udpSockets(s.Flows); err != nil {
+			return fmt.Errorf("flows: %w", err)
+		}
+		if start < 0 || s.Flows.Kind == econbench.DatagramFlows && sockets < s.Flows.Count {
+			start = now
+		}
+		if moved = now - start; moved >= want {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("flows on port %d, %s's side: %s: %w", s.Flows.ServerPort, s.Side, underWay(s.Flows, sockets, moved), context.Cause(ctx))
+		}
+	}
+}
+
+// underWay says how far flows are that are not all under way.
+func underWay(f econbench.Flows, sockets int, moved float64) string {
+	if f.Kind == econbench.ConnectFlows {
+		return fmt.Sprintf("%.0f connections opened, %d wanted", moved, opensPerFlow*f.Count)
+	}
+	return fmt.Sprintf("%d of %d sockets are there, %.0f datagrams since", sockets, f.Count, moved)
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workloads
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/econbench/econbench"
+)
+
+// TCPCRR is one connection for each transaction: connect, request, response, close: netperf's TCP_CRR. netserver notices the
+// end of a test up to 4 s late, when its last connection is over, so a trial may take that much longer than its run.
+type TCPCRR struct{}
+
+var (
+	_ econbench.Workload = TCPCRR{}
+	_ econbench.Covered  = TCPCRR{}
+)
+
+// Client ports of all flows together, below the ephemeral ones, shared out among them. netperf takes them one after the other
+// and begins again after the last. Its server closes first, so TIME_WAIT is on the server's side, where a SYN with a newer
+// timestamp takes the old connection's place at once. What must not run full is the table of connections that Docker's
+// rules track (nf_conntrack_max, 262144 as a rule): netperf's own range is 60000 ports a flow, which stay tracked for two
+// minutes, so that SYNs of five flows and more would be dropped.
+const (
+	crrLowestPort = 10000
+	crrPorts      = 14976 // 128 flows × 117
+)
+
+var tcpCRR = netperf{
+	workload: "tcp_crr",
+	test:     "TCP_CRR",
+	kind:     econbench.ConnectFlows,
+	dataPort: 25702,
+	options: func(flow, flows int) []string {
+		each := crrPorts / flows
+		lowest := crrLowestPort + flow*each
+		return []string{"-D", "-P", "," + strconv.Itoa(25702+flow), "-p", fmt.Sprintf("%d,%d", lowest, lowest+each)}
+	},
+	judge: func(c rrClient) (string, error) {
+		if err := stalledTCP(c); err != nil {
+			return "", err
+		}
+		return doubtRR(c), nil
+	},
+}
+
+func (TCPCRR) Name() string    { return tcpCRR.workload }
+func (TCPCRR) Primary() string { return "transactions" }
+func (TCPCRR) Help() string {
+	return "connect, one request, one response, close, one after the other (netperf TCP_CRR); request, response: bytes (1), " +
+		"flows: at once (1); percentiles of several flows: the slowest one's"
+}
+
+func (TCPCRR) Params(given econbench.Params) (econbench.Params, error) {
+	return fill(rrParams(64<<10), given)
+}
+
+// Coverage follows from the fewest segments that a transaction of one-segment messages takes (measured: 5 each way). To the
+// server: SYN, the handshake's ACK, request, FIN. SYN and FIN belong to the kernel, and the second segment is the one that
+// makes the connection known: 1 of 4 is left. To the client: SYN-ACK, response, FIN, the last ACK; without SYN-ACK and FIN
+// 2 of 4 are left. More acknowledgements or larger messages only raise the shares. 0.98 of that, as for the others.
+func (TCPCRR) Coverage() econbench.Coverage {
+	return econbench.Coverage{ToServer: 0.98 * 1 / 4, ToClient: 0.98 * 2 / 4}
+}
+
+func (TCPCRR) Serve(ctx context.Context, tb econbench.Testbed) (econbench.Process, error) {
+	return tcpCRR.serve(ctx, tb)
+}
+
+func (TCPCRR) Start(ctx context.Context, tb econbench.Testbed, p econbench.Params, atLeast time.Duration) (econbench.Load, error) {
+	return tcpCRR.start(ctx, tb, p, atLeast)
+}
+
+// retransmission is the least time after which TCP sends anything again, s: TCP_RTO_MIN. A SYN waits for 1 s.
+const retransmission = 0.2
+
+// stalledTCP finds transactions that waited for a retransmission, and one that never ended. Connection set-up that stalls
+// for a second does not measure what a connection costs.
+func stalledTCP(c rrClient) error {
+	if c.longest >= retransmission {
+		return fmt.Errorf("stalled: a transaction took %.2f s: a segment was lost, or a SYN met a connection in TIME_WAIT", c.longest)
+	}
+	if lost := (1 - c.accounted()) * c.elapsed; lost >= retransmission {
+		return fmt.Errorf("stalled: the last transaction had not ended after %.2f s", lost)
+	}
+	return nil
+}
