@@ -337,7 +337,8 @@ func stream(t *testing.T, from, to *testHost, size int, device string) {
 		if device == "" {
 			return nil
 		}
-		return errors.Join(raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) }), err)
+		failed := raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) })
+		return errors.Join(failed, err)
 	}}
 	c := in(t, from.container, func() (net.Conn, error) { return d.Dial("tcp4", l.Addr().String()) })
 	defer c.Close()

@@ -15,9 +15,9 @@ import (
 // mostFlows is how many netperf clients may run at once; as many ports are kept for each workload's data.
 const mostFlows = 128
 
-// perFlow is how much longer clients run for each of them: they are started one after the other, a few milliseconds apart,
-// and the first must not end before the last has been counted.
-const perFlow = 5 * time.Millisecond
+// perFlow is how much longer clients run for each of them: they are started one after the other on one CPU, and the first
+// must not end before the last has been counted. 5 ms were too few for eight on a crowded machine.
+const perFlow = 20 * time.Millisecond
 
 // rrSelectors is what netperf is asked for, one KEY=VALUE a line. Unknown selectors are left out without an error or an
 // exit code. Percentiles are whole µs, so at 25 µs one step is 4 %.
