@@ -20,7 +20,7 @@ func TestKilledAndResumed(t *testing.T) {
 	hosts := sharedHosts(t)
 	before := snapshots(t, hosts)
 	out := filepath.Join(t.TempDir(), "run")
-	p := start(t, sharedLab(), tiny("--blocks", "3", "--workload", "tcp_rr", "--out", out)...)
+	p := start(t, sharedLab(), tiny("--blocks", "3", "--arm", "host,overlay", "--workload", "tcp_rr", "--out", out)...)
 	p.until("trial 3/")
 	start(t, sharedLab(), "run", "--resume", out).want(1).wantError("run is still going on")
 	p.signal(syscall.SIGKILL)

@@ -13,7 +13,7 @@ import (
 	"github.com/econbench/econbench"
 )
 
-// TestRun is the main job: two engines of its own, all arms, both workloads with parameters, a record, a table.
+// TestRun is the main job: two engines of its own, all arms, its workloads with parameters, a record, a table.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	root := ownLab(t)
@@ -23,7 +23,7 @@ func TestRun(t *testing.T) {
 	start(t, root, "lab", "down").want(1).wantError("in use")
 	p.want(0)
 	run := p.run()
-	allValid(t, run, 6)
+	allValid(t, run, 9)
 	for _, tr := range run.Trials {
 		wantMetrics(t, tr)
 		through, around := []string{"wire"}, []string{"vxlan"}
@@ -61,7 +61,7 @@ func wantMetrics(t *testing.T, tr econbench.Trial) {
 	t.Helper()
 	names := []string{"cpu", "packets", "softirq", "run_delay"}
 	switch tr.Workload {
-	case "tcp_rr":
+	case "tcp_rr", "udp_rr":
 		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "cpu_per_transaction")
 	default:
 		names = append(names, "throughput", "cpu_per_byte")
@@ -116,11 +116,11 @@ func wantJSON(t *testing.T, dir string) {
 	if err := json.Unmarshal(p.stdout.Bytes(), &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Schema != 1 || r.Run == "" || r.Baseline != "host" || len(r.Cells) != 6 {
+	if r.Schema != 1 || r.Run == "" || r.Baseline != "host" || len(r.Cells) != 9 {
 		t.Errorf("report: %s", p.stdout.String())
 	}
 	for _, c := range r.Cells {
-		primary := map[string]string{"tcp_rr": "transactions", "tcp_stream": "throughput"}[c.Workload]
+		primary := map[string]string{"tcp_rr": "transactions", "udp_rr": "transactions", "tcp_stream": "throughput"}[c.Workload]
 		m := c.Metrics[primary]
 		if c.Valid != 1 || c.Invalid != 0 || len(c.Params) == 0 || !m.Primary || m.Better != "higher" || m.Unit == "" || m.Median == nil || m.N != 1 {
 			t.Errorf("cell %s %s: %+v", c.Arm, c.Workload, c)
