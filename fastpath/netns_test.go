@@ -460,6 +460,51 @@ func TestOneSided(t *testing.T) {
 	}
 }
 
+// TestThirdAddress talks to somebody who is no peer: the bridge's own address, in the sandbox. Such flows are established, so
+// they are eligible, and each of their packets is a miss that a path proof sees.
+func TestThirdAddress(t *testing.T) {
+	hosts := twoHosts(t)
+	hosts[0].attach(t, econbench.AttachOptions{})
+	third := &testHost{container: hosts[0].sandbox, inner: netip.MustParseAddr("198.19.77.1")}
+	stream(t, hosts[0], third, 200_000, "")
+	c := hosts[0].counters(t)
+	if c["egress.hits"] != 0 || c["egress.misses"] < 5 || c["egress.misses"] != c["egress.eligible"] || c["ingress.seen"] != 0 {
+		t.Errorf("counters %v, want misses alone", c)
+	}
+}
+
+// TestForgets has a peer that leaves and one that moves: its packets go by the kernel's path from then on.
+func TestForgets(t *testing.T) {
+	hosts := twoHosts(t)
+	for _, h := range hosts {
+		h.attach(t, econbench.AttachOptions{})
+	}
+	stream(t, hosts[0], hosts[1], 100_000, "")
+	peers := func() int {
+		s, err := hosts[0].attached.Status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.(OverlayStatus).Peers
+	}
+	if peers() != 1 || hosts[0].counters(t)["egress.hits"] == 0 {
+		t.Fatalf("%d peers, counters %v", peers(), hosts[0].counters(t))
+	}
+	do(t, hosts[0].sandbox, func(h *netlink.Handle) error {
+		vxlan, err := h.LinkByName("vxlan0")
+		if err != nil {
+			return err
+		}
+		return h.NeighDel(&netlink.Neigh{LinkIndex: vxlan.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_SELF,
+			IP: hosts[1].outer.AsSlice(), HardwareAddr: hosts[1].mac})
+	})
+	for deadline := time.Now().Add(5 * time.Second); peers() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a peer that left is still known after 5 s")
+		}
+	}
+}
+
 // TestGoneWhenClosed leaves devices as they were.
 func TestGoneWhenClosed(t *testing.T) {
 	hosts := twoHosts(t)

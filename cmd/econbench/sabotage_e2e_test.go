@@ -38,6 +38,37 @@ func TestSabotage(t *testing.T) {
 	}
 }
 
+// TestReplacedInTheMiddle takes the server's container away while its client is measured over the fast path.
+func TestReplacedInTheMiddle(t *testing.T) {
+	hosts := sharedHosts(t)
+	p := start(t, sharedLab(), "run", "--blocks", "1", "--duration", "4s", "--workload", "tcp_rr", "--arm", "overlay+oncache")
+	find := func(h *engineHost, name string) (id string) {
+		var list []struct {
+			ID    string
+			Names []string
+		}
+		if err := h.ask("GET", "/containers/json", nil, &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range list {
+			if strings.HasSuffix(c.Names[0], name) {
+				id = c.ID
+			}
+		}
+		return id
+	}
+	eventually(t, "a client at work", patience, func() bool {
+		var client struct{ ExecIDs []string }
+		id := find(hosts[0], "overlay-client")
+		return id != "" && hosts[0].ask("GET", "/containers/"+id+"/json", nil, &client) == nil && len(client.ExecIDs) > 0
+	})
+	hosts[1].must(t, "DELETE", "/containers/"+find(hosts[1], "overlay-server")+"?force=1", nil, nil)
+	p.want(1).wantError("1 of 1 trials are not valid")
+	if run := p.run(); len(run.Trials) != 1 || run.Trials[0].Valid {
+		t.Errorf("trials: %+v", run.Trials)
+	}
+}
+
 // TestHookFilter attaches by netlink filters, as kernels before 6.6 need it.
 func TestHookFilter(t *testing.T) {
 	sharedHosts(t)
