@@ -162,6 +162,9 @@ func TestReadNetperf(t *testing.T) {
 		{"UDP", udpRR, econbench.Output{Stdout: recorded(t, "netperf/2.7.1-udp.txt")}, 1, "tool_transactions=33399.8 latency_p50=2.5e-05 latency_p90=2.8e-05 latency_p99=5.8e-05 latency_mean=2.986e-05"},
 		{"UDP, a datagram dropped on its way", udpRR, econbench.Output{Stdout: recorded(t, "netperf/2.7.1-udp-stall.txt")}, 1,
 			"error: stalled: 4491.4 transactions/s of 20.7 µs leave 1.81 of 2.00 s unaccounted for: a datagram was lost"},
+		{"datagrams, 60 ms missing", udpRR, econbench.Output{Stdout: []byte("TRANSACTION_RATE=7000.2\nTHROUGHPUT_UNITS=Trans/s\nELAPSED_TIME=1.00\n" +
+			"MEAN_LATENCY=134.6\nP50_LATENCY=130\nP90_LATENCY=150\nP99_LATENCY=200\nMAX_LATENCY=900\n")}, 1,
+			"tool_transactions=7000.2 latency_p50=0.00013 latency_p90=0.00015 latency_p99=0.0002 latency_mean=0.0001346 netperf: 7000.2 transactions/s of 134.6 µs leave 0.06 of 1.00 s"},
 		{"connections", tcpCRR, econbench.Output{Stdout: recorded(t, "netperf/2.7.1-crr.txt")}, 1, "tool_transactions=7152.22 latency_p50=0.000116"},
 		{"connections, a SYN dropped", tcpCRR, econbench.Output{Stdout: recorded(t, "netperf/2.7.1-crr-stall.txt")}, 1,
 			"error: stalled: a transaction took 1.01 s: a SYN was lost, or met a connection in TIME_WAIT"},

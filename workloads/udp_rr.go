@@ -36,7 +36,7 @@ var udpRR = netperf{
 		port := strconv.Itoa(25502 + flow)
 		return []string{"-P", port + "," + port}
 	},
-	judge: func(c rrClient) (string, error) { return "", stalledUDP(c) },
+	judge: judgeUDP,
 }
 
 func (UDPRR) Name() string    { return udpRR.workload }
@@ -61,16 +61,25 @@ func (UDPRR) Start(ctx context.Context, tb econbench.Testbed, p econbench.Params
 	return udpRR.start(ctx, tb, p, atLeast)
 }
 
-// unaccounted is how much of a run may be in no transaction, as a share. netperf's own doings are 0.1 to 0.3 % of it (in
-// recorded outputs), so that 2 % is a stall: 40 ms of a run of 2 s, and that run goes on for 50 ms after the window.
-const unaccounted = 0.02
+const (
+	// unaccounted is how much of a run may be in no transaction without a doubt, as a share: netperf's own doings are 0.1 to
+	// 0.3 % of it (in recorded outputs).
+	unaccounted = 0.02
+	// datagramLost is how much is a stall for certain, s. A run goes on for 50 ms to 200 ms after its window, so that a shorter
+	// one took at most a few hundredths of the window. A machine that was busy with something else left 60 ms unaccounted for.
+	datagramLost = 0.1
+)
 
-// stalledUDP finds the time that a lost datagram took: until the end of the run, in a transaction that never ended and is in
-// no latency.
-func stalledUDP(c rrClient) error {
-	if lost := 1 - c.accounted(); lost > unaccounted {
-		return fmt.Errorf("stalled: %.1f transactions/s of %.1f µs leave %.2f of %.2f s unaccounted for: a datagram was lost",
-			c.rate, c.mean*1e6, lost*c.elapsed, c.elapsed)
+// judgeUDP finds the time that a lost datagram took: until the end of the run, in a transaction that never ended and is in no
+// latency.
+func judgeUDP(c rrClient) (doubt string, err error) {
+	lost := 1 - c.accounted()
+	text := fmt.Sprintf("%.1f transactions/s of %.1f µs leave %.2f of %.2f s unaccounted for", c.rate, c.mean*1e6, lost*c.elapsed, c.elapsed)
+	switch {
+	case lost > unaccounted && lost*c.elapsed >= datagramLost:
+		return "", fmt.Errorf("stalled: %s: a datagram was lost", text)
+	case lost > unaccounted:
+		return text + ": a datagram may have been lost at the end", nil
 	}
-	return nil
+	return "", nil
 }
