@@ -10,7 +10,7 @@ import (
 
 // bails are the reasons to leave a packet to the kernel's path, in the order of enum bail in bpf/lib/account.h.
 var bails = [...]string{
-	"protocol", "options", "fragment", "flags", "length", "socket", "bound", "flow", "address", "outer", "spoofed", "expired",
+	"protocol", "options", "fragment", "flags", "length", "socket", "bound", "flow", "address", "outer", "spoofed", "superframe", "expired",
 }
 
 // direction is struct direction of bpf/lib/account.h, in segments.

@@ -4,10 +4,13 @@ package fastpath
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/econbench/econbench/internal/tune"
 )
 
 // follower says when something may have changed that a cache was filled from: a sandbox's devices, neighbours and forwarding
@@ -24,36 +27,42 @@ func follow(sandbox, host netns.NsHandle) (*follower, error) {
 	lost := func(error) { f.broken.Store(true) }
 	neighbours, links := make(chan netlink.NeighUpdate), make(chan netlink.LinkUpdate)
 	routes, devices := make(chan netlink.RouteUpdate), make(chan netlink.LinkUpdate)
-	for what, subscribe := range map[string]func() error{
-		"sandbox's neighbours": func() error {
+	for _, s := range []struct {
+		what      string
+		subscribe func() error
+		drain     func()
+	}{
+		{"sandbox's neighbours", func() error {
 			return netlink.NeighSubscribeWithOptions(neighbours, f.stop, netlink.NeighSubscribeOptions{Namespace: &sandbox, ErrorCallback: lost})
-		},
-		"sandbox's devices": func() error {
+		}, func() { drain(f, neighbours, nil) }},
+		{"sandbox's devices", func() error {
 			return netlink.LinkSubscribeWithOptions(links, f.stop, netlink.LinkSubscribeOptions{Namespace: &sandbox, ErrorCallback: lost})
-		},
-		"host's routes": func() error {
+		}, func() { drain(f, links, nil) }},
+		{"host's routes", func() error {
 			return netlink.RouteSubscribeWithOptions(routes, f.stop, netlink.RouteSubscribeOptions{Namespace: &host, ErrorCallback: lost})
-		},
-		"host's devices": func() error {
+		}, func() { drain(f, routes, nil) }},
+		{"host's devices", func() error {
 			return netlink.LinkSubscribeWithOptions(devices, f.stop, netlink.LinkSubscribeOptions{Namespace: &host, ErrorCallback: lost})
-		},
+		}, func() { drain(f, devices, ourLane) }},
 	} {
-		if err := subscribe(); err != nil {
-			close(f.stop)
-			return nil, fmt.Errorf("follow the %s: %w", what, err)
+		if err := s.subscribe(); err != nil {
+			close(f.stop) // those before it are drained to their end
+			return nil, fmt.Errorf("follow the %s: %w", s.what, err)
 		}
+		go s.drain()
 	}
-	go drain(f, neighbours)
-	go drain(f, links)
-	go drain(f, routes)
-	go drain(f, devices)
 	return f, nil
 }
 
-// drain pokes for each notification until the subscription ends.
-func drain[T any](f *follower, updates <-chan T) {
-	for range updates {
-		f.poke()
+// ourLane is a device of a lane: it comes and goes because somebody is at work here already.
+func ourLane(u netlink.LinkUpdate) bool { return strings.HasPrefix(u.Attrs().Name, tune.LinkPrefix) }
+
+// drain pokes for each notification that is not to be ignored, until the subscription ends: one that nobody reads could not.
+func drain[T any](f *follower, updates <-chan T, ignore func(T) bool) {
+	for u := range updates {
+		if ignore == nil || !ignore(u) {
+			f.poke()
+		}
 	}
 	f.poke() // at the end too: broken, or nobody listens any more
 }

@@ -20,9 +20,9 @@ import (
 
 // attach puts a program on a hook of a device in a namespace, by tcx if the mechanism is not given and the kernel has it.
 // Closing takes it off again; a device that is gone by then is fine.
-func attach(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, mechanism string) (io.Closer, error) {
+func attach(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, mechanism, owner string) (io.Closer, error) {
 	if mechanism == econbench.HookFilter {
-		return attachFilter(ns, ifindex, prog, hook)
+		return attachFilter(ns, ifindex, prog, hook, owner)
 	}
 	var l link.Link
 	err := netspace.In(ns, func() (err error) {
@@ -31,7 +31,7 @@ func attach(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.Attach
 	})
 	switch {
 	case errors.Is(err, ebpf.ErrNotSupported) && mechanism == "":
-		return attachFilter(ns, ifindex, prog, hook)
+		return attachFilter(ns, ifindex, prog, hook, owner)
 	case err != nil:
 		return nil, fmt.Errorf("attach %s to device %d: %w", prog, ifindex, err)
 	}
@@ -52,7 +52,8 @@ const (
 )
 
 // addFilter puts a program on a hook by a netlink filter, in the namespace of the handle. It stays as long as the device does.
-func addFilter(h *netlink.Handle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType) (*filter, error) {
+// One of the same owner's that a killed agent left gives way to it; those of other networks stand beside it.
+func addFilter(h *netlink.Handle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, owner string) (*filter, error) {
 	info, err := prog.Info()
 	if err != nil {
 		return nil, fmt.Errorf("attach %s to device %d: %w", prog, ifindex, err)
@@ -64,18 +65,48 @@ func addFilter(h *netlink.Handle, ifindex int, prog *ebpf.Program, hook ebpf.Att
 	f := &filter{
 		qdisc: &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: ifindex, Parent: netlink.HANDLE_CLSACT, Handle: netlink.MakeHandle(0xffff, 0)}},
 		filter: &netlink.BpfFilter{
-			FilterAttrs: netlink.FilterAttrs{LinkIndex: ifindex, Parent: parent, Handle: 1, Priority: filterPriority, Protocol: unix.ETH_P_ALL},
-			Fd:          prog.FD(), Name: filterName + info.Name, DirectAction: true,
+			FilterAttrs: netlink.FilterAttrs{LinkIndex: ifindex, Parent: parent, Priority: filterPriority, Protocol: unix.ETH_P_ALL},
+			Fd:          prog.FD(), Name: filterName + owner + "_" + info.Name, DirectAction: true,
 		},
 	}
 	err = h.QdiscAdd(f.qdisc)
 	if f.created = err == nil; err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("attach %s to device %d: clsact: %w", info.Name, ifindex, err)
 	}
-	if err := h.FilterAdd(f.filter); err != nil {
+	if f.filter.Handle, err = freeHandle(h, f.filter); err == nil {
+		err = h.FilterAdd(f.filter)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attach %s to device %d: filter: %w", info.Name, ifindex, err), f.dropQdisc(h))
 	}
 	return f, nil
+}
+
+// freeHandle removes a filter of the same name and finds a handle that no other filter of our priority has.
+func freeHandle(h *netlink.Handle, f *netlink.BpfFilter) (uint32, error) {
+	there, err := h.FilterList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: f.LinkIndex}}, f.Parent)
+	if err != nil {
+		return 0, err
+	}
+	taken := map[uint32]bool{}
+	for _, other := range there {
+		b, ok := other.(*netlink.BpfFilter)
+		if !ok || b.Priority != f.Priority {
+			continue
+		}
+		if b.Name == f.Name {
+			if err := gone(h.FilterDel(b)); err != nil {
+				return 0, fmt.Errorf("remove what a killed agent left: %w", err)
+			}
+			continue
+		}
+		taken[b.Handle] = true
+	}
+	free := uint32(1)
+	for taken[free] {
+		free++
+	}
+	return free, nil
 }
 
 // remove takes the filter off; one that is gone with its device is fine.
@@ -92,12 +123,12 @@ type attachedFilter struct {
 	handle *netlink.Handle
 }
 
-func attachFilter(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType) (io.Closer, error) {
+func attachFilter(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, owner string) (io.Closer, error) {
 	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
-	f, err := addFilter(h, ifindex, prog, hook)
+	f, err := addFilter(h, ifindex, prog, hook, owner)
 	if err != nil {
 		h.Close()
 		return nil, err

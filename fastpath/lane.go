@@ -115,7 +115,7 @@ func (m macvlanLanes) make(host, container netns.NsHandle, l local, drop *ebpf.P
 		return nil, fmt.Errorf("macvlan: %w", err)
 	}
 	// From here on no frame leaves the container by these devices: none is up before this filter stands.
-	if _, err := addFilter(h, made.outer, drop, ebpf.AttachTCXIngress); err != nil {
+	if _, err := addFilter(h, made.outer, drop, ebpf.AttachTCXIngress, base); err != nil {
 		return nil, err
 	}
 	if err := quieten(host, h, vphName(base), nil); err != nil {

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
@@ -144,15 +145,17 @@ func twoHosts(t *testing.T) [2]*testHost {
 }
 
 // noOffloads makes the wire carry frames of the MTU's size with checksums made in software.
-func noOffloads() error {
+func noOffloads() error { return offloads(false) }
+
+func offloads(on bool) error {
 	e, err := ethtool.NewEthtool()
 	if err != nil {
 		return err
 	}
 	defer e.Close()
 	return e.Change(testWire, map[string]bool{
-		"tx-checksum-ip-generic": false, "tx-tcp-segmentation": false, "tx-tcp6-segmentation": false, "tx-generic-segmentation": false,
-		"tx-udp_tnl-segmentation": false, "tx-udp_tnl-csum-segmentation": false, "tx-udp-segmentation": false,
+		"tx-checksum-ip-generic": on, "tx-tcp-segmentation": on, "tx-tcp6-segmentation": on, "tx-generic-segmentation": on,
+		"tx-udp_tnl-segmentation": on, "tx-udp_tnl-csum-segmentation": on, "tx-udp-segmentation": on,
 	})
 }
 
@@ -502,6 +505,114 @@ func TestForgets(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("a peer that left is still known after 5 s")
 		}
+	}
+}
+
+// TestAnswerByDevice has a server that answers by the device it received on, as IP_PKTINFO tells it. It learns of the lane's device,
+// whose flows then go back to the kernel's path: one answer is lost, and no more.
+func TestAnswerByDevice(t *testing.T) {
+	hosts := twoHosts(t)
+	for _, h := range hosts {
+		h.attach(t, econbench.AttachOptions{})
+	}
+	s := in(t, hosts[1].container, func() (*net.UDPConn, error) {
+		return net.ListenUDP("udp4", &net.UDPAddr{IP: hosts[1].inner.AsSlice()})
+	})
+	defer s.Close()
+	raw, err := s.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1) }); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		b, oob := make([]byte, 100), make([]byte, 200)
+		for {
+			n, m, _, from, err := s.ReadMsgUDP(b, oob)
+			if err != nil {
+				return
+			}
+			_, _, _ = s.WriteMsgUDP(b[:n], oob[:m], from) // the same control message: ifindex and all
+		}
+	}()
+	c := in(t, hosts[0].container, func() (net.Conn, error) { return net.Dial("udp4", s.LocalAddr().String()) })
+	defer c.Close()
+	lost := 0
+	for i := range 50 {
+		if _, err := c.Write([]byte{byte(i)}); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		if _, err := c.Read(make([]byte, 10)); err != nil {
+			lost++
+		}
+	}
+	if lost > 1 {
+		t.Errorf("%d of 50 answers were lost, want one at most", lost)
+	}
+}
+
+// TestSegmentedDatagrams sends several datagrams in one super-frame (UDP_SEGMENT) over a wire that keeps them together.
+func TestSegmentedDatagrams(t *testing.T) {
+	hosts := twoHosts(t)
+	for _, h := range hosts {
+		do(t, h.host, func(*netlink.Handle) error { return offloads(true) })
+		h.attach(t, econbench.AttachOptions{})
+	}
+	pingPong(t, hosts[0], hosts[1], 5, 100)
+	s := in(t, hosts[1].container, func() (*net.UDPConn, error) {
+		return net.ListenUDP("udp4", &net.UDPAddr{IP: hosts[1].inner.AsSlice()})
+	})
+	defer s.Close()
+	c := in(t, hosts[0].container, func() (*net.UDPConn, error) {
+		return net.DialUDP("udp4", nil, s.LocalAddr().(*net.UDPAddr))
+	})
+	defer c.Close()
+	const size, each, rounds = 1000, 8, 20
+	got := 0
+	for round := range rounds {
+		oob := make([]byte, unix.CmsgSpace(2))
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
+		h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
+		h.SetLen(unix.CmsgLen(2))
+		binary.NativeEndian.PutUint16(oob[unix.CmsgLen(0):], size)
+		if _, _, err := c.WriteMsgUDP(make([]byte, size*each), oob, nil); err != nil {
+			t.Fatal(err)
+		}
+		for range each {
+			_ = s.SetReadDeadline(time.Now().Add(2 * time.Second))
+			n, from, err := s.ReadFromUDP(make([]byte, 20_000))
+			if err != nil || n != size {
+				t.Fatalf("round %d: %d of %d datagrams came, then %d bytes: %v", round, got, each*rounds, n, err)
+			}
+			got++
+			if _, err := s.WriteToUDP([]byte{1}, from); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if sc := hosts[1].counters(t); sc["ingress.bail.superframe"] == 0 {
+		t.Errorf("no super-frame of datagrams arrived: %v", sc)
+	}
+}
+
+// TestFilterLeftBehind has an agent that was killed: what its filters left gives way to the next one's, and two networks' stand
+// side by side.
+func TestFilterLeftBehind(t *testing.T) {
+	hosts := twoHosts(t)
+	hosts[0].attach(t, econbench.AttachOptions{Hook: econbench.HookFilter})
+	killed := hosts[0].attached
+	hosts[0].attach(t, econbench.AttachOptions{Hook: econbench.HookFilter})
+	stream(t, hosts[0], hosts[1], 100_000, "")
+	if c := hosts[0].counters(t); c["egress.hits"] < 10 {
+		t.Errorf("the second attachment carried nothing: %v", c)
+	}
+	if c, err := killed.Read(); err != nil || c["egress.hits"] != 0 {
+		t.Errorf("the first attachment is still at work: %v %v", c, err)
+	}
+	if err := killed.Close(); err != nil {
+		t.Errorf("what it had has been taken away, which is fine: %v", err)
 	}
 }
 

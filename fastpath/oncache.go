@@ -103,6 +103,7 @@ func (p *oncacheCache) load(h hostSide) (err error) {
 	common := p.spec.Copy()
 	delete(common.Programs, "from_container")
 	delete(common.Programs, "from_lane")
+	delete(common.Programs, "drop")
 	if p.coll, err = loadCollection(common, nil); err != nil {
 		return err
 	}
@@ -120,7 +121,22 @@ func (p *oncacheCache) close() {
 }
 
 func (p *oncacheCache) fromWire() *ebpf.Program { return p.coll.Programs["from_wire"] }
-func (p *oncacheCache) drop() *ebpf.Program     { return p.coll.Programs["drop"] }
+
+// drop is loaded by itself: the lane that it guards has to be there before the endpoint's other programs.
+func (p *oncacheCache) drop(l local, number uint32) (*ebpf.Collection, *ebpf.Program, error) {
+	spec := p.spec.Copy()
+	for _, other := range []string{"from_wire", "from_container", "from_lane"} {
+		delete(spec.Programs, other)
+	}
+	if err := setVariables(spec, map[string]any{"endpoint": number, "container_addr": wire32(l.addr)}); err != nil {
+		return nil, nil, err
+	}
+	coll, err := loadCollection(spec, p.all)
+	if err != nil {
+		return nil, nil, err
+	}
+	return coll, coll.Programs["drop"], nil
+}
 
 func (p *oncacheCache) forEndpoint(l local, number uint32, lane lane) (*endpointPrograms, error) {
 	spec := p.spec.Copy()

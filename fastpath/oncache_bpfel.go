@@ -22,7 +22,7 @@ type oncacheAccount struct {
 		Hits     uint64
 		HitBytes uint64
 		Misses   uint64
-		Bails    [12]uint64
+		Bails    [13]uint64
 	}
 	Ingress struct {
 		_        structs.HostLayout
@@ -31,7 +31,7 @@ type oncacheAccount struct {
 		Hits     uint64
 		HitBytes uint64
 		Misses   uint64
-		Bails    [12]uint64
+		Bails    [13]uint64
 	}
 	Refused uint64
 	Failed  uint64

@@ -31,6 +31,7 @@ const (
 const (
 	protoTCP, protoUDP     = 6, 17
 	flowSent, flowAgreed   = uint32(1), uint32(2) // FLOW_SENT, FLOW_ESTABLISHED
+	flowRefused            = uint32(3)            // FLOW_REFUSED
 	testPort               = 4789
 	testVNI                = 4097
 	testMTU                = 1450
@@ -546,6 +547,7 @@ func TestSuperFrames(t *testing.T) {
 	r.agree()
 	ctx := skbuff{GSOSize: 750, GSOSegs: 4}
 	r.expect(r.cache.fromWire(), wrapped(plain(protoTCP, false, 3000)), ctx, verdictNext, missed(4), nil)
+	r.expect(r.cache.fromWire(), wrapped(plain(protoUDP, false, 3000)), ctx, verdictNext, bailed("ingress", "superframe", 4), nil)
 	long := plain(protoTCP, true, 3000)
 	r.expect(r.own.fromLane, long, ctx, verdictShot, econbench.Counters{"lost.failed": 4}, nil)
 	r.expect(r.own.fromLane, set(iDstMAC-encapsulation, otherMAC...)(bytes.Clone(long)), ctx, verdictShot, econbench.Counters{"lost.refused": 4}, nil)
@@ -755,10 +757,27 @@ func TestFromContainer(t *testing.T) {
 	}
 }
 
+// TestDrop lets nothing through, and notes which flow's program answers by a lane's device.
 func TestDrop(t *testing.T) {
 	r := newRig(t)
-	for _, frame := range [][]byte{plain(protoTCP, true, 1), wrapped(plain(protoUDP, false, 1)), make([]byte, 14)} {
-		r.expect(r.cache.drop(), frame, skbuff{}, verdictShot, econbench.Counters{}, nil)
+	guard, drop, err := r.cache.drop(local{addr: here}, testNumber)
+	r.must(err)
+	defer guard.Close()
+	key := flowKey(protoUDP, there)
+	r.flow(key, flowAgreed)
+	for _, frame := range [][]byte{plain(protoTCP, true, 1), wrapped(plain(protoUDP, false, 1)), make([]byte, 14), set(iSrc-encapsulation+3, 99)(plain(protoUDP, true, 1))} {
+		r.expect(drop, frame, skbuff{}, verdictShot, econbench.Counters{}, nil)
+	}
+	if got := r.flowState(key); got != flowAgreed {
+		t.Errorf("flow is in state %d, want %d: nothing of it came this way", got, flowAgreed)
+	}
+	r.expect(drop, plain(protoUDP, true, 1), skbuff{}, verdictShot, econbench.Counters{}, nil)
+	if got := r.flowState(key); got != flowRefused {
+		t.Errorf("flow is in state %d, want %d", got, flowRefused)
+	}
+	r.expect(r.cache.fromWire(), wrapped(plain(protoUDP, false, 1)), skbuff{}, verdictNext, bailed("ingress", "flow", 1), nil)
+	if got := r.flowState(key); got != flowRefused {
+		t.Errorf("flow is in state %d after its peer was heard, want %d", got, flowRefused)
 	}
 }
 

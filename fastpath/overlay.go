@@ -51,7 +51,8 @@ type overlayPrograms interface {
 	load(hostSide) error
 	close()
 	fromWire() *ebpf.Program // for the underlay's device, ingress
-	drop() *ebpf.Program     // for the host's end of a lane, ingress
+	// drop is for the host's end of a container's lane, ingress; the collection may be closed once it is attached.
+	drop(l local, number uint32) (*ebpf.Collection, *ebpf.Program, error)
 	forEndpoint(l local, number uint32, lane lane) (*endpointPrograms, error)
 	setLease(until uint64) error
 	setRemote(a address, r remote, nextHop netip.Addr) error
@@ -76,9 +77,10 @@ func (p *endpointPrograms) close() error {
 // endpoint is a container of this host at work on the fast path.
 type endpoint struct {
 	local
-	number uint32
-	lane   lane
-	undo   []func() error // in the order things were done
+	number  uint32
+	lane    lane
+	undo    []func() error // in the order things were done
+	closing bool           // it was to go, and could not yet
 }
 
 // overlay keeps a fast path in step with what Docker has built for one network in one host.
@@ -87,7 +89,8 @@ type overlay struct {
 	lanes   laneMaker
 	host    netns.NsHandle
 	handle  *netlink.Handle // in the host's namespace
-	wireMTU int
+	wire    int             // index of the underlay's device when the programs were loaded
+	wireMTU int             // and its MTU
 	progs   overlayPrograms
 	hooks   []io.Closer
 
@@ -184,7 +187,7 @@ func (o *overlay) start() error {
 	if err != nil {
 		return err
 	}
-	o.cfg.Wire, o.wireMTU = wire.Attrs().Name, wire.Attrs().MTU
+	o.cfg.Wire, o.wire, o.wireMTU = wire.Attrs().Name, wire.Attrs().Index, wire.Attrs().MTU
 	t, err := o.sandbox.read()
 	if err != nil {
 		return err
@@ -199,13 +202,16 @@ func (o *overlay) start() error {
 	if o.cfg.Without == econbench.Ingress {
 		return nil
 	}
-	hook, err := attach(o.host, h.wire, o.progs.fromWire(), ebpf.AttachTCXIngress, o.cfg.Hook)
+	hook, err := attach(o.host, h.wire, o.progs.fromWire(), ebpf.AttachTCXIngress, o.cfg.Hook, o.owner())
 	if err != nil {
 		return err
 	}
 	o.hooks = append(o.hooks, hook)
 	return nil
 }
+
+// owner is in the names of filters: of which sandbox they are.
+func (o *overlay) owner() string { return path.Base(o.cfg.Sandbox) }
 
 // findWire is the device that was named, else the one that has the underlay's address.
 func (o *overlay) findWire() (netlink.Link, error) {
@@ -358,6 +364,9 @@ func (o *overlay) nextHop(host netip.Addr) (hop netip.Addr, err error) {
 	if err != nil {
 		return hop, err
 	}
+	if wire.Attrs().Name == o.cfg.Wire && (wire.Attrs().Index != o.wire || wire.Attrs().MTU < o.wireMTU) {
+		return hop, fmt.Errorf("%s is another device by now, or its MTU smaller: attach again", o.cfg.Wire)
+	}
 	if src, _ := netip.AddrFromSlice(r.Src); wire.Attrs().Name != o.cfg.Wire || src.Unmap() != o.cfg.Underlay {
 		return hop, fmt.Errorf("host %s is reached by %s from %s, not by %s from %s", host, wire.Attrs().Name, src, o.cfg.Wire, o.cfg.Underlay)
 	}
@@ -371,11 +380,13 @@ func (o *overlay) nextHop(host netip.Addr) (hop netip.Addr, err error) {
 func (o *overlay) syncEndpoints(now []local) error {
 	var errs []error
 	o.endpoints = slices.DeleteFunc(o.endpoints, func(e *endpoint) bool {
-		if slices.Contains(now, e.local) {
+		if slices.Contains(now, e.local) && !e.closing {
 			return false
 		}
-		errs = append(errs, e.close())
-		return true
+		e.closing = true
+		err := e.close()
+		errs = append(errs, err)
+		return err == nil // else it stays, to be tried again at the next look
 	})
 	for _, l := range now {
 		if slices.ContainsFunc(o.endpoints, func(e *endpoint) bool { return e.local == l }) {
@@ -435,7 +446,13 @@ func (o *overlay) take(l local) (_ *endpoint, err error) {
 		return nil, err
 	}
 	defer ns.Close()
-	if e.lane, err = o.lanes.make(o.host, ns, l, o.progs.drop()); err != nil {
+	guard, drop, err := o.progs.drop(l, e.number)
+	if err != nil {
+		return nil, err
+	}
+	e.lane, err = o.lanes.make(o.host, ns, l, drop)
+	guard.Close()
+	if err != nil {
 		return nil, fmt.Errorf("lane (%s): %w", o.lanes.kind(), err)
 	}
 	e.undo = append(e.undo, e.lane.close)
@@ -445,7 +462,7 @@ func (o *overlay) take(l local) (_ *endpoint, err error) {
 	}
 	e.undo = append(e.undo, progs.close)
 	outside, hook := e.lane.outside()
-	if err := e.hook(o.host, outside, progs.fromLane, hook, o.cfg.Hook); err != nil {
+	if err := e.hook(o.host, outside, progs.fromLane, hook, o.cfg.Hook, o.owner()); err != nil {
 		return nil, err
 	}
 	if err := o.progs.setEndpoint(l, e.number, e.lane.into()); err != nil {
@@ -455,24 +472,28 @@ func (o *overlay) take(l local) (_ *endpoint, err error) {
 	if o.cfg.Without == econbench.Egress {
 		return e, nil
 	}
-	return e, e.hook(ns, l.ifindex, progs.fromContainer, ebpf.AttachTCXEgress, o.cfg.Hook)
+	return e, e.hook(ns, l.ifindex, progs.fromContainer, ebpf.AttachTCXEgress, o.cfg.Hook, o.owner())
 }
 
-func (e *endpoint) hook(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, mechanism string) error {
-	c, err := attach(ns, ifindex, prog, hook, mechanism)
+func (e *endpoint) hook(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, mechanism, owner string) error {
+	c, err := attach(ns, ifindex, prog, hook, mechanism, owner)
 	if err == nil {
 		e.undo = append(e.undo, c.Close)
 	}
 	return err
 }
 
+// close undoes one thing after the other, newest first. It stops at the first that fails: to take a lane away from under a hook
+// that still leads to it would lose packets.
 func (e *endpoint) close() error {
-	var errs []error
-	for _, undo := range slices.Backward(e.undo) {
-		errs = append(errs, undo())
+	for len(e.undo) > 0 {
+		last := len(e.undo) - 1
+		if err := e.undo[last](); err != nil {
+			return err
+		}
+		e.undo = e.undo[:last]
 	}
-	e.undo = nil
-	return errors.Join(errs...)
+	return nil
 }
 
 // Read reads the counters.
@@ -497,6 +518,9 @@ func (o *overlay) tearDown() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var errs []error
+	if len(o.endpoints) > 0 {
+		errs = append(errs, o.progs.setLease(0)) // from here on all goes by the kernel's path
+	}
 	for _, e := range slices.Backward(o.endpoints) {
 		errs = append(errs, e.close())
 	}

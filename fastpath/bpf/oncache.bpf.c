@@ -18,7 +18,7 @@
  * its own socket (TCP), or when it has been seen in both directions (UDP). Nothing is done once the agent has stopped
  * renewing its lease: caches that nobody keeps are not trusted.
  *
- * Concurrency: peers and endpoints are written by the agent alone; a flow's state only grows, by stores of one value.
+ * Concurrency: peers and endpoints are written by the agent alone; a flow's state only grows, by stores of one value at a time.
  * Kernels from 5.15 on: bpf_redirect_neigh and bpf_redirect_peer (5.10), bpf_ktime_get_coarse_ns (5.11),
  * BPF_F_ADJ_ROOM_ENCAP_L2_ETH (5.13).
  */
@@ -74,6 +74,7 @@ struct flow_key {
 enum {
 	FLOW_SENT = 1,	  /* a socket of the container that is bound to no device sent on it */
 	FLOW_ESTABLISHED, /* and: its socket says so (TCP), or its peer was heard too (UDP) */
+	FLOW_REFUSED,	  /* for good: its program answers by the device that a packet came in by (IP_PKTINFO) */
 };
 
 struct {
@@ -357,11 +358,33 @@ failed:
 	return TC_ACT_SHOT;
 }
 
-/* A frame that a container puts into the receiving end of its lane would come up in the host's stack. Attached so that it
- * stays as long as the device does, whatever becomes of the agent. */
+/* The host's end of the lane, ingress. A frame that a container puts into the lane's receiving end would come up in the
+ * host's stack. Attached so that it stays as long as the device does, whatever becomes of the agent.
+ *
+ * A program that answers by the device it received on (IP_PKTINFO's ipi_ifindex) gets here, too. Its flow takes the kernel's
+ * path from then on: one datagram is lost, the next is received on the container's own device. */
 SEC("tc")
 int drop(struct __sk_buff *skb)
 {
+	struct flow_key key = {.endpoint = endpoint};
+	__u32 refused = FLOW_REFUSED;
+	struct ports *ports;
+	struct ethhdr *eth;
+	struct iphdr *ip;
+
+	if (!linear(skb, sizeof(*eth) + sizeof(*ip) + sizeof(struct udphdr)))
+		return TC_ACT_SHOT;
+	eth = data(skb);
+	ip = (void *)(eth + 1);
+	ports = (void *)(ip + 1);
+	if ((void *)(ports + 1) > data_end(skb) || skb->protocol != bpf_htons(ETH_P_IP) || *(__u8 *)ip != 0x45 ||
+	    ip->saddr != container_addr)
+		return TC_ACT_SHOT;
+	key.remote = ip->daddr;
+	key.local_port = ports->source;
+	key.remote_port = ports->dest;
+	key.protocol = ip->protocol;
+	bpf_map_update_elem(&flows, &key, &refused, BPF_EXIST);
 	return TC_ACT_SHOT;
 }
 
@@ -474,7 +497,7 @@ int from_wire(struct __sk_buff *skb)
 	if (from && (from->host != o->ip.saddr || !same_mac(o->eth.h_source, from->mac)))
 		return bail(d, BAIL_SPOOFED, segs);
 	if (*seen != FLOW_ESTABLISHED) {
-		if (from)
+		if (from && *seen == FLOW_SENT)
 			*seen = FLOW_ESTABLISHED;
 		return bail(d, BAIL_FLOW, segs);
 	}
@@ -482,6 +505,10 @@ int from_wire(struct __sk_buff *skb)
 	 * flow that it does not know yet. Only the kernel can verify it; the flow has been noted above all the same. */
 	if (o->udp.check)
 		return bail(d, BAIL_OUTER, segs);
+	/* The tunnel's GSO type stays on a decapsulated super-frame. TCP takes it whole; UDP without UDP_GRO would have it
+	 * segmented, as the tunnel's packet that it no longer is (udp_unexpected_gso()). */
+	if (skb->gso_size && ip->protocol == IPPROTO_UDP)
+		return bail(d, BAIL_SUPERFRAME, segs);
 	d->eligible += segs;
 	inner = o->eth;
 	if (!from || !decapsulate(skb, inner)) {

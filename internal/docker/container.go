@@ -114,21 +114,38 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 }
 
 // stopSeconds is how long a container may take to end by itself.
-const stopSeconds = 15
+const stopSeconds = 25
 
-// Stop asks a container's program to end (SIGTERM), and waits until the engine has removed the container.
+// ExitError says how a container's program ended that was to end well.
+type ExitError struct{ Code int }
+
+func (e *ExitError) Error() string { return fmt.Sprintf("it ended with code %d", e.Code) }
+
+// Killed says that the program was, and had no chance to put back what it had done.
+func (e *ExitError) Killed() bool { return e.Code > 128 }
+
+// Stop asks a container's program to end (SIGTERM) and waits until the engine has removed the container. A program that did not
+// end by itself, or not well, is an error (ExitError); a container that is gone already is fine.
 func (e *Engine) Stop(ctx context.Context, id string) error {
 	err := e.step(ctx, "stop container "+id, func(ctx context.Context) error {
-		err := e.api.ContainerStop(ctx, id, container.StopOptions{Timeout: ptr(stopSeconds)})
-		if errdefs.IsNotFound(err) {
-			return nil
+		ended, failed := e.api.ContainerWait(ctx, id, container.WaitConditionRemoved)
+		if err := e.api.ContainerStop(ctx, id, container.StopOptions{Timeout: ptr(stopSeconds)}); err != nil {
+			return err
 		}
-		return err
+		select {
+		case r := <-ended:
+			if r.StatusCode != 0 {
+				return &ExitError{int(r.StatusCode)}
+			}
+			return nil
+		case err := <-failed:
+			return err
+		}
 	})
-	if err != nil {
-		return err
+	if errdefs.IsNotFound(err) {
+		return nil
 	}
-	return e.waitGone(ctx, id)
+	return err
 }
 
 // waitGone returns when the engine knows the container no more.

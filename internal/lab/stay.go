@@ -151,10 +151,10 @@ func (s Stay) attach(ctx context.Context, e *docker.Engine, n docker.NetworkDeta
 	if err != nil {
 		return err
 	}
+	started := false
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, e.Remove(context.WithoutCancel(ctx), id))
-			dropVolume(context.WithoutCancel(ctx), e, name)
+			err = errors.Join(err, withdraw(context.WithoutCancel(ctx), e, id, name, started))
 		}
 	}()
 	if err := e.CopyExecutable(ctx, id, s.Binary, "econbench"); err != nil {
@@ -168,6 +168,7 @@ func (s Stay) attach(ctx context.Context, e *docker.Engine, n docker.NetworkDeta
 	if err := e.Start(ctx, id); err != nil {
 		return err
 	}
+	started = true
 	d, _, err := e.Inspect(ctx, id, "")
 	if err != nil {
 		return err
@@ -181,6 +182,26 @@ func (s Stay) attach(ctx context.Context, e *docker.Engine, n docker.NetworkDeta
 		return fmt.Errorf("agent on %s: %w", e.Host(), err)
 	}
 	return hear(ctx, e, conn)
+}
+
+// withdraw takes an agent back that has not attached, or may have: one that runs must be let undo what it did, and of one that
+// was killed the journal is kept.
+func withdraw(ctx context.Context, e *docker.Engine, id, name string, started bool) error {
+	if !started {
+		err := e.Remove(ctx, id)
+		dropVolume(ctx, e, name)
+		return err
+	}
+	err := e.Stop(ctx, id)
+	exit := (*docker.ExitError)(nil)
+	switch {
+	case errors.As(err, &exit) && exit.Killed():
+		return fmt.Errorf("agent on %s: %w; what it left is undone by the next attach to that network", e.Host(), err)
+	case errors.As(err, &exit): // it had told why
+		err = nil
+	}
+	dropVolume(ctx, e, name)
+	return err
 }
 
 // hear waits for the agent's word.
@@ -243,7 +264,7 @@ func (s Stay) Detach(ctx context.Context) error {
 		found, err := s.find(ctx, e)
 		for _, d := range found {
 			if err := e.Stop(ctx, d.ID); err != nil {
-				return err
+				return fmt.Errorf("%s: agent %s: %w; what it left is undone by the next attach to that network", e.Host(), d.Name, err)
 			}
 			dropVolume(ctx, e, stayName(d.Labels[docker.LabelNetwork]))
 			s.Progress("%s: %s detached", e.Host(), d.Labels[docker.LabelFastpath])

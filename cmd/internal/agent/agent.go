@@ -47,6 +47,7 @@ type agent struct {
 	applied  map[int]*tune.Applied
 	attached map[int]econbench.Attached
 	adopted  []agentproto.Adoptee
+	closed   bool
 }
 
 // Run serves until the conversation ends and then undoes everything.
@@ -134,6 +135,7 @@ func (a *agent) exit(context.Context, json.RawMessage) (any, error) { return nil
 func (a *agent) close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.closed = true
 	var errs []error
 	for _, who := range slices.Backward(a.adopted) {
 		errs = append(errs, killAdoptee(who))

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -23,6 +24,9 @@ func (a *agent) attach(ctx context.Context, args agentproto.AttachArgs) (r agent
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.closed { // everything has been undone while this was under way
+		return r, errors.Join(fmt.Errorf("%s: the agent is ending", args.Fastpath), attached.Close())
+	}
 	a.next++
 	a.attached[a.next] = attached
 	return agentproto.AttachReply{Handle: a.next}, nil

@@ -25,6 +25,7 @@ enum bail {
 	BAIL_ADDRESS,	  /* hardware address of somebody else */
 	BAIL_OUTER,	  /* outer header that the kernel should judge: checksums, congestion experienced, reserved bits */
 	BAIL_SPOOFED,	  /* inner source does not live at the outer source */
+	BAIL_SUPERFRAME,  /* UDP datagrams in one frame: once decapsulated the kernel could not take them apart */
 	BAIL_EXPIRED,	  /* the agent has not been heard of, so what is cached may be stale */
 	BAILS
 };
