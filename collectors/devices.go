@@ -3,7 +3,6 @@
 package collectors
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -132,8 +131,8 @@ func findLink(handle *netlink.Handle, d econbench.Device) (netlink.Link, error) 
 		}
 		return link, nil
 	}
-	links, err := handle.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	links, err := netspace.Whole(handle.LinkList)
+	if err != nil {
 		return nil, fmt.Errorf("list devices of %s: %w", where, err)
 	}
 	var names []string

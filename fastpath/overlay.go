@@ -222,7 +222,7 @@ func (o *overlay) findWire() (netlink.Link, error) {
 		}
 		return wire, nil
 	}
-	addrs, err := o.handle.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := netspace.Whole(func() ([]netlink.Addr, error) { return o.handle.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("wire: addresses: %w", err)
 	}

@@ -113,7 +113,7 @@ type tunnel struct {
 // read takes down what the tables say now.
 func (s *sandbox) read() (t tables, err error) {
 	t.remotes = map[address]remote{}
-	links, err := s.handle.LinkList()
+	links, err := netspace.Whole(s.handle.LinkList)
 	if err != nil {
 		return t, fmt.Errorf("sandbox %s: devices: %w", s.path, err)
 	}
@@ -141,7 +141,7 @@ func (s *sandbox) read() (t tables, err error) {
 
 // readRemotes joins a tunnel's neighbours and forwarding entries. What has one half alone is on its way in or out.
 func (s *sandbox) readRemotes(tun tunnel, into map[address]remote) error {
-	entries, err := s.handle.NeighList(tun.index, unix.AF_BRIDGE)
+	entries, err := netspace.Whole(func() ([]netlink.Neigh, error) { return s.handle.NeighList(tun.index, unix.AF_BRIDGE) })
 	if err != nil {
 		return fmt.Errorf("sandbox %s: forwarding entries: %w", s.path, err)
 	}
@@ -153,7 +153,7 @@ func (s *sandbox) readRemotes(tun tunnel, into map[address]remote) error {
 			hosts[mac] = host.Unmap()
 		}
 	}
-	neighbours, err := s.handle.NeighList(tun.index, unix.AF_INET)
+	neighbours, err := netspace.Whole(func() ([]netlink.Neigh, error) { return s.handle.NeighList(tun.index, unix.AF_INET) })
 	if err != nil {
 		return fmt.Errorf("sandbox %s: neighbours: %w", s.path, err)
 	}
@@ -238,7 +238,7 @@ func readLocal(n netspace.Named, index int) (l local, err error) {
 	if err != nil {
 		return l, err
 	}
-	addrs, err := h.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := netspace.Whole(func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil {
 		return l, err
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // dockerBridge matches the bridges that an engine makes and names by itself. One that was given a name by its user looks
@@ -29,7 +30,7 @@ func Underlay() ([]agentproto.Address, error) {
 		return nil, fmt.Errorf("underlay addresses: %w", err)
 	}
 	defer h.Close()
-	links, err := h.LinkList()
+	links, err := netspace.Whole(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("underlay addresses: devices: %w", err)
 	}
@@ -47,7 +48,7 @@ func Underlay() ([]agentproto.Address, error) {
 		if !mayBeWire(link) {
 			continue
 		}
-		found, err := h.AddrList(link, netlink.FAMILY_V4)
+		found, err := netspace.Whole(func() ([]netlink.Addr, error) { return h.AddrList(link, netlink.FAMILY_V4) })
 		if err != nil {
 			return nil, fmt.Errorf("underlay addresses: %s: %w", link.Attrs().Name, err)
 		}
@@ -98,7 +99,9 @@ func driver(e *ethtool.Ethtool, link netlink.Link) string {
 // defaultDevices are the devices that the IPv4 default route of the main table leaves by: of several such routes the
 // one with the lowest metric counts, as it does for the kernel.
 func defaultDevices(h *netlink.Handle) ([]int, error) {
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	routes, err := netspace.Whole(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("underlay addresses: routes: %w", err)
 	}

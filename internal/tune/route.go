@@ -118,8 +118,9 @@ func readRoute(destination string, table int) (string, error) {
 
 func ourRoutes(h *netlink.Handle, destination string, table int) ([]netlink.Route, error) {
 	filter := &netlink.Route{Dst: hostNet(destination), Table: table, Protocol: routeProtocol}
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, filter,
-		netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+	routes, err := netspace.Whole(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(netlink.FAMILY_V4, filter, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("congestion control to %s: routes: %w", destination, err)
 	}

@@ -103,6 +103,9 @@ func (e *Engine) Run(ctx context.Context, plan econbench.Plan) (_ Tally, err err
 // measure does one trial and records it.
 func (e *Engine) measure(ctx context.Context, block, position int, cell econbench.Cell) error {
 	if err := e.build(ctx); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // whatever it was that could not be built any more
+		}
 		return err
 	}
 	start := time.Now()
