@@ -145,8 +145,9 @@ func (s *session) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// lossNoticed is how much earlier than the first process of an emulated host others may notice its engine's death.
-const lossNoticed = time.Second
+// lossNoticed is how much earlier than the first process of an emulated host others may notice its engine's death. On a crowded
+// machine a second was too little.
+const lossNoticed = 5 * time.Second
 
 // explain puts the death of an emulated host in the place of all that came of it.
 func (s *session) explain(err error) error {
