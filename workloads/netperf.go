@@ -33,36 +33,54 @@ var rrSelectors = []string{
 // netperf's control connection and its data flows have ports of their own, all fixed, so that readers know the data flows'
 // sockets. The control port is the one below the data ports; none is an ephemeral one, which some client might hold.
 type netperf struct {
-	workload string
+	name     string
+	help     string
 	test     string // netperf -t
 	kind     econbench.FlowKind
-	dataPort int // of the first flow; each has the next one
-	// options are what a flow's client gets beyond sizes.
-	options func(flow, flows int) []string
+	most     int64 // B of a request or a response
+	dataPort int   // of the first flow; each has the next one
+	coverage econbench.Coverage
+	// options are what the client of a flow, of so many, gets beyond sizes; its data port is given.
+	options func(port, flow, flows int) []string
 	// judge looks at what one client said. A doubt is a warning, an error the trial's end.
 	judge func(rrClient) (doubt string, err error)
 }
 
-// rrParams are the parameters of all, with requests and responses of at most so many bytes.
-func rrParams(most int64) []param {
-	return []param{
-		{name: "request", standard: 1, min: 1, max: most, bytes: true},
-		{name: "response", standard: 1, min: 1, max: most, bytes: true},
-		{name: "flows", standard: 1, min: 1, max: mostFlows},
-	}
+var (
+	_ econbench.Workload = netperf{}
+	_ econbench.Covered  = netperf{}
+)
+
+// nearlyAll is what a fast path has to carry of flows whose first packets lie before the window.
+const nearlyAll = 0.98
+
+func (n netperf) Name() string    { return n.name }
+func (n netperf) Primary() string { return "transactions" }
+func (n netperf) Help() string {
+	return n.help + " (netperf " + n.test + "); request, response: bytes (1), flows: at once (1); percentiles of several flows: the slowest one's"
 }
 
-// serve starts netserver in the foreground; it forks a child for each test, so that an aborted one does no harm.
-func (n netperf) serve(ctx context.Context, tb econbench.Testbed) (econbench.Process, error) {
+func (n netperf) Params(given econbench.Params) (econbench.Params, error) {
+	return fill([]param{
+		{name: "request", standard: 1, min: 1, max: n.most, bytes: true},
+		{name: "response", standard: 1, min: 1, max: n.most, bytes: true},
+		{name: "flows", standard: 1, min: 1, max: mostFlows},
+	}, given)
+}
+
+func (n netperf) Coverage() econbench.Coverage { return n.coverage }
+
+// Serve starts netserver in the foreground; it forks a child for each test, so that an aborted one does no harm.
+func (n netperf) Serve(ctx context.Context, tb econbench.Testbed) (econbench.Process, error) {
 	at := tb.Server()
 	return serve(ctx, at, n.dataPort-1, "netserver", "-D", "-4", "-L", at.Addr.String(), "-p", strconv.Itoa(n.dataPort-1))
 }
 
-// start runs the clients.
-func (n netperf) start(ctx context.Context, tb econbench.Testbed, p econbench.Params, atLeast time.Duration) (econbench.Load, error) {
+// Start runs the clients.
+func (n netperf) Start(ctx context.Context, tb econbench.Testbed, p econbench.Params, atLeast time.Duration) (econbench.Load, error) {
 	sizes, err := numbers(p, "request", "response", "flows")
 	if err != nil {
-		return nil, fmt.Errorf("workload %s: %w", n.workload, err)
+		return nil, fmt.Errorf("workload %s: %w", n.name, err)
 	}
 	flows := sizes[2]
 	if flows > 1 {
@@ -71,7 +89,7 @@ func (n netperf) start(ctx context.Context, tb econbench.Testbed, p econbench.Pa
 	clients := make([][]string, flows)
 	for i := range clients {
 		clients[i] = append([]string{"netperf", "-P", "0", "-4", "-t", n.test, "-l", wholeSeconds(atLeast),
-			"-H", tb.Server().Addr.String(), "-p", strconv.Itoa(n.dataPort - 1), "--"}, n.options(i, flows)...)
+			"-H", tb.Server().Addr.String(), "-p", strconv.Itoa(n.dataPort - 1), "--"}, n.options(n.dataPort+i, i, flows)...)
 		clients[i] = append(clients[i], "-r", p["request"]+","+p["response"], "-k", strings.Join(rrSelectors, ","))
 	}
 	proc, err := tb.Client().Container.Start(ctx, together(clients)...)

@@ -60,11 +60,11 @@ func TestFlowsAtOnce(t *testing.T) {
 		flows    string
 		want     []string // in the script
 	}{
-		{TCPRR{}, "2", []string{"client 0 netperf -P 0 -4 -t TCP_RR -l 3 -H 127.0.0.1 -p 25301 -- -D -P ,25302 -r 1,1 -k " + selectors + " &\n",
+		{tcpRR, "2", []string{"client 0 netperf -P 0 -4 -t TCP_RR -l 3 -H 127.0.0.1 -p 25301 -- -D -P ,25302 -r 1,1 -k " + selectors + " &\n",
 			"client 1 netperf ", " -P ,25303 ", "&\nwait"}},
-		{UDPRR{}, "128", []string{"client 127 netperf ", " -P 25629,25629 "}},
-		{TCPCRR{}, "2", []string{" -P ,25702 -p 10000,17488 ", " -P ,25703 -p 17488,24976 "}},
-		{TCPCRR{}, "128", []string{" -P ,25829 -p 24859,24976 "}},
+		{udpRR, "128", []string{"client 127 netperf ", " -P 25629,25629 "}},
+		{tcpCRR, "2", []string{" -P ,25702 -p 10000,17488 ", " -P ,25703 -p 17488,24976 "}},
+		{tcpCRR, "128", []string{" -P ,25829 -p 24859,24976 "}},
 	} {
 		box := &box{play: func([]string) econbench.Output { return econbench.Output{} }}
 		p, err := test.workload.Params(econbench.Params{"flows": test.flows})

@@ -3,21 +3,10 @@
 package workloads
 
 import (
-	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/econbench/econbench"
-)
-
-// TCPCRR is one connection for each transaction: connect, request, response, close: netperf's TCP_CRR. netserver notices the
-// end of a test up to 4 s late, when its last connection is over, so a trial may take that much longer than its run.
-type TCPCRR struct{}
-
-var (
-	_ econbench.Workload = TCPCRR{}
-	_ econbench.Covered  = TCPCRR{}
 )
 
 // Client ports of all flows together, below the ephemeral ones, shared out among them. netperf takes them one after the other
@@ -30,44 +19,27 @@ const (
 	crrPorts      = 14976 // 128 flows × 117
 )
 
+// tcpCRR is one connection for each transaction: connect, request, response, close: netperf's TCP_CRR. netserver notices the
+// end of a test up to 4 s late, when its last connection is over, so a trial may take that much longer than its run.
+//
+// Its coverage follows from the five segments that a transaction takes each way (measured with oncache, 6141 connections:
+// 30705 and 31073). To the server: SYN, the handshake's ACK, request, ACK of the response, FIN. SYN and FIN are the kernel's,
+// and the server's side makes the connection known with its response: 1 of 5 is left (6141). To the client: SYN-ACK, ACK of
+// the request by a socket that is not established yet, response, ACK of the FIN, FIN: 2 of 5 (12650).
 var tcpCRR = netperf{
-	workload: "tcp_crr",
+	name:     "tcp_crr",
+	help:     "connect, one request, one response, close, one after the other",
 	test:     "TCP_CRR",
 	kind:     econbench.ConnectFlows,
+	most:     64 << 10,
 	dataPort: 25702,
-	options: func(flow, flows int) []string {
+	coverage: econbench.Coverage{ToServer: nearlyAll * 1 / 5, ToClient: nearlyAll * 2 / 5},
+	options: func(port, flow, flows int) []string {
 		each := crrPorts / flows
 		lowest := crrLowestPort + flow*each
-		return []string{"-D", "-P", "," + strconv.Itoa(25702+flow), "-p", fmt.Sprintf("%d,%d", lowest, lowest+each)}
+		return []string{"-D", "-P", "," + strconv.Itoa(port), "-p", fmt.Sprintf("%d,%d", lowest, lowest+each)}
 	},
 	judge: judgeCRR,
-}
-
-func (TCPCRR) Name() string    { return tcpCRR.workload }
-func (TCPCRR) Primary() string { return "transactions" }
-func (TCPCRR) Help() string {
-	return "connect, one request, one response, close, one after the other (netperf TCP_CRR); request, response: bytes (1), " +
-		"flows: at once (1); percentiles of several flows: the slowest one's"
-}
-
-func (TCPCRR) Params(given econbench.Params) (econbench.Params, error) {
-	return fill(rrParams(64<<10), given)
-}
-
-// Coverage follows from the five segments that a transaction takes each way (measured with oncache, 6141 connections: 30705 and
-// 31073). To the server: SYN, the handshake's ACK, request, ACK of the response, FIN. SYN and FIN are the kernel's, and the
-// server's side makes the connection known with its response: 1 of 5 is left (6141). To the client: SYN-ACK, ACK of the request
-// by a socket that is not established yet, response, ACK of the FIN, FIN: 2 of 5 (12650). 0.98 of that, as for the others.
-func (TCPCRR) Coverage() econbench.Coverage {
-	return econbench.Coverage{ToServer: 0.98 * 1 / 5, ToClient: 0.98 * 2 / 5}
-}
-
-func (TCPCRR) Serve(ctx context.Context, tb econbench.Testbed) (econbench.Process, error) {
-	return tcpCRR.serve(ctx, tb)
-}
-
-func (TCPCRR) Start(ctx context.Context, tb econbench.Testbed, p econbench.Params, atLeast time.Duration) (econbench.Load, error) {
-	return tcpCRR.start(ctx, tb, p, atLeast)
 }
 
 const (

@@ -3,10 +3,8 @@
 package workloads
 
 import (
-	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/econbench/econbench"
 )
@@ -15,50 +13,24 @@ import (
 // encapsulation, 20 of IP and 8 of UDP. Larger ones would go in fragments, which is another path than the one in question.
 const mostDatagram = 1500 - 50 - 20 - 8
 
-// UDPRR is one request and one response at a time, a datagram each: netperf's UDP_RR.
+// udpRR is one request and one response at a time, a datagram each: netperf's UDP_RR. Both ends' sockets have the same port,
+// so that the client's can be told as well: it is not connected.
 //
 // netperf sends nothing again. A datagram that is lost ends its flow's transactions for the rest of the run, and the trial is
 // invalid then.
-type UDPRR struct{}
-
-var (
-	_ econbench.Workload = UDPRR{}
-	_ econbench.Covered  = UDPRR{}
-)
-
-// udpRR gives both ends' sockets the same port, so that the client's can be told as well: it is not connected.
 var udpRR = netperf{
-	workload: "udp_rr",
+	name:     "udp_rr",
+	help:     "one request and one response at a time, a datagram each, closed loop",
 	test:     "UDP_RR",
 	kind:     econbench.DatagramFlows,
+	most:     mostDatagram,
 	dataPort: 25502,
-	options: func(flow, _ int) []string {
-		port := strconv.Itoa(25502 + flow)
-		return []string{"-P", port + "," + port}
+	coverage: econbench.Coverage{ToServer: nearlyAll, ToClient: nearlyAll},
+	options: func(port, _, _ int) []string {
+		both := strconv.Itoa(port)
+		return []string{"-P", both + "," + both}
 	},
 	judge: judgeUDP,
-}
-
-func (UDPRR) Name() string    { return udpRR.workload }
-func (UDPRR) Primary() string { return "transactions" }
-func (UDPRR) Help() string {
-	return "one request and one response at a time, a datagram each, closed loop (netperf UDP_RR); request, response: bytes (1), " +
-		"flows: at once (1); percentiles of several flows: the slowest one's"
-}
-
-func (UDPRR) Params(given econbench.Params) (econbench.Params, error) {
-	return fill(rrParams(mostDatagram), given)
-}
-
-// Coverage is nearly all of it: a flow's first packets lie before the window.
-func (UDPRR) Coverage() econbench.Coverage { return econbench.Coverage{ToServer: 0.98, ToClient: 0.98} }
-
-func (UDPRR) Serve(ctx context.Context, tb econbench.Testbed) (econbench.Process, error) {
-	return udpRR.serve(ctx, tb)
-}
-
-func (UDPRR) Start(ctx context.Context, tb econbench.Testbed, p econbench.Params, atLeast time.Duration) (econbench.Load, error) {
-	return udpRR.start(ctx, tb, p, atLeast)
 }
 
 const (

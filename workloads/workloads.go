@@ -23,9 +23,9 @@ const (
 func All() []econbench.Workload {
 	return []econbench.Workload{
 		TCPStream{},
-		TCPRR{},
-		TCPCRR{},
+		tcpRR,
+		tcpCRR,
 		UDPStream{},
-		UDPRR{},
+		udpRR,
 	}
 }
