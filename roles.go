@@ -256,9 +256,10 @@ type Fastpath interface {
 	Attach(context.Context, Testbed, AttachOptions) (Attachment, error)
 }
 
-// Bound is an optional interface of fast paths that make sense on some topologies alone.
+// Bound is an optional interface of fast paths that make sense on some topologies alone, by a lane of some kind.
 type Bound interface {
 	Topologies() []string
+	Lanes() []string // kinds that AttachOptions.Lane may ask for
 }
 
 // Attachment is a fast path at work.
@@ -297,7 +298,7 @@ const (
 	CounterHits     = "hits"     // carried
 	CounterMisses   = "misses"   // eligible and not carried
 	CounterBail     = "bail."    // with the reason after it: left to the kernel's path
-	CounterLost     = "lost"     // of no direction: dropped by the fast path
+	CounterLost     = "lost."    // of no direction, with the reason after it: dropped by the fast path
 )
 
 // Directions of a fast path's counters.

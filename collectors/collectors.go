@@ -64,11 +64,11 @@ func WaitForFlows(ctx context.Context, s econbench.Scope) error {
 	return waitForCounters(ctx, "/proc", s)
 }
 
-// nothing is the reading of a reader that has nothing to say of the scope's kind of flows.
-type nothing struct{}
+// Nothing is the reading of a reader that has nothing to say of the scope's kind of flows.
+type Nothing struct{}
 
-func (nothing) Read() (econbench.Counters, error) { return econbench.Counters{}, nil }
-func (nothing) Close() error                      { return nil }
+func (Nothing) Read() (econbench.Counters, error) { return econbench.Counters{}, nil }
+func (Nothing) Close() error                      { return nil }
 
 // host is one end of a window.
 type host struct {

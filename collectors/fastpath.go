@@ -25,7 +25,7 @@ func (Fastpath) Help() string {
 func (Fastpath) Samples(w econbench.Window) (_ []econbench.Sample, warnings []string) {
 	for _, h := range []host{{econbench.ClientHost, w.Client, nil}, {econbench.ServerHost, w.Server, nil}} {
 		for name, n := range h.Counters["fastpath"] {
-			if why, lost := strings.CutPrefix(name, econbench.CounterLost+"."); lost && n > 0 {
+			if why, lost := strings.CutPrefix(name, econbench.CounterLost); lost && n > 0 {
 				warnings = append(warnings, fmt.Sprintf("fastpath: %s: %.0f segments dropped by the fast path (%s)", h.name, n, why))
 			}
 		}

@@ -100,7 +100,7 @@ func (snmpReader) Name() string { return "snmp" }
 
 func (r snmpReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	if s.Flows.Kind == econbench.LastingFlows {
-		return nothing{}, nil
+		return Nothing{}, nil
 	}
 	n, err := openNamespace(r.proc, s.PID)
 	if err != nil {

@@ -110,7 +110,7 @@ func (r socketsReader) Open(s econbench.Scope) (econbench.Reading, error) {
 		return nil, fmt.Errorf("sockets: flows %+v: want a port and a number of flows", s.Flows)
 	}
 	if s.Flows.Kind != econbench.LastingFlows {
-		return nothing{}, nil
+		return Nothing{}, nil
 	}
 	d, err := openDiag(r.proc, s.PID)
 	if err != nil {

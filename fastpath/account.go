@@ -15,25 +15,25 @@ var bails = [...]string{
 
 // direction is struct direction of bpf/lib/account.h, in segments.
 type direction struct {
-	seen, eligible, hits, hitBytes, misses uint64
-	bails                                  [len(bails)]uint64
+	Seen, Eligible, Hits, HitBytes, Misses uint64
+	Bails                                  [len(bails)]uint64
 }
 
 func (d *direction) addTo(c econbench.Counters, prefix string) {
-	c[prefix+econbench.CounterSeen] += float64(d.seen)
-	c[prefix+econbench.CounterEligible] += float64(d.eligible)
-	c[prefix+econbench.CounterHits] += float64(d.hits)
-	c[prefix+econbench.CounterMisses] += float64(d.misses)
-	c[prefix+"hit_bytes"] += float64(d.hitBytes)
-	for i, n := range d.bails {
+	c[prefix+econbench.CounterSeen] += float64(d.Seen)
+	c[prefix+econbench.CounterEligible] += float64(d.Eligible)
+	c[prefix+econbench.CounterHits] += float64(d.Hits)
+	c[prefix+econbench.CounterMisses] += float64(d.Misses)
+	c[prefix+"hit_bytes"] += float64(d.HitBytes)
+	for i, n := range d.Bails {
 		c[prefix+econbench.CounterBail+bails[i]] += float64(n)
 	}
 }
 
-// account is one CPU's struct account.
+// account is one CPU's struct account, as the kernel hands it over.
 type account struct {
-	egress, ingress direction
-	refused, failed uint64
+	Egress, Ingress direction
+	Refused, Failed uint64
 }
 
 // counters adds up the CPUs' accounts, and keeps each CPU's hits: which CPU carried the packets is half of what a placement
@@ -41,11 +41,11 @@ type account struct {
 func counters(cpus []account) econbench.Counters {
 	c := econbench.Counters{}
 	for cpu, a := range cpus {
-		a.egress.addTo(c, econbench.Egress+".")
-		a.ingress.addTo(c, econbench.Ingress+".")
-		c[econbench.CounterLost+".refused"] += float64(a.refused)
-		c[econbench.CounterLost+".failed"] += float64(a.failed)
-		for name, hits := range map[string]uint64{econbench.Egress: a.egress.hits, econbench.Ingress: a.ingress.hits} {
+		a.Egress.addTo(c, econbench.Egress+".")
+		a.Ingress.addTo(c, econbench.Ingress+".")
+		c[econbench.CounterLost+"refused"] += float64(a.Refused)
+		c[econbench.CounterLost+"failed"] += float64(a.Failed)
+		for name, hits := range map[string]uint64{econbench.Egress: a.Egress.Hits, econbench.Ingress: a.Ingress.Hits} {
 			c[fmt.Sprintf("cpu%d.%s.%s", cpu, name, econbench.CounterHits)] = float64(hits)
 		}
 	}

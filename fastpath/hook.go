@@ -18,22 +18,36 @@ import (
 	"github.com/econbench/econbench/internal/netspace"
 )
 
-// attach puts a program on a hook of a device in a namespace, by tcx if the mechanism is not given and the kernel has it.
-// Closing takes it off again; a device that is gone by then is fine.
-func attach(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, mechanism, owner string) (io.Closer, error) {
-	if mechanism == econbench.HookFilter {
-		return attachFilter(ns, ifindex, prog, hook, owner)
+// point is a hook of a device in a namespace.
+type point struct {
+	ns      netns.NsHandle
+	ifindex int
+	hook    ebpf.AttachType // AttachTCXIngress or AttachTCXEgress
+}
+
+// attacher puts programs on hooks.
+type attacher struct {
+	mechanism string // HookTCX, HookFilter; "": tcx if the kernel has it
+	owner     string // in the names of filters: whose they are
+}
+
+// attach puts a program on a hook. Closing takes it off again; a device that is gone by then is fine.
+func (a attacher) attach(at point, prog *ebpf.Program) (io.Closer, error) {
+	if a.mechanism == econbench.HookFilter {
+		return attachFilter(at, prog, a.owner)
 	}
 	var l link.Link
-	err := netspace.In(ns, func() (err error) {
-		l, err = link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: prog, Attach: hook})
+	err := netspace.In(at.ns, func() (err error) {
+		l, err = link.AttachTCX(link.TCXOptions{Interface: at.ifindex, Program: prog, Attach: at.hook})
 		return err
 	})
 	switch {
-	case errors.Is(err, ebpf.ErrNotSupported) && mechanism == "":
-		return attachFilter(ns, ifindex, prog, hook, owner)
+	case errors.Is(err, ebpf.ErrNotSupported) && a.mechanism == "":
+		return attachFilter(at, prog, a.owner)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return nil, fmt.Errorf("hook %s: this kernel has none, Linux 6.6 or newer is needed; allowed: %s", a.mechanism, econbench.HookFilter)
 	case err != nil:
-		return nil, fmt.Errorf("attach %s to device %d: %w", prog, ifindex, err)
+		return nil, fmt.Errorf("attach %s to device %d: %w", prog, at.ifindex, err)
 	}
 	return l, nil
 }
@@ -53,31 +67,31 @@ const (
 
 // addFilter puts a program on a hook by a netlink filter, in the namespace of the handle. It stays as long as the device does.
 // One of the same owner's that a killed agent left gives way to it; those of other networks stand beside it.
-func addFilter(h *netlink.Handle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, owner string) (*filter, error) {
+func addFilter(h *netlink.Handle, at point, prog *ebpf.Program, owner string) (*filter, error) {
 	info, err := prog.Info()
 	if err != nil {
-		return nil, fmt.Errorf("attach %s to device %d: %w", prog, ifindex, err)
+		return nil, fmt.Errorf("attach %s to device %d: %w", prog, at.ifindex, err)
 	}
 	parent := uint32(netlink.HANDLE_MIN_INGRESS)
-	if hook == ebpf.AttachTCXEgress {
+	if at.hook == ebpf.AttachTCXEgress {
 		parent = netlink.HANDLE_MIN_EGRESS
 	}
 	f := &filter{
-		qdisc: &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: ifindex, Parent: netlink.HANDLE_CLSACT, Handle: netlink.MakeHandle(0xffff, 0)}},
+		qdisc: &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: at.ifindex, Parent: netlink.HANDLE_CLSACT, Handle: netlink.MakeHandle(0xffff, 0)}},
 		filter: &netlink.BpfFilter{
-			FilterAttrs: netlink.FilterAttrs{LinkIndex: ifindex, Parent: parent, Priority: filterPriority, Protocol: unix.ETH_P_ALL},
+			FilterAttrs: netlink.FilterAttrs{LinkIndex: at.ifindex, Parent: parent, Priority: filterPriority, Protocol: unix.ETH_P_ALL},
 			Fd:          prog.FD(), Name: filterName + owner + "_" + info.Name, DirectAction: true,
 		},
 	}
 	err = h.QdiscAdd(f.qdisc)
 	if f.created = err == nil; err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("attach %s to device %d: clsact: %w", info.Name, ifindex, err)
+		return nil, fmt.Errorf("attach %s to device %d: clsact: %w", info.Name, at.ifindex, err)
 	}
 	if f.filter.Handle, err = freeHandle(h, f.filter); err == nil {
 		err = h.FilterAdd(f.filter)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("attach %s to device %d: filter: %w", info.Name, ifindex, err), f.dropQdisc(h))
+		return nil, errors.Join(fmt.Errorf("attach %s to device %d: filter: %w", info.Name, at.ifindex, err), f.dropQdisc(h))
 	}
 	return f, nil
 }
@@ -123,12 +137,12 @@ type attachedFilter struct {
 	handle *netlink.Handle
 }
 
-func attachFilter(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, owner string) (io.Closer, error) {
-	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+func attachFilter(at point, prog *ebpf.Program, owner string) (io.Closer, error) {
+	h, err := netlink.NewHandleAt(at.ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
-	f, err := addFilter(h, ifindex, prog, hook, owner)
+	f, err := addFilter(h, at, prog, owner)
 	if err != nil {
 		h.Close()
 		return nil, err
@@ -136,10 +150,13 @@ func attachFilter(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.
 	return attachedFilter{f, h}, nil
 }
 
-// Close takes the filter off.
+// Close takes the filter off. One that could not be can be tried again.
 func (a attachedFilter) Close() error {
-	defer a.handle.Close()
-	return a.remove(a.handle)
+	if err := a.remove(a.handle); err != nil {
+		return err
+	}
+	a.handle.Close()
+	return nil
 }
 
 // dropQdisc removes the queueing discipline if it was made for the filter and serves nobody else by now.

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/econbench/econbench/internal/names"
 	"github.com/econbench/econbench/internal/tune"
 )
 
@@ -46,8 +47,8 @@ type laneMaker interface {
 //	└───────────────────────┘     └────────────────────────────┘
 //
 // A macvlan transmits on the device below it in the same call, in whatever namespace that is, so vph's egress hook runs on
-// the host's side without the trip through a softirq backlog that a veth costs. Three designs were measured (shared lab
-// figures, tcp_rr as a share of the host's): the gateway bridge's veth .87, this one .86, a macvlan upon the NIC itself a
+// the host's side without the trip through a softirq backlog that a veth costs. Three designs were measured as
+// prototypes (tcp_rr as a share of the host's): the gateway bridge's veth .87, this one .86, a macvlan upon the NIC itself a
 // little more; but the last is an open door, since a container's frames are the NIC's before any program sees them.
 //
 // None of the three devices has an address, a route, ARP or IPv6. Private mode: the lane hears nothing. What the container
@@ -59,8 +60,8 @@ type macvlanLanes struct{ journal *tune.Journal }
 func (macvlanLanes) kind() string { return "macvlan" }
 
 type macvlanLane struct {
-	made               *tune.Applied
-	outer, lane, inner int // indices of vph, the lane and vpc
+	made        *tune.Applied
+	outer, lane int // indices of vph and of the lane
 }
 
 func (*macvlanLane) kind() string                      { return "macvlan" }
@@ -68,9 +69,6 @@ func (m *macvlanLane) inside() int                     { return m.lane }
 func (m *macvlanLane) outside() (int, ebpf.AttachType) { return m.outer, ebpf.AttachTCXEgress }
 func (m *macvlanLane) into() int                       { return m.outer }
 func (m *macvlanLane) close() error                    { return m.made.Undo() }
-func vphName(base string) string                       { return base }
-func vpcName(base string) string                       { return base + "p" }
-func laneName(base string) string                      { return base + "l" }
 
 // headroom is how much larger than the container's MTU that of the lane's devices is, in bytes: bpf_skb_adjust_room grows no
 // frame past the MTU of the device that it is on.
@@ -89,11 +87,12 @@ func (m macvlanLanes) make(host, container netns.NsHandle, l local, drop *ebpf.P
 	defer c.Close()
 	b := make([]byte, 4)
 	_, _ = rand.Read(b) // never fails, says crypto/rand
-	base := tune.LinkPrefix + hex.EncodeToString(b)
+	vph := tune.LinkPrefix + hex.EncodeToString(b)
+	vpc, inside := vph+"p", vph+"l"
 	made := &macvlanLane{}
-	made.made, err = m.journal.Link(vphName(base), func() error {
+	made.made, err = m.journal.Link(vph, func() error {
 		return h.LinkAdd(&netlink.Veth{
-			LinkAttrs: attrs(vphName(base), l.mtu+headroom), PeerName: vpcName(base), PeerNamespace: netlink.NsFd(container), PeerMTU: uint32(l.mtu + headroom),
+			LinkAttrs: attrs(vph, l.mtu+headroom), PeerName: vpc, PeerNamespace: netlink.NsFd(container), PeerMTU: uint32(l.mtu + headroom),
 		})
 	})
 	if err != nil {
@@ -104,32 +103,30 @@ func (m macvlanLanes) make(host, container netns.NsHandle, l local, drop *ebpf.P
 			err = errors.Join(err, made.close())
 		}
 	}()
-	vph, err := h.LinkByName(vphName(base))
-	if err != nil {
-		return nil, fmt.Errorf("veth pair: %w", err)
+	if made.outer, err = indexOf(h, vph); err != nil {
+		return nil, err
 	}
-	made.outer = vph.Attrs().Index
-	lane := attrs(laneName(base), l.mtu+headroom)
+	lane := attrs(inside, l.mtu+headroom)
 	lane.ParentIndex, lane.Namespace = made.outer, netlink.NsFd(container)
 	if err := h.LinkAdd(&netlink.Macvlan{LinkAttrs: lane, Mode: netlink.MACVLAN_MODE_PRIVATE}); err != nil {
 		return nil, fmt.Errorf("macvlan: %w", err)
 	}
-	// From here on no frame leaves the container by these devices: none is up before this filter stands.
-	if _, err := addFilter(h, made.outer, drop, ebpf.AttachTCXIngress, base); err != nil {
+	if made.lane, err = indexOf(c, inside); err != nil {
 		return nil, err
 	}
-	if err := quieten(host, h, vphName(base), nil); err != nil {
+	// None of the devices is up before this filter stands.
+	if _, err := addFilter(h, point{host, made.outer, ebpf.AttachTCXIngress}, drop, vph); err != nil {
 		return nil, err
 	}
-	for _, end := range []struct {
-		name  string
-		index *int
-	}{{vpcName(base), &made.inner}, {laneName(base), &made.lane}} {
-		if err := quieten(container, c, end.name, end.index); err != nil {
-			return nil, err
-		}
+	return made, errors.Join(quieten(host, h, vph), quieten(container, c, vpc), quieten(container, c, inside))
+}
+
+func indexOf(h *netlink.Handle, name string) (int, error) {
+	link, err := h.LinkByName(name)
+	if err != nil {
+		return 0, fmt.Errorf("device %s: %w", name, err)
 	}
-	return made, nil
+	return link.Attrs().Index, nil
 }
 
 func attrs(name string, mtu int) netlink.LinkAttrs {
@@ -139,13 +136,10 @@ func attrs(name string, mtu int) netlink.LinkAttrs {
 }
 
 // quieten brings a device up that says and hears nothing by itself, and that takes in addresses which are another device's.
-func quieten(ns netns.NsHandle, h *netlink.Handle, name string, index *int) error {
+func quieten(ns netns.NsHandle, h *netlink.Handle, name string) error {
 	link, err := h.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("device %s: %w", name, err)
-	}
-	if index != nil {
-		*index = link.Attrs().Index
 	}
 	if err := h.LinkSetARPOff(link); err != nil {
 		return fmt.Errorf("device %s: no ARP: %w", name, err)
@@ -169,16 +163,19 @@ func quieten(ns netns.NsHandle, h *netlink.Handle, name string, index *int) erro
 // lanes are the kinds that there are, the preferred one first.
 func lanes(j *tune.Journal) []laneMaker { return []laneMaker{macvlanLanes{j}} }
 
+func laneKinds() (kinds []string) {
+	for _, m := range lanes(nil) {
+		kinds = append(kinds, m.kind())
+	}
+	return kinds
+}
+
 // laneOf finds a kind by name; "" is the preferred one.
 func laneOf(j *tune.Journal, kind string) (laneMaker, error) {
 	all := lanes(j)
 	i := slices.IndexFunc(all, func(m laneMaker) bool { return kind == "" || m.kind() == kind })
 	if i < 0 {
-		var kinds []string
-		for _, m := range all {
-			kinds = append(kinds, m.kind())
-		}
-		return nil, fmt.Errorf("lane %q: unknown; allowed: %v", kind, kinds)
+		return nil, names.Unknown("lane", kind, laneKinds())
 	}
 	return all[i], nil
 }

@@ -2,7 +2,7 @@
 
 package fastpath
 
-//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -type account -cflags "-O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-address-of-packed-member -I bpf/lib" oncache bpf/oncache.bpf.c
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -cflags "-O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-address-of-packed-member -I bpf/lib" oncache bpf/oncache.bpf.c
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"github.com/cilium/ebpf"
@@ -44,6 +45,9 @@ func (Oncache) Help() string {
 // Topologies are those that it can be attached to.
 func (Oncache) Topologies() []string { return []string{"overlay"} }
 
+// Lanes are the kinds that it can take.
+func (Oncache) Lanes() []string { return laneKinds() }
+
 // Attach attaches it on both hosts.
 func (o Oncache) Attach(ctx context.Context, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {
 	return attachOverlay(ctx, o.Name(), tb, opt)
@@ -70,8 +74,8 @@ var oncacheNeeds = []helperNeed{
 // oncacheCache are the loaded programs and maps.
 type oncacheCache struct {
 	spec *ebpf.CollectionSpec
-	coll *ebpf.Collection
-	all  map[string]*ebpf.Map // of coll, for the programs of each endpoint
+	host map[string]any   // variables that all programs share
+	coll *ebpf.Collection // from_wire and the maps, which the programs of each endpoint use too
 }
 
 func wire32(a netip.Addr) uint32 { b := a.As4(); return binary.NativeEndian.Uint32(b[:]) }
@@ -82,9 +86,7 @@ func wireVNI(n uint32) uint32 {
 	return binary.NativeEndian.Uint32(binary.BigEndian.AppendUint32(nil, n<<8))
 }
 
-type oncacheKey struct{ VNI, IP uint32 } // struct address
-
-func keyOf(a address) oncacheKey { return oncacheKey{wireVNI(a.vni), wire32(a.addr)} }
+func keyOf(a address) oncacheAddress { return oncacheAddress{Vni: wireVNI(a.vni), Ip: wire32(a.addr)} }
 
 func (p *oncacheCache) load(h hostSide) (err error) {
 	if err := checkHelpers(oncacheNeeds); err != nil {
@@ -93,25 +95,12 @@ func (p *oncacheCache) load(h hostSide) (err error) {
 	if p.spec, err = loadOncache(); err != nil {
 		return err
 	}
-	err = setVariables(p.spec, map[string]any{
+	p.host = map[string]any{
 		"wire_ifindex": uint32(h.wire), "tunnel_addr": wire32(h.underlay), "tunnel_port": wire16(h.port),
 		"source_port_min": h.sourcePorts[0], "source_port_max": h.sourcePorts[1], "learning": h.learning,
-	})
-	if err != nil {
-		return err
 	}
-	common := p.spec.Copy()
-	delete(common.Programs, "from_container")
-	delete(common.Programs, "from_lane")
-	delete(common.Programs, "drop")
-	if p.coll, err = loadCollection(common, nil); err != nil {
-		return err
-	}
-	p.all = map[string]*ebpf.Map{}
-	for _, name := range []string{"accounts", "endpoints", "flows", "lease", "peers"} {
-		p.all[name] = p.coll.Maps[name]
-	}
-	return nil
+	p.coll, err = loadPrograms(p.spec, nil, p.host, progFromWire)
+	return err
 }
 
 func (p *oncacheCache) close() {
@@ -120,90 +109,68 @@ func (p *oncacheCache) close() {
 	}
 }
 
-func (p *oncacheCache) fromWire() *ebpf.Program { return p.coll.Programs["from_wire"] }
+func (p *oncacheCache) fromWire() *ebpf.Program { return p.coll.Programs[progFromWire] }
 
-// drop is loaded by itself: the lane that it guards has to be there before the endpoint's other programs.
-func (p *oncacheCache) drop(l local, number uint32) (*ebpf.Collection, *ebpf.Program, error) {
-	spec := p.spec.Copy()
-	for _, other := range []string{"from_wire", "from_container", "from_lane"} {
-		delete(spec.Programs, other)
+// forEndpoint loads programs of one container with its variables and the host's.
+func (p *oncacheCache) forEndpoint(variables map[string]any, programs ...string) (*ebpf.Collection, error) {
+	all := maps.Clone(p.host)
+	maps.Copy(all, variables)
+	shared := map[string]*ebpf.Map{}
+	for _, name := range []string{"accounts", "endpoints", "flows", "lease", "peers"} {
+		shared[name] = p.coll.Maps[name]
 	}
-	if err := setVariables(spec, map[string]any{"endpoint": number, "container_addr": wire32(l.addr)}); err != nil {
-		return nil, nil, err
-	}
-	coll, err := loadCollection(spec, p.all)
-	if err != nil {
-		return nil, nil, err
-	}
-	return coll, coll.Programs["drop"], nil
+	return loadPrograms(p.spec, shared, all, programs...)
 }
 
-func (p *oncacheCache) forEndpoint(l local, number uint32, lane lane) (*endpointPrograms, error) {
-	spec := p.spec.Copy()
-	delete(spec.Programs, "from_wire")
-	delete(spec.Programs, "drop")
-	err := setVariables(spec, map[string]any{
+// drop is loaded by itself: the lane that it guards has to be there before the endpoint's other programs.
+func (p *oncacheCache) drop(l local, number uint32) (*ebpf.Collection, error) {
+	return p.forEndpoint(map[string]any{"endpoint": number, "container_addr": wire32(l.addr)}, progDrop)
+}
+
+func (p *oncacheCache) around(l local, number uint32, lane lane) (*ebpf.Collection, error) {
+	return p.forEndpoint(map[string]any{
 		"endpoint": number, "lane_ifindex": uint32(lane.inside()), "container_addr": wire32(l.addr), "container_mac": l.mac,
 		"container_vni": wireVNI(l.vni), "max_frame": uint32(l.mtu + ethernetHeader),
-	})
-	if err != nil {
-		return nil, err
-	}
-	coll, err := loadCollection(spec, p.all)
-	if err != nil {
-		return nil, err
-	}
-	return &endpointPrograms{coll, coll.Programs["from_container"], coll.Programs["from_lane"]}, nil
+	}, progFromContainer, progFromLane)
 }
 
 func (p *oncacheCache) setLease(until uint64) error {
-	return p.all["lease"].Put(uint32(0), until)
+	return p.coll.Maps["lease"].Put(uint32(0), until)
 }
 
 func (p *oncacheCache) setRemote(a address, r remote, nextHop netip.Addr) error {
-	return p.all["peers"].Put(keyOf(a), struct {
-		Host, NextHop uint32
-		MAC           [6]byte
-		_             uint16
-	}{Host: wire32(r.host), NextHop: wire32(nextHop), MAC: r.mac})
+	return p.coll.Maps["peers"].Put(keyOf(a), oncachePeer{Host: wire32(r.host), NextHop: wire32(nextHop), Mac: r.mac})
 }
 
 func (p *oncacheCache) dropRemote(a address) error {
-	return ignoreMissing(p.all["peers"].Delete(keyOf(a)))
+	return ignoreMissing(p.coll.Maps["peers"].Delete(keyOf(a)))
 }
 
 func (p *oncacheCache) setEndpoint(l local, number uint32, into int) error {
-	return p.all["endpoints"].Put(keyOf(address{l.vni, l.addr}), struct {
-		Endpoint, Ifindex uint32
-		MAC               [6]byte
-		_                 uint16
-	}{Endpoint: number, Ifindex: uint32(into), MAC: l.mac})
+	return p.coll.Maps["endpoints"].Put(keyOf(address{l.vni, l.addr}), oncacheDelivery{Endpoint: number, Ifindex: uint32(into), Mac: l.mac})
 }
 
 func (p *oncacheCache) dropEndpoint(l local) error {
-	return ignoreMissing(p.all["endpoints"].Delete(keyOf(address{l.vni, l.addr})))
+	return ignoreMissing(p.coll.Maps["endpoints"].Delete(keyOf(address{l.vni, l.addr})))
 }
 
 func (p *oncacheCache) accounts() (cpus []account, err error) {
-	var raw []oncacheAccount
-	if err := p.all["accounts"].Lookup(uint32(0), &raw); err != nil {
+	if err := p.coll.Maps["accounts"].Lookup(uint32(0), &cpus); err != nil {
 		return nil, fmt.Errorf("counters: %w", err)
-	}
-	for _, r := range raw {
-		e, i := r.Egress, r.Ingress
-		cpus = append(cpus, account{
-			direction{e.Seen, e.Eligible, e.Hits, e.HitBytes, e.Misses, e.Bails},
-			direction{i.Seen, i.Eligible, i.Hits, i.HitBytes, i.Misses, i.Bails}, r.Refused, r.Failed,
-		})
 	}
 	return cpus, nil
 }
 
-// flows counts the flows that are known.
+// flows counts the flows that are known, about: they come and go meanwhile.
 func (p *oncacheCache) flows() (n int, err error) {
-	var key [16]byte
+	var key oncacheFlowKey
 	var state uint32
-	for it := p.all["flows"].Iterate(); it.Next(&key, &state); n++ {
+	it := p.coll.Maps["flows"].Iterate()
+	for it.Next(&key, &state) {
+		n++
+	}
+	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return n, fmt.Errorf("flows: %w", err)
 	}
 	return n, nil
 }

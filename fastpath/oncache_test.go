@@ -95,7 +95,7 @@ func (fakeLane) close() error                    { return nil }
 type rig struct {
 	*testing.T
 	cache oncacheCache
-	own   *endpointPrograms
+	own   struct{ fromContainer, fromLane *ebpf.Program }
 }
 
 func newRig(t *testing.T) *rig {
@@ -108,14 +108,10 @@ func newRig(t *testing.T) *rig {
 	h := hostSide{wire: 1, underlay: hereHost, port: testPort, sourcePorts: [2]uint16{portMin, portMax}, learning: true}
 	r.must(r.cache.load(h))
 	l := local{vni: testVNI, mac: hereMAC, addr: here, mtu: testMTU}
-	own, err := r.cache.forEndpoint(l, testNumber, fakeLane{})
+	own, err := r.cache.around(l, testNumber, fakeLane{})
 	r.must(err)
-	t.Cleanup(func() {
-		if err := own.close(); err != nil {
-			t.Error(err)
-		}
-	})
-	r.own = own
+	t.Cleanup(own.Close)
+	r.own.fromContainer, r.own.fromLane = own.Programs[progFromContainer], own.Programs[progFromLane]
 	r.must(r.cache.setEndpoint(l, testNumber, fakeLane{}.into()))
 	r.must(r.cache.setRemote(address{testVNI, there}, remote{thereMAC, thereHost}, nextHop))
 	r.must(r.cache.setLease(math.MaxUint64))
@@ -139,15 +135,15 @@ func flowKey(protocol uint32, peer netip.Addr) oncacheFlowKey {
 func (r *rig) flow(key oncacheFlowKey, state uint32) {
 	r.Helper()
 	if state == 0 {
-		r.must(ignoreMissing(r.cache.all["flows"].Delete(key)))
+		r.must(ignoreMissing(r.cache.coll.Maps["flows"].Delete(key)))
 		return
 	}
-	r.must(r.cache.all["flows"].Put(key, state))
+	r.must(r.cache.coll.Maps["flows"].Put(key, state))
 }
 
 func (r *rig) flowState(key oncacheFlowKey) (state uint32) {
 	r.Helper()
-	r.must(ignoreMissing(r.cache.all["flows"].Lookup(key, &state)))
+	r.must(ignoreMissing(r.cache.coll.Maps["flows"].Lookup(key, &state)))
 	return state
 }
 
@@ -760,9 +756,10 @@ func TestFromContainer(t *testing.T) {
 // TestDrop lets nothing through, and notes which flow's program answers by a lane's device.
 func TestDrop(t *testing.T) {
 	r := newRig(t)
-	guard, drop, err := r.cache.drop(local{addr: here}, testNumber)
+	guard, err := r.cache.drop(local{addr: here}, testNumber)
 	r.must(err)
 	defer guard.Close()
+	drop := guard.Programs[progDrop]
 	key := flowKey(protoUDP, there)
 	r.flow(key, flowAgreed)
 	for _, frame := range [][]byte{plain(protoTCP, true, 1), wrapped(plain(protoUDP, false, 1)), make([]byte, 14), set(iSrc-encapsulation+3, 99)(plain(protoUDP, true, 1))} {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path"
@@ -22,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/names"
 	"github.com/econbench/econbench/internal/netspace"
 	"github.com/econbench/econbench/internal/tune"
 )
@@ -46,14 +48,23 @@ type hostSide struct {
 	learning    bool
 }
 
+// Programs of every fast path over an overlay, by the names that they have in its C.
+const (
+	progFromWire      = "from_wire"      // the underlay's device, ingress
+	progFromContainer = "from_container" // the container's own device, egress
+	progFromLane      = "from_lane"      // where a lane comes out on the host's side
+	progDrop          = "drop"           // the host's end of a lane, ingress
+)
+
 // overlayPrograms are a fast path's programs with their maps. Whoever uses them is overlay.
 type overlayPrograms interface {
 	load(hostSide) error
 	close()
-	fromWire() *ebpf.Program // for the underlay's device, ingress
-	// drop is for the host's end of a container's lane, ingress; the collection may be closed once it is attached.
-	drop(l local, number uint32) (*ebpf.Collection, *ebpf.Program, error)
-	forEndpoint(l local, number uint32, lane lane) (*endpointPrograms, error)
+	fromWire() *ebpf.Program
+	// drop is loaded for a container's lane that is to be made; the collection may be closed once it is attached.
+	drop(l local, number uint32) (*ebpf.Collection, error)
+	// around are from_container and from_lane of a container with a lane.
+	around(l local, number uint32, lane lane) (*ebpf.Collection, error)
 	setLease(until uint64) error
 	setRemote(a address, r remote, nextHop netip.Addr) error
 	dropRemote(address) error
@@ -61,17 +72,6 @@ type overlayPrograms interface {
 	dropEndpoint(local) error
 	accounts() ([]account, error)
 	flows() (int, error)
-}
-
-// endpointPrograms are those that were loaded for one container.
-type endpointPrograms struct {
-	coll                    *ebpf.Collection
-	fromContainer, fromLane *ebpf.Program
-}
-
-func (p *endpointPrograms) close() error {
-	p.coll.Close()
-	return nil
 }
 
 // endpoint is a container of this host at work on the fast path.
@@ -87,12 +87,13 @@ type endpoint struct {
 type overlay struct {
 	cfg     OverlayConfig
 	lanes   laneMaker
+	hooks   attacher
 	host    netns.NsHandle
 	handle  *netlink.Handle // in the host's namespace
 	wire    int             // index of the underlay's device when the programs were loaded
 	wireMTU int             // and its MTU
 	progs   overlayPrograms
-	hooks   []io.Closer
+	onWire  io.Closer // from_wire at work; nil: it is not attached
 
 	mu        sync.Mutex
 	sandbox   *sandbox // nil: the network has no container here at present
@@ -115,7 +116,7 @@ type route struct {
 
 // attachToSandbox attaches programs to an overlay network in the calling process's host. When it fails nothing is left.
 func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, progs overlayPrograms) (_ econbench.Attached, err error) {
-	o := &overlay{cfg: cfg, host: netns.None(), progs: progs, remotes: map[address]route{}, refused: map[string]string{}, next: 1}
+	o := &overlay{cfg: cfg, hooks: attacher{cfg.Hook, path.Base(cfg.Sandbox)}, host: netns.None(), progs: progs, remotes: map[address]route{}, refused: map[string]string{}, next: 1}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.tearDown())
@@ -124,8 +125,8 @@ func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, pr
 	if o.lanes, err = laneOf(j, cfg.Lane); err != nil {
 		return nil, err
 	}
-	if m := cfg.Hook; m != "" && m != econbench.HookTCX && m != econbench.HookFilter {
-		return nil, fmt.Errorf("hook %q: unknown; allowed: %s, %s", m, econbench.HookTCX, econbench.HookFilter)
+	if hooks := []string{econbench.HookTCX, econbench.HookFilter}; cfg.Hook != "" && !slices.Contains(hooks, cfg.Hook) {
+		return nil, names.Unknown("hook", cfg.Hook, hooks)
 	}
 	if o.host, _, err = netspace.Own(); err != nil {
 		return nil, err
@@ -154,8 +155,8 @@ func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, pr
 
 // reasons tells why containers were left out, for an error.
 func (o *overlay) reasons() (text string) {
-	for what, why := range o.refused {
-		text += fmt.Sprintf("; %s: %s", what, why)
+	for _, what := range slices.Sorted(maps.Keys(o.refused)) {
+		text += fmt.Sprintf("; %s: %s", what, o.refused[what])
 	}
 	return text
 }
@@ -202,16 +203,9 @@ func (o *overlay) start() error {
 	if o.cfg.Without == econbench.Ingress {
 		return nil
 	}
-	hook, err := attach(o.host, h.wire, o.progs.fromWire(), ebpf.AttachTCXIngress, o.cfg.Hook, o.owner())
-	if err != nil {
-		return err
-	}
-	o.hooks = append(o.hooks, hook)
-	return nil
+	o.onWire, err = o.hooks.attach(point{o.host, h.wire, ebpf.AttachTCXIngress}, o.progs.fromWire())
+	return err
 }
-
-// owner is in the names of filters: of which sandbox they are.
-func (o *overlay) owner() string { return path.Base(o.cfg.Sandbox) }
 
 // findWire is the device that was named, else the one that has the underlay's address.
 func (o *overlay) findWire() (netlink.Link, error) {
@@ -273,12 +267,11 @@ func (o *overlay) keep() {
 			case <-clock.C:
 			}
 			o.mu.Lock()
-			if err := o.sync(); err != nil && (o.syncErr == nil || err.Error() != o.syncErr.Error()) {
+			err := o.sync()
+			if err != nil && (o.syncErr == nil || err.Error() != o.syncErr.Error()) {
 				fmt.Fprintln(os.Stderr, "agent:", err) // the lease runs out unless the next one goes well
-				o.syncErr = err
-			} else if err == nil {
-				o.syncErr = nil
 			}
+			o.syncErr = err
 			o.mu.Unlock()
 		}
 	}()
@@ -356,7 +349,10 @@ func (o *overlay) syncRemotes(now map[address]remote) error {
 // the kernel sends another way.
 func (o *overlay) nextHop(host netip.Addr) (hop netip.Addr, err error) {
 	found, err := o.handle.RouteGet(host.AsSlice())
-	if err != nil || len(found) == 0 {
+	if err == nil && len(found) == 0 {
+		err = unix.ENETUNREACH
+	}
+	if err != nil {
 		return hop, fmt.Errorf("no route to %s: %w", host, err)
 	}
 	r := found[0]
@@ -396,11 +392,18 @@ func (o *overlay) syncEndpoints(now []local) error {
 			o.refused[l.addr.String()] = why
 			continue
 		}
-		e, err := o.take(l)
-		if err != nil && o.present(l) {
-			errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
+		e := &endpoint{local: l, number: o.next}
+		o.next++
+		err := o.take(e)
+		if err != nil {
+			if o.present(l) {
+				errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
+			}
+			e.closing = true
+			err = e.close()
+			errs = append(errs, err)
 		}
-		if err == nil {
+		if !e.closing || err != nil {
 			o.endpoints = append(o.endpoints, e)
 		}
 	}
@@ -432,51 +435,45 @@ func (o *overlay) unfit(l local) string {
 	return ""
 }
 
-// take gives a container its lane and its programs. The device's own hook comes last: from then on packets take the lane.
-func (o *overlay) take(l local) (_ *endpoint, err error) {
-	e := &endpoint{local: l, number: o.next}
-	o.next++
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, e.close())
-		}
-	}()
-	ns, err := l.open(path.Dir(o.cfg.Sandbox))
+// take gives a container its lane and its programs. The device's own hook comes last: from then on packets take the lane. When
+// it fails, what it did is in the endpoint's undo.
+func (o *overlay) take(e *endpoint) error {
+	ns, err := e.open(path.Dir(o.cfg.Sandbox))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer ns.Close()
-	guard, drop, err := o.progs.drop(l, e.number)
+	guard, err := o.progs.drop(e.local, e.number)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	e.lane, err = o.lanes.make(o.host, ns, l, drop)
+	e.lane, err = o.lanes.make(o.host, ns, e.local, guard.Programs[progDrop])
 	guard.Close()
 	if err != nil {
-		return nil, fmt.Errorf("lane (%s): %w", o.lanes.kind(), err)
+		return fmt.Errorf("lane (%s): %w", o.lanes.kind(), err)
 	}
 	e.undo = append(e.undo, e.lane.close)
-	progs, err := o.progs.forEndpoint(l, e.number, e.lane)
+	around, err := o.progs.around(e.local, e.number, e.lane)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	e.undo = append(e.undo, progs.close)
+	e.undo = append(e.undo, func() error { around.Close(); return nil })
 	outside, hook := e.lane.outside()
-	if err := e.hook(o.host, outside, progs.fromLane, hook, o.cfg.Hook, o.owner()); err != nil {
-		return nil, err
+	if err := e.attach(o.hooks, point{o.host, outside, hook}, around.Programs[progFromLane]); err != nil {
+		return err
 	}
-	if err := o.progs.setEndpoint(l, e.number, e.lane.into()); err != nil {
-		return nil, err
+	if err := o.progs.setEndpoint(e.local, e.number, e.lane.into()); err != nil {
+		return err
 	}
-	e.undo = append(e.undo, func() error { return o.progs.dropEndpoint(l) })
+	e.undo = append(e.undo, func() error { return o.progs.dropEndpoint(e.local) })
 	if o.cfg.Without == econbench.Egress {
-		return e, nil
+		return nil
 	}
-	return e, e.hook(ns, l.ifindex, progs.fromContainer, ebpf.AttachTCXEgress, o.cfg.Hook, o.owner())
+	return e.attach(o.hooks, point{ns, e.ifindex, ebpf.AttachTCXEgress}, around.Programs[progFromContainer])
 }
 
-func (e *endpoint) hook(ns netns.NsHandle, ifindex int, prog *ebpf.Program, hook ebpf.AttachType, mechanism, owner string) error {
-	c, err := attach(ns, ifindex, prog, hook, mechanism, owner)
+func (e *endpoint) attach(hooks attacher, at point, prog *ebpf.Program) error {
+	c, err := hooks.attach(at, prog)
 	if err == nil {
 		e.undo = append(e.undo, c.Close)
 	}
@@ -522,13 +519,17 @@ func (o *overlay) tearDown() error {
 		errs = append(errs, o.progs.setLease(0)) // from here on all goes by the kernel's path
 	}
 	for _, e := range slices.Backward(o.endpoints) {
-		errs = append(errs, e.close())
+		for len(e.undo) > 0 { // nothing takes a lane any more, so what can't be undone keeps nothing else from it
+			if err := e.close(); err != nil {
+				errs, e.undo = append(errs, err), e.undo[:len(e.undo)-1]
+			}
+		}
 	}
 	o.endpoints = nil
-	for _, h := range slices.Backward(o.hooks) {
-		errs = append(errs, h.Close())
+	if o.onWire != nil {
+		errs = append(errs, o.onWire.Close())
+		o.onWire = nil
 	}
-	o.hooks = nil
 	o.leave()
 	o.progs.close()
 	if o.handle != nil {
@@ -564,17 +565,12 @@ type ContainerStatus struct {
 func (o *overlay) Status() (any, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: econbench.HookTCX, Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: map[string]string{}}
-	for _, h := range o.hooks {
-		if _, ok := h.(attachedFilter); ok {
-			s.Mechanism = econbench.HookFilter
-		}
+	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: econbench.HookTCX, Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
+	if _, ok := o.onWire.(attachedFilter); ok {
+		s.Mechanism = econbench.HookFilter
 	}
 	for _, e := range o.endpoints {
 		s.Containers = append(s.Containers, ContainerStatus{e.addr.String(), e.device, e.lane.kind()})
-	}
-	for what, why := range o.refused {
-		s.Refused[what] = why
 	}
 	if o.syncErr != nil {
 		s.Error = o.syncErr.Error()

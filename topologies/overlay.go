@@ -6,10 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // Overlay joins both containers to an attachable swarm overlay network, VXLAN between the hosts, built by Docker and left
@@ -75,9 +75,7 @@ func (t *testbed) join(ctx context.Context, h econbench.Host, net econbench.Over
 	if !end.Addr.IsValid() {
 		return end, fmt.Errorf("%s: container has no address on network %s", h.Name(), net.Name())
 	}
-	// libnetwork names an overlay's sandbox "1-" and the first ten characters of the network's id.
-	sandbox := path.Join(end.Container.Sandboxes(), fmt.Sprintf("1-%.10s", net.ID()))
-	tunnel := []econbench.Device{{Role: RoleVXLAN, Netns: sandbox, Kind: "vxlan"}}
+	tunnel := []econbench.Device{{Role: RoleVXLAN, Netns: netspace.Sandbox(end.Container.Sandboxes(), net.ID()), Kind: "vxlan"}}
 	if err := h.Agent().Call(ctx, agentproto.OpDevices, tunnel, &tunnel); err != nil {
 		return end, err
 	}

@@ -64,7 +64,7 @@ func labUpCommand() *cobra.Command {
 				}
 			}()
 			for _, host := range up.Hosts() {
-				if err := loadImage(ctx, host, img); err != nil {
+				if err := loadImage(ctx, host, img, p); err != nil {
 					return err
 				}
 			}
@@ -79,17 +79,12 @@ func labUpCommand() *cobra.Command {
 	return cmd
 }
 
-func loadImage(ctx context.Context, host string, img lab.ToolImage) error {
+func loadImage(ctx context.Context, host string, img lab.ToolImage, p *progress) error {
 	e, err := docker.Dial(ctx, host, "")
 	if err != nil {
 		return err
 	}
-	tar, err := img.Open()
-	if err != nil {
-		return errors.Join(err, e.Close())
-	}
-	defer tar.Close() // sending it has closed it already, unless that failed early
-	return errors.Join(e.ImportImage(ctx, img.Ref, img.Digest, tar, img.Changes), e.Close())
+	return errors.Join(img.LoadInto(ctx, e, p.Stepf), e.Close())
 }
 
 func labDownCommand() *cobra.Command {

@@ -211,19 +211,6 @@ func (e *Engine) InspectNetwork(ctx context.Context, name string) (d NetworkDeta
 // GatewayBridge is the network that an engine makes when it joins a swarm, and keeps when it leaves.
 const GatewayBridge = "docker_gwbridge"
 
-// HasNetwork says whether the engine has a network of that name.
-func (e *Engine) HasNetwork(ctx context.Context, name string) (has bool, err error) {
-	err = e.step(ctx, "look up network "+name, func(ctx context.Context) error {
-		_, err := e.api.NetworkInspect(ctx, name, network.InspectOptions{})
-		if errdefs.IsNotFound(err) {
-			return nil
-		}
-		has = err == nil
-		return err
-	})
-	return has, err
-}
-
 // RemoveNetwork removes a network; one that is gone already is fine.
 func (e *Engine) RemoveNetwork(ctx context.Context, id string) error {
 	return e.step(ctx, "remove network", func(ctx context.Context) error {

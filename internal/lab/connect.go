@@ -131,22 +131,24 @@ func (l *Lab) dial(ctx context.Context, engines [2]string) error {
 	return nil
 }
 
+// LoadInto brings the image to an engine that lacks it, or has another of that name.
+func (t ToolImage) LoadInto(ctx context.Context, e *docker.Engine, progress func(format string, args ...any)) error {
+	have, err := e.ImageDigest(ctx, t.Ref)
+	if err != nil || have == t.Digest {
+		return err
+	}
+	progress("loading image %s into %s", t.Ref, e.Host())
+	tar, err := t.Open()
+	if err != nil {
+		return fmt.Errorf("image %s: %w", t.Ref, err)
+	}
+	defer tar.Close() // sending it has closed it already, unless that failed early
+	return e.ImportImage(ctx, t.Ref, t.Digest, tar, t.Changes)
+}
+
 // loadImage sees to it that both engines have the same tool image.
 func (l *Lab) loadImage(ctx context.Context, _ [2]string) error {
-	img := &l.opt.Image
-	return l.both(ctx, func(ctx context.Context, h *Host) error {
-		have, err := h.engine.ImageDigest(ctx, img.Ref)
-		if err != nil || have == img.Digest {
-			return err
-		}
-		l.opt.Progress("loading image %s into %s", img.Ref, h.engine.Host())
-		tar, err := img.Open()
-		if err != nil {
-			return fmt.Errorf("image %s: %w", img.Ref, err)
-		}
-		defer tar.Close()
-		return h.engine.ImportImage(ctx, img.Ref, img.Digest, tar, img.Changes)
-	})
+	return l.both(ctx, func(ctx context.Context, h *Host) error { return l.opt.Image.LoadInto(ctx, h.engine, l.opt.Progress) })
 }
 
 // startAgents leases the engines, one after the other in the order of their ids: two controllers that want the same two

@@ -172,7 +172,7 @@ func (h *Host) close(ctx context.Context) error {
 		}
 		errs = append(errs, err, h.agent.Close())
 		if undone {
-			defer h.dropJournal(ctx)
+			defer dropVolume(ctx, h.engine, journalVolume)
 		}
 	}
 	if h.container != "" {
@@ -185,14 +185,6 @@ func (h *Host) close(ctx context.Context) error {
 		errs = append(errs, h.engine.Remove(ctx, h.container))
 	}
 	return errors.Join(append(errs, h.engine.Close())...)
-}
-
-// dropJournal removes the journal's volume. An engine still calls it in use a moment after its container is gone; a holder
-// that came in between keeps it.
-func (h *Host) dropJournal(ctx context.Context) {
-	_ = poll(ctx, "removal of the journal", time.Second, func(ctx context.Context) (bool, error) {
-		return h.engine.RemoveVolume(ctx, journalVolume) == nil, nil
-	})
 }
 
 // StartContainer starts a container of the tool image, pinned to the host's CPUs, that idles.

@@ -11,12 +11,12 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"path"
 	"slices"
 	"time"
 
 	"github.com/econbench/econbench/internal/agentproto"
 	"github.com/econbench/econbench/internal/docker"
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // A fast path that outlives its command is kept by an agent of its own on each host: a container named after the network, so
@@ -136,7 +136,7 @@ func (s Stay) underlay(ctx context.Context, i int, e *docker.Engine) (netip.Addr
 
 // attach makes the container, starts the agent in it and waits for its word.
 func (s Stay) attach(ctx context.Context, e *docker.Engine, n docker.NetworkDetails, underlay netip.Addr) (err error) {
-	if err := s.load(ctx, e); err != nil {
+	if err := s.Image.LoadInto(ctx, e, s.Progress); err != nil {
 		return err
 	}
 	name := stayName(n.ID)
@@ -173,8 +173,7 @@ func (s Stay) attach(ctx context.Context, e *docker.Engine, n docker.NetworkDeta
 	if err != nil {
 		return err
 	}
-	// libnetwork names an overlay's sandbox "1-" and the first ten characters of the network's id.
-	config, err := s.Config(path.Join(d.Sandboxes, fmt.Sprintf("1-%.10s", n.ID)), underlay)
+	config, err := s.Config(netspace.Sandbox(d.Sandboxes, n.ID), underlay)
 	if err != nil {
 		return err
 	}
@@ -235,20 +234,6 @@ func (s Stay) taken(ctx context.Context, e *docker.Engine, n docker.NetworkDetai
 	return err
 }
 
-// load brings the tool image where the engine lacks it.
-func (s Stay) load(ctx context.Context, e *docker.Engine) error {
-	have, err := e.ImageDigest(ctx, s.Image.Ref)
-	if err != nil || have == s.Image.Digest {
-		return err
-	}
-	tar, err := s.Image.Open()
-	if err != nil {
-		return fmt.Errorf("image %s: %w", s.Image.Ref, err)
-	}
-	defer tar.Close()
-	return e.ImportImage(ctx, s.Image.Ref, s.Image.Digest, tar, s.Image.Changes)
-}
-
 // find lists the agents that stay on an engine, of one network (by name or id) or ("") of all.
 func (s Stay) find(ctx context.Context, e *docker.Engine) ([]docker.Details, error) {
 	all, err := e.Labelled(ctx, docker.LabelNetwork)
@@ -278,7 +263,8 @@ func (s Stay) Detach(ctx context.Context) error {
 	return err
 }
 
-// dropVolume removes a journal that needs nothing any more; an engine calls it in use for a moment.
+// dropVolume removes a journal that needs nothing any more. An engine still calls it in use a moment after its container is
+// gone; a holder that came in between keeps it.
 func dropVolume(ctx context.Context, e *docker.Engine, name string) {
 	_ = poll(ctx, "removal of the journal", time.Second, func(ctx context.Context) (bool, error) {
 		return e.RemoveVolume(ctx, name) == nil, nil

@@ -33,7 +33,7 @@ func (m *membership) labels() map[string]string {
 
 // before looks at what the engine will have to give up again before it joins or makes a swarm.
 func (m *membership) before(ctx context.Context, h *Host) error {
-	has, err := h.engine.HasNetwork(ctx, docker.GatewayBridge)
+	_, has, err := h.engine.InspectNetwork(ctx, docker.GatewayBridge)
 	if err == nil && !has {
 		m.bare = append(m.bare, h.engine.ID())
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -78,6 +79,12 @@ func openInRoot(root, path string, flags uint64) (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), path), nil
+}
+
+// Sandbox is where an engine keeps an overlay network's sandbox: libnetwork names it "1-" and the first ten characters of the
+// network's id.
+func Sandbox(folder, network string) string {
+	return path.Join(folder, fmt.Sprintf("1-%.10s", network))
 }
 
 // Named is a network namespace of an engine's with the name of its file. It is to be closed.

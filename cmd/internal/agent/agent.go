@@ -103,14 +103,23 @@ func (a *agent) tune(ctx context.Context, list []tune.Tuning) (r agentproto.Tune
 }
 
 func (a *agent) untune(_ context.Context, args agentproto.UntuneArgs) (any, error) {
-	a.mu.Lock()
-	applied := a.applied[args.Handle]
-	delete(a.applied, args.Handle)
-	a.mu.Unlock()
-	if applied == nil {
-		return nil, fmt.Errorf("handle %d: nothing is tuned under it", args.Handle)
+	applied, err := claim(a, a.applied, args.Handle, "tuned")
+	if err != nil {
+		return nil, err
 	}
 	return nil, applied.Undo()
+}
+
+// claim takes what stands under a handle, so that it is undone once.
+func claim[T any](a *agent, from map[int]T, handle int, what string) (taken T, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	taken, ok := from[handle]
+	if !ok {
+		return taken, fmt.Errorf("handle %d: nothing is %s under it", handle, what)
+	}
+	delete(from, handle)
+	return taken, nil
 }
 
 func (a *agent) devices(_ context.Context, list []econbench.Device) ([]econbench.Device, error) {

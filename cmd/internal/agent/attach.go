@@ -9,18 +9,28 @@ import (
 	"slices"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/collectors"
 	"github.com/econbench/econbench/internal/agentproto"
 )
 
+// attachBy attaches a fast path by the driver of its name.
+func attachBy(ctx context.Context, drivers []econbench.Driver, args agentproto.AttachArgs) (econbench.Attached, error) {
+	i := slices.IndexFunc(drivers, func(d econbench.Driver) bool { return d.Name() == args.Fastpath })
+	if i < 0 {
+		return nil, fmt.Errorf("fast path %q is not known", args.Fastpath)
+	}
+	attached, err := drivers[i].Attach(ctx, args.Config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", args.Fastpath, err)
+	}
+	return attached, nil
+}
+
 // attach attaches a fast path to this host.
 func (a *agent) attach(ctx context.Context, args agentproto.AttachArgs) (r agentproto.AttachReply, err error) {
-	i := slices.IndexFunc(a.drivers, func(d econbench.Driver) bool { return d.Name() == args.Fastpath })
-	if i < 0 {
-		return r, fmt.Errorf("fast path %q is not known", args.Fastpath)
-	}
-	attached, err := a.drivers[i].Attach(ctx, args.Config)
+	attached, err := attachBy(ctx, a.drivers, args)
 	if err != nil {
-		return r, fmt.Errorf("%s: %w", args.Fastpath, err)
+		return r, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -33,12 +43,9 @@ func (a *agent) attach(ctx context.Context, args agentproto.AttachArgs) (r agent
 }
 
 func (a *agent) detach(_ context.Context, args agentproto.DetachArgs) (any, error) {
-	a.mu.Lock()
-	attached := a.attached[args.Handle]
-	delete(a.attached, args.Handle)
-	a.mu.Unlock()
-	if attached == nil {
-		return nil, fmt.Errorf("handle %d: nothing is attached under it", args.Handle)
+	attached, err := claim(a, a.attached, args.Handle, "attached")
+	if err != nil {
+		return nil, err
 	}
 	return nil, attached.Close()
 }
@@ -68,7 +75,7 @@ func (attachedReader) Name() string { return "fastpath" }
 
 func (r attachedReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	if s.Handle == 0 {
-		return nothing{}, nil
+		return collectors.Nothing{}, nil
 	}
 	attached, err := r.agent.attachedAs(s.Handle)
 	if err != nil {
@@ -76,12 +83,6 @@ func (r attachedReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	}
 	return borrowed{attached}, nil
 }
-
-// nothing is what there is to read where no fast path is attached.
-type nothing struct{}
-
-func (nothing) Read() (econbench.Counters, error) { return econbench.Counters{}, nil }
-func (nothing) Close() error                      { return nil }
 
 // borrowed stays attached when its reading ends.
 type borrowed struct{ econbench.Reading }

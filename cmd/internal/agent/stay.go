@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/econbench/econbench"
@@ -49,14 +48,9 @@ func Stay(ctx context.Context, in io.Reader, out io.Writer, socket string, opt O
 		return tell(fmt.Errorf("open journal: %w", err))
 	}
 	defer func() { err = errors.Join(err, journal.Close()) }()
-	drivers := opt.Drivers(journal)
-	i := slices.IndexFunc(drivers, func(d econbench.Driver) bool { return d.Name() == args.Fastpath })
-	if i < 0 {
-		return tell(fmt.Errorf("fast path %q is not known", args.Fastpath))
-	}
-	attached, err := drivers[i].Attach(ctx, args.Config)
+	attached, err := attachBy(ctx, opt.Drivers(journal), args)
 	if err != nil {
-		return tell(fmt.Errorf("%s: %w", args.Fastpath, err))
+		return tell(err)
 	}
 	defer func() { err = errors.Join(err, attached.Close()) }()
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
