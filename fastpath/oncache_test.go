@@ -753,6 +753,23 @@ func TestFromContainer(t *testing.T) {
 	}
 }
 
+// TestSynForgets has a connection that is opened under the ports of an earlier one: what was known of that one no longer holds.
+func TestSynForgets(t *testing.T) {
+	r := newRig(t)
+	key := flowKey(protoTCP, there)
+	for _, c := range []struct {
+		flags byte
+		want  uint32
+	}{{0x11, flowAgreed}, {0x04, flowAgreed}, {0x12, 0}, {0x02, 0}} { // FIN+ACK, RST; SYN+ACK, SYN
+		r.flow(key, flowAgreed)
+		frame := set(iPorts-encapsulation+13, c.flags)(plain(protoTCP, true, 0))
+		r.expect(r.own.fromContainer, frame, skbuff{}, verdictNext, bailed("egress", "flags", 1), nil)
+		if got := r.flowState(key); got != c.want {
+			t.Errorf("flags %#x: flow is in state %d, want %d", c.flags, got, c.want)
+		}
+	}
+}
+
 // TestDrop lets nothing through, and notes which flow's program answers by a lane's device.
 func TestDrop(t *testing.T) {
 	r := newRig(t)

@@ -74,7 +74,7 @@ func attachCommand() *cobra.Command {
 		Example: "  econbench fastpath attach NETWORK --hosts ssh://a,ssh://b\n  econbench fastpath attach NETWORK --hook filter -v",
 		Args:    oneArg("network"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := carries(name); err != nil {
+			if err := checkAttach(name, opt); err != nil {
 				return err
 			}
 			s, err := f.stay(cmd, args[0])
@@ -113,8 +113,8 @@ func registerAttach(cmd *cobra.Command, opt *econbench.AttachOptions) {
 	cmd.Flags().StringVar(&opt.Hook, "hook", "", "how fast paths' programs are attached: tcx (Linux 6.6), filter (default: tcx where there is)")
 }
 
-// carries refuses what can't be attached to an overlay network.
-func carries(name string) error {
+// checkAttach refuses what can't be attached to an overlay network, or not in that way.
+func checkAttach(name string, opt econbench.AttachOptions) error {
 	var allowed []string
 	for _, p := range fastpath.All() {
 		if b, ok := p.(econbench.Bound); ok && slices.Contains(b.Topologies(), "overlay") {
@@ -123,6 +123,9 @@ func carries(name string) error {
 	}
 	if !slices.Contains(allowed, name) {
 		return names.Unknown("fast path", name, allowed)
+	}
+	if wrong := parts().CheckAttach([]string{name}, opt); len(wrong) > 0 {
+		return wrong[0]
 	}
 	return nil
 }
@@ -151,7 +154,7 @@ func fastpathStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status [NETWORK]", Short: "say what is attached, and what it has carried",
 		Example: "  econbench fastpath status\n  econbench fastpath status NETWORK -o json",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    upToOneArg("network"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := format.check(); err != nil {
 				return err

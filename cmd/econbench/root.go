@@ -94,6 +94,16 @@ func oneArg(what string) cobra.PositionalArgs {
 	}
 }
 
+// upToOneArg wants one argument or none.
+func upToOneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) <= 1 {
+			return nil
+		}
+		return fmt.Errorf("%s wants one %s at most, got %d arguments: see %s --help", cmd.CommandPath(), what, len(args), cmd.CommandPath())
+	}
+}
+
 // someArgs wants one argument or more.
 func someArgs(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

@@ -176,6 +176,44 @@ static __always_inline bool learn(const struct flow_key *key)
 	return first == FLOW_ESTABLISHED;
 }
 
+/* Whether a packet that the container sends is data of an established flow, and of which: a reason to bail, or BAILS. */
+static __always_inline enum bail judge_sent(struct __sk_buff *skb, struct flow_key *key)
+{
+	struct ports *ports;
+	struct iphdr *ip;
+	enum bail why;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
+		return BAIL_PROTOCOL;
+	if (!linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(struct udphdr)))
+		return BAIL_LENGTH;
+	ip = data(skb) + ETH_HLEN;
+	ports = (void *)(ip + 1);
+	if ((void *)(ports + 1) > data_end(skb))
+		return BAIL_LENGTH;
+	key->remote = ip->daddr;
+	key->local_port = ports->source;
+	key->remote_port = ports->dest;
+	key->protocol = ip->protocol;
+	why = judge(ip, data_end(skb));
+	if (why == BAIL_FLAGS && TCP_FLAGS(ports) & TCP_SYN)
+		bpf_map_delete_elem(&flows, key); /* another connection: its socket may be bound where the last one's was not */
+	if (why != BAILS)
+		return why;
+	if (ip->saddr != container_addr)
+		return BAIL_ADDRESS;
+	if (skb->gso_size == 0 && skb->len > max_frame)
+		return BAIL_LENGTH;
+	why = ask_socket(skb, ip->protocol, *ports);
+	if (why == BAIL_BOUND)
+		bpf_map_delete_elem(&flows, key);
+	if (why != BAILS)
+		return why;
+	if (expired())
+		return BAIL_EXPIRED;
+	return learn(key) ? BAILS : BAIL_FLOW;
+}
+
 /* Egress of the container's own device. */
 SEC("tc")
 int from_container(struct __sk_buff *skb)
@@ -187,52 +225,24 @@ int from_container(struct __sk_buff *skb)
 	struct direction *d;
 	struct ethhdr *eth;
 	struct peer *peer;
-	struct ports *ports;
-	struct iphdr *ip;
 	enum bail why;
 
 	if (!a)
 		return NEXT;
 	d = &a->egress;
 	d->seen += segs;
-	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
-		return bail(d, BAIL_PROTOCOL, segs);
-	if (!linear(skb, sizeof(*eth) + sizeof(*ip) + sizeof(struct udphdr)))
-		return bail(d, BAIL_LENGTH, segs);
-	eth = data(skb);
-	ip = (void *)(eth + 1);
-	ports = (void *)(ip + 1);
-	if ((void *)(ports + 1) > data_end(skb))
-		return bail(d, BAIL_LENGTH, segs);
-	why = judge(ip, data_end(skb));
+	why = judge_sent(skb, &key);
 	if (why != BAILS)
 		return bail(d, why, segs);
-	if (ip->saddr != container_addr)
-		return bail(d, BAIL_ADDRESS, segs);
-	if (skb->gso_size == 0 && skb->len > max_frame)
-		return bail(d, BAIL_LENGTH, segs);
-	why = ask_socket(skb, ip->protocol, *ports);
-	key.remote = to.ip = ip->daddr;
-	key.local_port = ports->source;
-	key.remote_port = ports->dest;
-	key.protocol = ip->protocol;
-	if (why == BAIL_BOUND)
-		bpf_map_delete_elem(&flows, &key);
-	if (why != BAILS)
-		return bail(d, why, segs);
-	if (expired())
-		return bail(d, BAIL_EXPIRED, segs);
-	if (!learn(&key))
-		return bail(d, BAIL_FLOW, segs);
-	d->eligible += segs;
+	to.ip = key.remote;
 	peer = bpf_map_lookup_elem(&peers, &to);
+	eth = data(skb);
+	if ((void *)(eth + 1) > data_end(skb) || (peer && !same_mac(eth->h_dest, peer->mac)))
+		return bail(d, BAIL_ADDRESS, segs);
+	d->eligible += segs;
 	if (!peer || !learning) {
 		d->misses += segs;
 		return NEXT;
-	}
-	if (!same_mac(eth->h_dest, peer->mac)) {
-		d->eligible -= segs;
-		return bail(d, BAIL_ADDRESS, segs);
 	}
 	return bpf_redirect(lane_ifindex, 0);
 }
@@ -443,18 +453,53 @@ static __always_inline struct outer *tunnelled(struct __sk_buff *skb)
 	return o;
 }
 
+/* Whether a packet is what it seems to be, for this container: a reason to bail, or BAILS. The outer checksum is not looked at. */
+static __always_inline enum bail judge_received(struct __sk_buff *skb, const struct outer *o, const struct iphdr *ip,
+						const struct delivery *to)
+{
+	enum bail why = judge_outer(o, ip, skb->len);
+
+	if (why == BAILS)
+		why = judge(ip, data_end(skb));
+	if (why != BAILS)
+		return why;
+	if (bpf_ntohs(ip->tot_len) != bpf_ntohs(o->ip.tot_len) - OUTER_LEN)
+		return BAIL_LENGTH;
+	if (!same_mac(o->eth.h_dest, to->mac))
+		return BAIL_ADDRESS;
+	return expired() ? BAIL_EXPIRED : BAILS;
+}
+
+/* Whether its flow is one that this host's side established, with a sender that lives where it came from. */
+static __always_inline enum bail judge_flow(const struct outer *o, const struct flow_key *key, const struct peer *from)
+{
+	__u32 *seen = bpf_map_lookup_elem(&flows, key);
+
+	if (!seen)
+		return BAIL_FLOW;
+	if (from && (from->host != o->ip.saddr || !same_mac(o->eth.h_source, from->mac)))
+		return BAIL_SPOOFED;
+	if (*seen != FLOW_ESTABLISHED) {
+		if (from && *seen == FLOW_SENT)
+			*seen = FLOW_ESTABLISHED;
+		return BAIL_FLOW;
+	}
+	/* Docker's vxlan devices send a UDP checksum, so this came by the kernel's path of a host without a fast path or of a
+	 * flow that it does not know yet. Only the kernel can verify it; the flow has been noted above all the same. */
+	return o->udp.check ? BAIL_OUTER : BAILS;
+}
+
 /* Ingress of the wire's device. */
 SEC("tc")
 int from_wire(struct __sk_buff *skb)
 {
 	struct address local = {}, remote = {};
 	struct account *a = account();
-	__u32 segs = segments(skb), *seen;
+	__u32 segs = segments(skb);
 	struct flow_key key = {};
 	struct delivery *to;
 	struct direction *d;
 	struct ports *ports;
-	struct ethhdr inner;
 	struct outer *o;
 	struct iphdr *ip;
 	struct peer *from;
@@ -474,44 +519,21 @@ int from_wire(struct __sk_buff *skb)
 		return NEXT; /* of no container of ours, as far as one can tell */
 	d = &a->ingress;
 	d->seen += segs;
-	why = judge_outer(o, ip, skb->len);
-	if (why == BAILS)
-		why = judge(ip, data_end(skb));
+	why = judge_received(skb, o, ip, to);
 	if (why != BAILS)
 		return bail(d, why, segs);
-	if (bpf_ntohs(ip->tot_len) != bpf_ntohs(o->ip.tot_len) - OUTER_LEN)
-		return bail(d, BAIL_LENGTH, segs);
-	if (!same_mac(o->eth.h_dest, to->mac))
-		return bail(d, BAIL_ADDRESS, segs);
-	if (expired())
-		return bail(d, BAIL_EXPIRED, segs);
-	key.endpoint = to->endpoint;
-	key.remote = remote.ip = ip->saddr;
-	key.local_port = ports->dest;
-	key.remote_port = ports->source;
-	key.protocol = ip->protocol;
-	seen = bpf_map_lookup_elem(&flows, &key);
-	if (!seen)
-		return bail(d, BAIL_FLOW, segs);
+	key = (struct flow_key){to->endpoint, ip->saddr, ports->dest, ports->source, ip->protocol};
+	remote.ip = ip->saddr;
 	from = bpf_map_lookup_elem(&peers, &remote);
-	if (from && (from->host != o->ip.saddr || !same_mac(o->eth.h_source, from->mac)))
-		return bail(d, BAIL_SPOOFED, segs);
-	if (*seen != FLOW_ESTABLISHED) {
-		if (from && *seen == FLOW_SENT)
-			*seen = FLOW_ESTABLISHED;
-		return bail(d, BAIL_FLOW, segs);
-	}
-	/* Docker's vxlan devices send a UDP checksum, so this came by the kernel's path of a host without a fast path or of a
-	 * flow that it does not know yet. Only the kernel can verify it; the flow has been noted above all the same. */
-	if (o->udp.check)
-		return bail(d, BAIL_OUTER, segs);
+	why = judge_flow(o, &key, from);
 	/* The tunnel's GSO type stays on a decapsulated super-frame. TCP takes it whole; UDP without UDP_GRO would have it
 	 * segmented, as the tunnel's packet that it no longer is (udp_unexpected_gso()). */
-	if (skb->gso_size && ip->protocol == IPPROTO_UDP)
-		return bail(d, BAIL_SUPERFRAME, segs);
+	if (why == BAILS && skb->gso_size && ip->protocol == IPPROTO_UDP)
+		why = BAIL_SUPERFRAME;
+	if (why != BAILS)
+		return bail(d, why, segs);
 	d->eligible += segs;
-	inner = o->eth;
-	if (!from || !decapsulate(skb, inner)) {
+	if (!from || !decapsulate(skb, o->eth)) {
 		d->misses += segs;
 		return NEXT;
 	}

@@ -76,8 +76,8 @@ type Engine struct {
 	failures int // in a row
 }
 
-// Run measures every cell of the plan once a block, but for the blocks that are done. What was measured is recorded whatever happens; trials that failed
-// are recorded as invalid and the run goes on, until the lab is gone or nothing works any more.
+// Run measures every cell of the plan once a block, but for the blocks that are done. What was measured is recorded whatever
+// happens; trials that failed are recorded as invalid and the run goes on, until the lab is gone or nothing works any more.
 func (e *Engine) Run(ctx context.Context, plan econbench.Plan) (_ Tally, err error) {
 	e.plan, e.beds, e.builds = plan, map[string]*bed{}, e.Done.Builds
 	e.tally = Tally{plan.Blocks * len(plan.Cells()), e.Done.Valid, e.Done.Invalid}

@@ -54,6 +54,7 @@ func (parts Parts) Check(p econbench.Plan) (econbench.Plan, []*PlanError) {
 	c.arms(p)
 	p.Workloads = c.workloads(p.Workloads)
 	c.numbers(p)
+	c.attach(p)
 	return p, c.wrong
 }
 
@@ -79,8 +80,9 @@ func (c *checker) arms(p econbench.Plan) {
 			c.add(at, "arm %q: %w", a, names.Unknown("topology", a.Topology, namesOf(c.parts.Topologies)))
 		case named(c.parts.Fastpaths, a.Fastpath) == nil:
 			c.add(at, "arm %q: %w", a, names.Unknown("fast path", a.Fastpath, namesOf(c.parts.Fastpaths)))
-		case !fits(named(c.parts.Fastpaths, a.Fastpath), a.Topology):
-			c.add(at, "arm %q: fast path %s can't be attached to topology %q", a, a.Fastpath, a.Topology)
+		case !slices.Contains(c.topologiesOf(a.Fastpath), a.Topology):
+			c.add(at, "arm %q: fast path %s can't be attached to topology %q: allowed: %s", a, a.Fastpath, a.Topology,
+				strings.Join(c.topologiesOf(a.Fastpath), ", "))
 		case slices.Contains(p.Arms[:i], a):
 			c.add(at, "arm %q: given twice", a)
 		}
@@ -90,10 +92,12 @@ func (c *checker) arms(p econbench.Plan) {
 	}
 }
 
-// fits says whether a fast path can be attached to a topology.
-func fits(f econbench.Fastpath, topology string) bool {
-	b, ok := f.(econbench.Bound)
-	return !ok || slices.Contains(b.Topologies(), topology)
+// topologiesOf are those that a fast path can be attached to.
+func (c *checker) topologiesOf(fastpath string) []string {
+	if b, ok := named(c.parts.Fastpaths, fastpath).(econbench.Bound); ok {
+		return b.Topologies()
+	}
+	return namesOf(c.parts.Topologies)
 }
 
 // workloads returns the list with every parameter written out.
@@ -163,12 +167,40 @@ func (c *checker) numbers(p econbench.Plan) {
 	}
 	c.choice("placement", string(p.Placement), string(econbench.Split), string(econbench.Shared))
 	c.choice("wire", string(p.Wire), string(econbench.WireDefault), string(econbench.WireMTUFrames))
-	if p.Attach.Hook != "" {
-		c.choice("hook", p.Attach.Hook, econbench.HookTCX, econbench.HookFilter)
+}
+
+// attach looks at how the arms' fast paths are to be attached.
+func (c *checker) attach(p econbench.Plan) {
+	var used []string
+	for _, a := range p.Arms {
+		used = append(used, a.Fastpath)
 	}
-	if p.Attach.Without != "" {
-		c.choice("without", p.Attach.Without, econbench.Egress, econbench.Ingress, econbench.WithoutLearning)
+	c.wrong = append(c.wrong, c.parts.CheckAttach(used, p.Attach)...)
+}
+
+// CheckAttach lists what is wrong with how fast paths are to be attached.
+func (parts Parts) CheckAttach(fastpaths []string, o econbench.AttachOptions) []*PlanError {
+	c := checker{parts: parts}
+	if o.Hook != "" {
+		c.choice("hook", o.Hook, econbench.HookTCX, econbench.HookFilter)
 	}
+	if leftOut := []string{econbench.Egress, econbench.Ingress, econbench.WithoutLearning}; o.Without != "" && !slices.Contains(leftOut, o.Without) {
+		c.add(Place{Key: "without"}, "%w", names.Unknown("part to go without", o.Without, leftOut))
+	}
+	var kinds []string
+	for _, name := range fastpaths {
+		if b, ok := named(parts.Fastpaths, name).(econbench.Bound); ok {
+			kinds = append(kinds, b.Lanes()...)
+		}
+	}
+	slices.Sort(kinds)
+	switch kinds = slices.Compact(kinds); {
+	case o.Lane != "" && len(kinds) == 0:
+		c.add(Place{Key: "lane"}, "lane %q: nothing that takes one is to be attached", o.Lane)
+	case o.Lane != "":
+		c.choice("lane", o.Lane, kinds...)
+	}
+	return c.wrong
 }
 
 func (c *checker) choice(key, got string, allowed ...string) {
