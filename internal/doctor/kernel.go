@@ -60,8 +60,8 @@ var devices = []struct {
 	{"veth", "CONFIG_VETH", true, "no wire between the emulated hosts, no containers on networks"},
 	{"bridge", "CONFIG_BRIDGE", true, "no Docker networks"},
 	{"vxlan", "CONFIG_VXLAN", true, "no overlay networks"},
-	{"macvlan", "CONFIG_MACVLAN", false, "fast paths have no lane of that kind; host and overlay arms do without"},
-	{"netkit", "CONFIG_NETKIT", false, "fast paths have no lane of that kind (Linux 6.7); host and overlay arms do without"},
+	{"macvlan", "CONFIG_MACVLAN", false, "no fast path: there is no other kind of lane yet; host and overlay arms do without"},
+	{"netkit", "CONFIG_NETKIT", false, "fast paths will have no lane of that kind (Linux 6.7); no arm of today needs it"},
 }
 
 func checkDevices(_ context.Context, m *machine) (all []Result) {
@@ -87,7 +87,7 @@ func checkQdiscs(_ context.Context, m *machine) (all []Result) {
 	for _, q := range []struct{ kind, config, cost string }{
 		{"netem", "CONFIG_NET_SCH_NETEM", "delay and loss can't be emulated on the wire; no arm of today needs it"},
 		{"fq", "CONFIG_NET_SCH_FQ", "TCP paces with timers of its own: congestion control bbr is slower than with it"},
-		{"clsact", "CONFIG_NET_CLS_ACT", "no place for fast paths on kernels before 6.6"},
+		{"clsact", "CONFIG_NET_CLS_ACT", "no fast path: a filter of that kind guards a lane, with tcx too; host and overlay arms do without"},
 	} {
 		all = append(all, judge("qdisc "+q.kind, p.qdiscs[q.kind], q.cost, "a kernel with "+q.config)...)
 	}
