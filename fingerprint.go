@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// Fingerprint is facts by name, "cpu.governor", as text.
+type Fingerprint map[string]string
+
 // Difference is a fact in which a host is not what it was.
 type Difference struct {
 	Fact     string // as run.json spells it

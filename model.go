@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -31,26 +32,56 @@ const NoFastpath = "none"
 type Arm struct {
 	Topology string
 	Fastpath string // NoFastpath, never ""
+	Setting  string // of the fast path, in its own words; "" where it has none
+	Copy     int    // 2 and up: the same arm once more, to be held against itself; 0: the first
 }
 
-// ParseArm reads "host", "overlay" or "overlay+oncache". Whether the parts exist is not its business.
+// ParseArm reads "host", "overlay+oncache", "overlay+handicap:250ns" or "overlay#2". Whether the parts exist is not its
+// business.
 func ParseArm(s string) (Arm, error) {
-	topology, fastpath, plus := strings.Cut(s, "+")
-	if !plus {
-		fastpath = NoFastpath
+	bad := func() (Arm, error) {
+		return Arm{}, fmt.Errorf("arm %q: want TOPOLOGY or TOPOLOGY+FASTPATH, as in \"overlay\", \"overlay+oncache\" or \"overlay+handicap:250ns\"; "+
+			"with #2 behind it the same arm a second time", s)
 	}
-	if topology == "" || fastpath == "" || strings.Contains(fastpath, "+") {
-		return Arm{}, fmt.Errorf("arm %q: want TOPOLOGY or TOPOLOGY+FASTPATH, as in \"overlay\" or \"overlay+oncache\"", s)
+	a := Arm{Fastpath: NoFastpath}
+	rest, number, copied := strings.Cut(s, "#")
+	if copied {
+		var err error
+		if a.Copy, err = strconv.Atoi(number); err != nil || a.Copy < 2 || a.Copy > MaxCopies || strconv.Itoa(a.Copy) != number {
+			return bad()
+		}
 	}
-	return Arm{topology, fastpath}, nil
+	topology, fastpath, plus := strings.Cut(rest, "+")
+	a.Topology = topology
+	if plus {
+		var set bool
+		a.Fastpath, a.Setting, set = strings.Cut(fastpath, ":")
+		if a.Fastpath == "" || set && a.Setting == "" {
+			return bad()
+		}
+	}
+	if topology == "" || strings.ContainsAny(topology, ":") || strings.Contains(fastpath, "+") {
+		return bad()
+	}
+	return a, nil
 }
+
+// MaxCopies is the largest number that an arm may have behind "#".
+const MaxCopies = 99
 
 // String writes the arm as ParseArm reads it.
 func (a Arm) String() string {
-	if a.Fastpath == "" || a.Fastpath == NoFastpath {
-		return a.Topology
+	s := a.Topology
+	if a.Fastpath != "" && a.Fastpath != NoFastpath {
+		s += "+" + a.Fastpath
+		if a.Setting != "" {
+			s += ":" + a.Setting
+		}
 	}
-	return a.Topology + "+" + a.Fastpath
+	if a.Copy != 0 {
+		s += "#" + strconv.Itoa(a.Copy)
+	}
+	return s
 }
 
 // MarshalText makes an arm a string in JSON.
@@ -137,6 +168,8 @@ type AttachOptions struct {
 	Hook string `json:"hook,omitempty"` // mechanism that attaches programs: HookTCX, HookFilter
 	// Without takes a part away, for those who want to see the path proof fail: Egress, Ingress, WithoutLearning.
 	Without string `json:"without,omitempty"`
+	// Setting is the arm's, for a fast path that has one.
+	Setting string `json:"-"`
 }
 
 // Mechanisms that attach programs to a device's hooks.
@@ -159,7 +192,7 @@ func (p Plan) Cells() []Cell {
 	return cells
 }
 
-// HostFacts is what an agent found out about its host before the first trial. Issue: the full fingerprint grows here.
+// HostFacts is what an agent found out about its host before the first trial.
 type HostFacts struct {
 	Hostname   string   `json:"hostname"`
 	BootID     string   `json:"boot_id"` // two hosts with the same one share a kernel
@@ -174,6 +207,9 @@ type HostFacts struct {
 	MTU        int      `json:"mtu"`
 	BTF        bool     `json:"btf"`
 	Tunings    []string `json:"tunings"` // what was changed for the run and is put back after it
+	// Fingerprint is all that may move a figure on this host, by name: see fingerprint.go. What the host does not have, or
+	// does not tell, is absent.
+	Fingerprint Fingerprint `json:"fingerprint,omitempty"`
 }
 
 // MarshalJSON writes lists without elements as such: null would say that nobody looked.

@@ -267,10 +267,27 @@ type Attachment interface {
 	Close(context.Context) error
 }
 
-// Carrier is an optional interface of attachments that carry packets, which they have to prove.
-type Carrier interface {
+// Settable is an optional interface of fast paths whose arms may have, or must have, a setting.
+type Settable interface {
+	CheckSetting(string) error // "": the arm has none
+}
+
+// Counted is an optional interface of attachments whose counters belong to the trial's record.
+type Counted interface {
 	// Handle is what the agent of a host knows the attachment by.
 	Handle(host string) int
+}
+
+// Prover is an optional interface of attachments that carry no packets and yet must have been at work: they say by their
+// counters over the window what did not hold.
+type Prover interface {
+	Counted
+	Prove(Window) (failures []string)
+}
+
+// Carrier is an optional interface of attachments that carry packets, which they have to prove.
+type Carrier interface {
+	Counted
 	// Path is the way of the packets that the attachment carries, given that of the testbed.
 	Path(Path) Path
 }

@@ -18,9 +18,9 @@ const (
 	inFlight = 128
 )
 
-// handles tells what the hosts' agents know an attachment by; 0 where it carries no packets.
+// handles tells what the hosts' agents know an attachment by; 0 where it counts nothing.
 func handles(a econbench.Attachment) func(host string) int {
-	c, ok := a.(econbench.Carrier)
+	c, ok := a.(econbench.Counted)
 	if !ok {
 		return func(string) int { return 0 }
 	}

@@ -84,11 +84,34 @@ func (c *checker) arms(p econbench.Plan) {
 			c.add(at, "arm %q: fast path %s can't be attached to topology %q: allowed: %s", a, a.Fastpath, a.Topology,
 				strings.Join(c.topologiesOf(a.Fastpath), ", "))
 		case slices.Contains(p.Arms[:i], a):
-			c.add(at, "arm %q: given twice", a)
+			c.add(at, "arm %q: given twice; %q is the same arm a second time", a, again(a, p.Arms))
+		default:
+			c.setting(at, a)
 		}
 	}
 	if !slices.Contains(p.Arms, p.Baseline) {
 		c.add(Place{Key: "baseline"}, "baseline %q: is not one of the arms: %s", p.Baseline, join(p.Arms))
+	}
+}
+
+// again is the next free copy of an arm.
+func again(a econbench.Arm, arms []econbench.Arm) econbench.Arm {
+	for a.Copy = 2; slices.Contains(arms, a); a.Copy++ {
+	}
+	return a
+}
+
+// setting asks the fast path about an arm's.
+func (c *checker) setting(at Place, a econbench.Arm) {
+	s, ok := named(c.parts.Fastpaths, a.Fastpath).(econbench.Settable)
+	if !ok {
+		if a.Setting != "" {
+			c.add(at, "arm %q: fast path %s has no setting, got %q", a, a.Fastpath, a.Setting)
+		}
+		return
+	}
+	if err := s.CheckSetting(a.Setting); err != nil {
+		c.add(at, "arm %q: %w", a, err)
 	}
 }
 

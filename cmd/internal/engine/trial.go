@@ -35,7 +35,7 @@ const (
 func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err error) {
 	b, workload := e.beds[t.Arm.Topology], named(e.Parts.Workloads, t.Workload)
 	attachCtx, cancel := context.WithTimeoutCause(ctx, attachTimeout, fmt.Errorf("not attached in %v", attachTimeout))
-	attached, err := named(e.Parts.Fastpaths, t.Arm.Fastpath).Attach(attachCtx, b, e.plan.Attach)
+	attached, err := named(e.Parts.Fastpaths, t.Arm.Fastpath).Attach(attachCtx, b, attachOptions(e.plan, t.Arm))
 	cancel()
 	if err != nil {
 		return nil, fmt.Errorf("attach %s: %w", t.Arm.Fastpath, err)
@@ -62,7 +62,20 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 		return result.Log, err // what one host counted, and who had doubts, may say why
 	}
 	e.fill(t, pathOf(b, attached), carriedBy(attached, w, workload), w, result)
+	if p, ok := attached.(econbench.Prover); ok {
+		for _, failure := range p.Prove(w) {
+			t.Proof.Failures = append(t.Proof.Failures, failure)
+			t.Invalid = append(t.Invalid, "path: "+failure)
+		}
+	}
 	return result.Log, nil
+}
+
+// attachOptions are the plan's with what an arm says of its fast path.
+func attachOptions(p econbench.Plan, a econbench.Arm) econbench.AttachOptions {
+	o := p.Attach
+	o.Setting = a.Setting
+	return o
 }
 
 func isBulk(w econbench.Workload) bool {
