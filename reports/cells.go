@@ -47,6 +47,7 @@ func sortIntoCells(run *econbench.Run) []*cellData {
 	}
 	for _, d := range list {
 		d.doubt(run)
+		d.doubtNoise()
 	}
 	return list
 }

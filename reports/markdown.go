@@ -43,6 +43,7 @@ func (Markdown) Render(w io.Writer, run *econbench.Run) error {
 			fmt.Fprintf(&b, "- %s\n", escape(l))
 		}
 	}
+	list("G"+meansHead(s)[1:], meanLines(s))
 	list("Invalid trials, which do not count:", notesOf(s, true))
 	list("Warnings:", notesOf(s, false))
 	if len(s.Cells) > 0 {

@@ -28,6 +28,7 @@ type Summary struct {
 	Attempted int              `json:"attempted"` // trials, valid or not
 	Plan      econbench.Plan   `json:"plan"`
 	Cells     []Cell           `json:"cells"`
+	Means     []Mean           `json:"means"`    // of each arm but the baseline, over the workloads
 	Warnings  []Note           `json:"warnings"` // about the run as a whole
 }
 
@@ -89,6 +90,7 @@ func SummariseWith(run *econbench.Run, o Options) (*Summary, error) {
 		s.Cells = append(s.Cells, newCell(d, baselines[keyOf(withArm(d.cell, s.Baseline))], o))
 	}
 	correct(s.Cells, o)
+	s.Means = means(s, data, baselines, o)
 	s.collectWarnings(run, data)
 	return s, nil
 }
@@ -186,7 +188,7 @@ func (s *Summary) collectWarnings(run *econbench.Run, data []*cellData) {
 	for i, d := range data {
 		c := &s.Cells[i]
 		if m, ok := c.Metrics[c.primary]; ok && m.N > 0 && m.Ratio != nil && m.Ratio.Reason != "" {
-			d.notes.add(Note{Text: c.primary + " inconclusive: " + m.Ratio.Reason})
+			d.notes.add(Note{Text: c.primary + " " + string(m.Ratio.Verdict) + ": " + m.Ratio.Reason})
 		}
 		c.Warnings = append([]Note{}, d.notes.list...)
 	}

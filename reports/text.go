@@ -58,6 +58,7 @@ func (f Text) Render(w io.Writer, run *econbench.Run) error {
 			}
 		}
 	}
+	section(&b, meansHead(s), meanLines(s))
 	section(&b, "invalid trials, which do not count:", notesOf(s, true))
 	section(&b, "warnings:", notesOf(s, false))
 	if len(s.Cells) > 0 {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 
+	"gonum.org/v1/gonum/stat/distuv"
+
 	"github.com/econbench/econbench"
 )
 
@@ -24,6 +26,7 @@ type Options struct {
 	Alpha      float64 // largest p that is significant; 0.05
 	Confidence float64 // least coverage of intervals; 0.95
 	Threshold  float64 // half width, relative to the median, above which an interval is too wide to say "~"; 0.05
+	MinEffect  float64 // least difference, relative, that counts: a smaller one is "~" even when significant; 0.005
 }
 
 func (o Options) withDefaults() Options {
@@ -35,6 +38,7 @@ func (o Options) withDefaults() Options {
 	set(&o.Alpha, 0.05)
 	set(&o.Confidence, 0.95)
 	set(&o.Threshold, 0.05)
+	set(&o.MinEffect, 0.005)
 	return o
 }
 
@@ -49,7 +53,8 @@ type Ratio struct {
 	P        *float64 `json:"p"`        // Wilcoxon signed-rank on log ratios, two-sided
 	PHolm    *float64 `json:"p_holm"`   // adjusted over the workloads' primary metrics of this arm; null for other metrics
 	Verdict  Verdict  `json:"verdict"`
-	Reason   string   `json:"reason,omitempty"` // why it is inconclusive
+	Reason   string   `json:"reason,omitempty"` // why it is inconclusive, or why a significant difference is "~"
+	More     *int     `json:"more_blocks"`      // about so many more would bring a verdict; null when there is one, or no telling
 
 	informative int // pairs whose ratio is not 1
 }
@@ -102,6 +107,11 @@ func (r *Ratio) judge(better econbench.Better, family int, o Options) {
 		r.Reason = fmt.Sprintf("%s of blocks; an interval takes %d", counted(r.N, "pair"), pairsNeeded(1-o.Confidence, 1))
 	case *p <= o.Alpha && *r.Median != 1:
 		r.Verdict, r.Reason = direction(better, *r.Median)
+		if r.Verdict.directed() && effect(*r.Median) < o.MinEffect {
+			r.Verdict = VerdictSame
+			r.Reason = fmt.Sprintf("significant, but %.2g%% is less than the least difference that counts, %.3g%%",
+				100*effect(*r.Median), 100*o.MinEffect)
+		}
 	case r.informative > 0 && leastP(r.informative)*float64(family) > o.Alpha:
 		r.Reason = fmt.Sprintf("%s of blocks that differ; significance takes %d (%s)",
 			counted(r.informative, "pair"), needed, counted(family, "workload"))
@@ -110,7 +120,43 @@ func (r *Ratio) judge(better econbench.Better, family int, o Options) {
 	default:
 		r.Verdict = VerdictSame
 	}
+	if r.Verdict == VerdictInconclusive && r.Excluded == 0 && r.N > 0 && r.Reason != undirected {
+		r.askForMore(family, o)
+	}
 }
+
+func (v Verdict) directed() bool { return v == VerdictBetter || v == VerdictWorse }
+
+// effect is how far a ratio is from 1, the same for a ratio and its reciprocal.
+func effect(ratio float64) float64 { return math.Expm1(math.Abs(math.Log(ratio))) }
+
+// askForMore estimates how many more blocks would bring a verdict if they are like those at hand: enough for any verdict,
+// and then either for an interval narrow enough to say "~" or for the difference seen to be significant, whichever comes
+// first. Both an interval's width and a test's distance from 0 go with the square root of the number of pairs.
+func (r *Ratio) askForMore(family int, o Options) {
+	n := float64(r.N)
+	least := float64(max(pairsNeeded(o.Alpha, family), pairsNeeded(1-o.Confidence, 1)))
+	if r.informative > 0 { // pairs that are equal tell nothing, and so will their share of those to come
+		least *= n / float64(r.informative)
+	}
+	needed := least
+	if width := halfWidth(r.Low, r.High, r.Median); n >= least && !math.IsInf(width, 1) {
+		needed = n * square(width/o.Threshold)
+		seen := distuv.UnitNormal.Quantile(1 - *r.P/2)
+		if want := distuv.UnitNormal.Quantile(1 - o.Alpha/float64(2*max(family, 1))); seen > 0 && effect(*r.Median) > o.MinEffect {
+			needed = min(needed, n*square(want/seen))
+		}
+	}
+	more := max(1, math.Ceil(needed-n))
+	if more > 1e6 { // no telling
+		return
+	}
+	blocks := int(more)
+	r.More = &blocks
+	r.Reason += fmt.Sprintf("; about %s would do", counted(blocks, "more block"))
+}
+
+func square(v float64) float64 { return v * v }
 
 // undirected is the reason where a difference is significant and yet no verdict: of a metric that only describes, or that
 // this version does not know.

@@ -14,11 +14,16 @@ import (
 	"github.com/econbench/econbench/internal/names"
 )
 
-// Order is a block's cells in the order they are measured: a shuffle that depends on the plan's seed and the block's
-// number alone, so that any block's order can be had again.
-func Order(p econbench.Plan, block int) []econbench.Cell {
-	cells := p.Cells()
-	rand.New(rand.NewPCG(p.Seed, uint64(block))).Shuffle(len(cells), func(i, j int) { cells[i], cells[j] = cells[j], cells[i] })
+// Order is a block's cells in the order they are measured: workloads shuffled, and within each its arms, so that trials
+// that are compared with each other stand side by side (docs/measuring.md has the figures). It depends on the plan's seed and
+// the block's number alone, so that any block's order can be had again.
+func Order(p econbench.Plan, block int) (cells []econbench.Cell) {
+	random := rand.New(rand.NewPCG(p.Seed, uint64(block)))
+	for _, w := range random.Perm(len(p.Workloads)) {
+		for _, a := range random.Perm(len(p.Arms)) {
+			cells = append(cells, econbench.Cell{Arm: p.Arms[a], Workload: p.Workloads[w].Name, Params: p.Workloads[w].Params})
+		}
+	}
 	return cells
 }
 
