@@ -41,6 +41,7 @@ var metrics = []Metric{
 	{"steal", "1", Lower, "share of wall time the hypervisor took away"},
 	{"run_delay", "s/s", Lower, "time the workload's tasks waited for a CPU per second (schedstat)"},
 	{"retransmits", "1/s", Lower, "TCP segments retransmitted by the workload's flows"},
+	{"halves", "1", Neither, "work in the first half of the window / in the second; below 1 it was still gaining pace"},
 	{"hit_ratio", "1", Higher, "packets carried by the fast path / packets eligible for it"},
 	{"coverage", "1", Higher, "packets carried by the fast path / packets seen at the endpoint's device"},
 }

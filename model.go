@@ -290,6 +290,30 @@ type HostWindow struct {
 	Reading  Seconds             `json:"reading"` // the longer of the two rounds of reading: so far may counters lie apart
 	Counters map[string]Counters `json:"counters"`
 	Notes    map[string]string   `json:"notes,omitempty"` // what collectors found that is no number
+	Early    *EarlyWindow        `json:"early,omitempty"` // the window's first half, as far as it was read by itself
+}
+
+// EarlyWindow is what collectors of work counted over the first half of a window.
+type EarlyWindow struct {
+	Seconds  Seconds             `json:"window"`
+	Counters map[string]Counters `json:"counters"`
+}
+
+// Halves cuts a window at its middle reading; false when there was none. The halves have what was read then, and no more.
+func (h HostWindow) Halves() (early, late HostWindow, ok bool) {
+	if h.Early == nil || h.Early.Seconds <= 0 || h.Early.Seconds >= h.Seconds {
+		return early, late, false
+	}
+	early = HostWindow{Start: h.Start, Seconds: h.Early.Seconds, Counters: h.Early.Counters}
+	late = HostWindow{Start: h.Start.Add(h.Early.Seconds.Duration()), Seconds: h.Seconds - h.Early.Seconds, Counters: map[string]Counters{}}
+	for collector, first := range h.Early.Counters {
+		rest := Counters{}
+		for name, v := range h.Counters[collector] {
+			rest[name] = v - first[name]
+		}
+		late.Counters[collector] = rest
+	}
+	return early, late, true
 }
 
 // PathProof says which way the packets of a trial went, by device counters alone.

@@ -27,3 +27,18 @@ func TestParseArm(t *testing.T) {
 		}
 	}
 }
+
+func TestHalves(t *testing.T) {
+	w := HostWindow{Seconds: 2, Counters: map[string]Counters{"work": {"n": 100, "late": 3}, "other": {"x": 1}},
+		Early: &EarlyWindow{Seconds: 0.5, Counters: map[string]Counters{"work": {"n": 10}}}}
+	early, late, ok := w.Halves()
+	if !ok || early.Seconds != 0.5 || early.Counters["work"]["n"] != 10 || late.Seconds != 1.5 || late.Counters["work"]["n"] != 90 ||
+		late.Counters["work"]["late"] != 3 || late.Counters["other"] != nil {
+		t.Errorf("%v: %+v, %+v", ok, early, late)
+	}
+	for name, w := range map[string]HostWindow{"not read midway": {Seconds: 2}, "midway at the end": {Seconds: 2, Early: &EarlyWindow{Seconds: 2}}} {
+		if _, _, ok := w.Halves(); ok {
+			t.Errorf("%s: has halves", name)
+		}
+	}
+}

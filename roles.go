@@ -249,6 +249,13 @@ type Collector interface {
 	Samples(Window) (samples []Sample, warnings []string)
 }
 
+// WorkCollector is an optional interface of collectors whose samples are the window's work. They are read in the middle of the
+// window too, which tells whether the work had come to its pace.
+type WorkCollector interface {
+	Collector
+	CountsWork()
+}
+
 // Fastpath is the controller's half of what can be attached to a testbed.
 type Fastpath interface {
 	Name() string

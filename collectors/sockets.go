@@ -21,7 +21,7 @@ import (
 // Flows.Count sockets that have carried most. Which ones is decided at the first read and may not change until the last.
 type Sockets struct{}
 
-var _ econbench.Collector = Sockets{}
+var _ econbench.WorkCollector = Sockets{}
 
 // streamPayload is how much a flow without requests must have carried to be a data flow under way, B. iperf3's control
 // connection carries a few hundred bytes until the test ends.
@@ -31,6 +31,9 @@ func (Sockets) Name() string { return "sockets" }
 func (Sockets) Help() string {
 	return "payload, segments and retransmissions of TCP flows that last (TCP_INFO): throughput, packets, transactions"
 }
+
+// CountsWork makes it read in the middle of the window too.
+func (Sockets) CountsWork() {}
 
 func (Sockets) Samples(w econbench.Window) (samples []econbench.Sample, warnings []string) {
 	if w.Flows.Kind != econbench.LastingFlows {

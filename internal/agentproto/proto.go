@@ -146,7 +146,8 @@ type StayStatus struct {
 type WindowArgs struct {
 	Scope    econbench.Scope   `json:"scope"`
 	Readers  []string          `json:"readers"`
-	Appear   econbench.Seconds `json:"appear"` // deadline for the flows to carry payload
+	Midway   []string          `json:"midway,omitempty"` // of these the ones to be read in the middle of the window too
+	Appear   econbench.Seconds `json:"appear"`           // deadline for the flows to carry payload
 	Warmup   econbench.Seconds `json:"warmup"`
 	Duration econbench.Seconds `json:"duration"`
 }

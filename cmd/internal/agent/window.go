@@ -47,7 +47,11 @@ func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agent
 		return r, err
 	}
 	start := time.Now()
-	if err := sleep(ctx, args.Duration.Duration()); err != nil {
+	early, err := halfway(ctx, open, args, before, start)
+	if err != nil {
+		return r, err
+	}
+	if err := sleep(ctx, time.Until(start.Add(args.Duration.Duration()))); err != nil {
 		return r, err
 	}
 	end := time.Now()
@@ -58,7 +62,7 @@ func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agent
 	r.Window = econbench.HostWindow{
 		Start: start, Seconds: econbench.SecondsOf(end.Sub(start)),
 		Reading:  econbench.SecondsOf(max(start.Sub(opening), time.Since(end))),
-		Counters: map[string]econbench.Counters{}, Notes: notes(open),
+		Counters: map[string]econbench.Counters{}, Notes: notes(open), Early: early,
 	}
 	if share := float64(r.Window.Reading / r.Window.Seconds); share > heldUp {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("the agent was held up while reading: counters lie up to %.1f %% of the window apart", 100*share))
@@ -71,6 +75,25 @@ func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agent
 		}
 	}
 	return r, nil
+}
+
+// halfway reads in the middle of the window what is asked for then; nil where nothing is.
+func halfway(ctx context.Context, open map[string]econbench.Reading, args agentproto.WindowArgs, before map[string]econbench.Counters, start time.Time) (*econbench.EarlyWindow, error) {
+	if len(args.Midway) == 0 {
+		return nil, nil
+	}
+	if err := sleep(ctx, args.Duration.Duration()/2); err != nil {
+		return nil, err
+	}
+	early := &econbench.EarlyWindow{Seconds: econbench.SecondsOf(time.Since(start)), Counters: map[string]econbench.Counters{}}
+	now, err := readAll(open, args.Midway)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range args.Midway {
+		early.Counters[name], _ = difference(before[name], now[name]) // what is odd shows at the window's end as well
+	}
+	return early, nil
 }
 
 func (a *agent) openReaders(args agentproto.WindowArgs) (open map[string]econbench.Reading, err error) {
@@ -99,7 +122,11 @@ func (a *agent) openReaders(args agentproto.WindowArgs) (open map[string]econben
 func readAll(open map[string]econbench.Reading, order []string) (map[string]econbench.Counters, error) {
 	all := make(map[string]econbench.Counters, len(order))
 	for _, name := range order {
-		c, err := open[name].Read()
+		reading := open[name]
+		if reading == nil {
+			return nil, fmt.Errorf("reader %q is not open", name)
+		}
+		c, err := reading.Read()
 		if err != nil {
 			return nil, fmt.Errorf("collector %s: %w", name, err)
 		}

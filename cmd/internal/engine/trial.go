@@ -122,6 +122,7 @@ func (e *Engine) count(ctx context.Context, end econbench.Endpoint, flows econbe
 			PID: end.Container.PID(), Side: host.Name(), Flows: flows, CPUs: host.Facts().CPUs, Devices: e.watched(host.Name()), Handle: handle,
 		},
 		Readers:  namesOf(e.Parts.Collectors),
+		Midway:   namesOf(workCollectors(e.Parts.Collectors)),
 		Appear:   econbench.SecondsOf(appearTimeout),
 		Warmup:   e.plan.Warmup,
 		Duration: e.plan.Duration,
@@ -156,6 +157,7 @@ func (e *Engine) fill(t *econbench.Trial, path econbench.Path, list []econbench.
 		}
 		t.Metrics[s.Metric] = &s.Value
 	}
+	t.Metrics["halves"] = e.halves(w)
 	derive(t.Metrics)
 	if list != nil {
 		carrierMetrics(list, t.Metrics)
@@ -169,6 +171,45 @@ func (e *Engine) fill(t *econbench.Trial, path econbench.Path, list []econbench.
 	}
 	wrong, doubts := e.checkCongestionControl(w.Flows, t.Hosts)
 	t.Invalid, t.Warnings = append(t.Invalid, wrong...), append(t.Warnings, doubts...)
+}
+
+func workCollectors(all []econbench.Collector) (list []econbench.WorkCollector) {
+	for _, c := range all {
+		if w, ok := c.(econbench.WorkCollector); ok {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// halves is the rate of work over the first half of the window by that over the second; null when it is not known.
+func (e *Engine) halves(w econbench.Window) *float64 {
+	early, late := w, w
+	var ok, also bool
+	early.Client, late.Client, ok = w.Client.Halves()
+	if early.Server, late.Server, also = w.Server.Halves(); !ok || !also {
+		return nil
+	}
+	for _, c := range workCollectors(e.Parts.Collectors) {
+		first, _ := c.Samples(early)
+		second, _ := c.Samples(late)
+		for _, metric := range []string{"throughput", "transactions"} {
+			if a, b := sampleOf(first, metric), sampleOf(second, metric); a > 0 && b > 0 {
+				ratio := a / b
+				return &ratio
+			}
+		}
+	}
+	return nil
+}
+
+func sampleOf(samples []econbench.Sample, metric string) float64 {
+	for _, s := range samples {
+		if s.Metric == metric {
+			return s.Value
+		}
+	}
+	return 0
 }
 
 // checkCongestionControl holds what the flows ran against what the plan wants in all arms. Both ends count: a server's
