@@ -9,12 +9,12 @@ import (
 	"github.com/econbench/econbench"
 )
 
-// workOf counts transactions at the server, as collectors of work do.
-type workOf struct{ econbench.Collector }
+// pacedWork counts transactions at the server, as collectors of work do.
+type pacedWork struct{ econbench.Collector }
 
-func (workOf) Name() string { return "sockets" }
-func (workOf) CountsWork()  {}
-func (workOf) Samples(w econbench.Window) ([]econbench.Sample, []string) {
+func (pacedWork) Name() string { return "sockets" }
+func (pacedWork) CountsWork()  {}
+func (pacedWork) Samples(w econbench.Window) ([]econbench.Sample, []string) {
 	return []econbench.Sample{{Metric: "transactions", Value: w.Server.Counters["sockets"]["n"] / float64(w.Server.Seconds)}}, nil
 }
 
@@ -23,7 +23,7 @@ func TestHalvesOfATrial(t *testing.T) {
 		return econbench.HostWindow{Seconds: 2, Counters: map[string]econbench.Counters{"sockets": {"n": 100}},
 			Early: &econbench.EarlyWindow{Seconds: 1, Counters: map[string]econbench.Counters{"sockets": {"n": early}}}}
 	}
-	e := &Engine{Parts: Parts{Collectors: []econbench.Collector{workOf{}}}}
+	e := &Engine{Parts: Parts{Collectors: []econbench.Collector{pacedWork{}}}}
 	got := e.halves(econbench.Window{Client: host(1), Server: host(45)})
 	if got == nil || math.Abs(*got-45.0/55) > 1e-12 {
 		t.Errorf("halves %v, want 45/55", got)
