@@ -100,7 +100,9 @@ var classes = map[string]Class{
 
 	"netfilter.iptables_legacy": ClassMachine,
 	"netfilter.nft":             ClassMachine,
+	"netfilter.docker":          ClassMachine,
 	"netfilter.conntrack":       ClassMachine,
+	"netfilter.flow_offload":    ClassMachine,
 
 	"docker.version":        ClassMachine,
 	"docker.storage":        ClassMachine,

@@ -12,62 +12,83 @@ import (
 	"github.com/econbench/econbench"
 )
 
-// netfilterFacts are what the network namespace's packets pass on their hooks: which kinds of rules stand there, not how many
-// nor which. Docker adds some for each network and container, under random names, so that neither text nor number is the
-// same twice; what a packet pays for is first of all whether a hook has any.
+// netfilterFacts are what the network namespace's packets pass on their hooks: on which there are rules beside Docker's, not
+// how many nor which. Docker's own come and go with its networks, under random names; whether there are any follows from
+// whether Docker manages rules at all, and which from its version.
 func netfilterFacts(t trees, _ string) (econbench.Fingerprint, error) {
-	legacy, nat, err := t.legacyTables()
-	chains, tracks, nftErr := nftRules()
+	legacy, legacyErr := t.legacyTables()
+	nft, nftErr := nftRules()
 	f := econbench.Fingerprint{}
-	if err == nil {
-		f["netfilter.iptables_legacy"] = cmp.Or(strings.Join(legacy, "; "), "none")
+	if legacyErr == nil {
+		f["netfilter.iptables_legacy"] = cmp.Or(strings.Join(legacy.others, "; "), "none")
 	}
 	if nftErr == nil {
-		f["netfilter.nft"] = cmp.Or(describe(chains), "none")
+		f["netfilter.nft"] = cmp.Or(describe(nft.others), "none")
 	}
-	f["netfilter.conntrack"] = conntrack(len(legacy) > 0, nat, chains, tracks, errors.Join(err, nftErr))
-	return f, errors.Join(err, nftErr)
+	if err := errors.Join(legacyErr, nftErr); err != nil {
+		return f, err
+	}
+	f["netfilter.docker"], f["netfilter.conntrack"], f["netfilter.flow_offload"] = "none", "unused", "none"
+	if nft.docker || legacy.docker {
+		f["netfilter.docker"] = "rules"
+	}
+	if nft.docker || nft.tracks || legacy.docker || legacy.nat { // Docker's translate addresses, from the first network on
+		f["netfilter.conntrack"] = "used"
+	}
+	if nft.offload {
+		f["netfilter.flow_offload"] = "flow table"
+	}
+	return f, nil
 }
 
-// conntrack is whether connections are tracked, as far as rules tell: address translation and rules on a connection's state
-// need it. What other legacy rules match is not read, and nothing is said then.
-func conntrack(legacy, nat bool, chains []baseChain, tracks bool, err error) string {
-	switch {
-	case nat || tracks || slices.ContainsFunc(chains, func(c baseChain) bool { return c.kind == "nat" }):
-		return "used"
-	case legacy || err != nil:
-		return ""
-	}
-	return "unused"
+// legacy is what is known of iptables' tables of old.
+type legacy struct {
+	others []string // family, table, and the hooks that have rules which Docker does not make
+	docker bool     // a hook has rules on which Docker always has some
+	nat    bool     // addresses are translated
 }
 
-// legacyTables are iptables' tables of old, each with the hooks that have rules. nat says whether one of them translates.
-func (t trees) legacyTables() (tables []string, nat bool, err error) {
+// dockerHooks are those on which Docker has rules, by table: filter's always, others when networks need them. Legacy rules
+// don't name the chains that they jump to, so rules of others on the same hooks are not told from Docker's.
+var dockerHooks = map[string][]string{
+	"filter": {"forward"},
+	"nat":    {"prerouting", "output", "postrouting"},
+	"raw":    {"prerouting"}, // since Docker 28
+}
+
+// legacyTables reads them. Where there are none, the kernel may lack them altogether.
+func (t trees) legacyTables() (l legacy, err error) {
 	for _, family := range []ipFamily{ipv4, ipv6} {
 		names := strings.Fields(string(content(t.proc, "net", family.tables)))
 		slices.Sort(names)
 		for _, name := range names {
 			info, err := family.tableInfo(name)
 			if err != nil {
-				return nil, false, fmt.Errorf("table %s of %s: %w", name, family.name, err)
+				return l, fmt.Errorf("table %s of %s: %w", name, family.name, err)
 			}
-			hooks := info.withRules()
-			tables = append(tables, words(family.name+" "+plainName(name)+" "+cmp.Or(strings.Join(hooks, " "), "empty")))
-			nat = nat || name == "nat"
+			l.add(family.name, plainName(name), info.withRules())
 		}
 	}
-	return tables, nat, nil
+	return l, nil
+}
+
+func (l *legacy) add(family, table string, hooks []string) {
+	if len(hooks) == 0 {
+		return
+	}
+	l.docker = l.docker || table == "filter" && slices.Contains(hooks, "forward")
+	l.nat = l.nat || table == "nat"
+	others := slices.DeleteFunc(slices.Clone(hooks), func(h string) bool { return slices.Contains(dockerHooks[table], h) })
+	if len(others) > 0 {
+		l.others = append(l.others, family+" "+table+" "+strings.Join(others, " "))
+	}
 }
 
 // describe is one line for all base chains.
 func describe(chains []baseChain) string {
 	var all []string
 	for _, c := range chains {
-		line := fmt.Sprintf("%s %s %s %d", c.family, c.hook, c.kind, c.priority)
-		if c.rules == 0 {
-			line += " empty"
-		}
-		all = append(all, line)
+		all = append(all, fmt.Sprintf("%s %s %s %d", c.family, c.hook, c.kind, c.priority))
 	}
 	slices.Sort(all)
 	return strings.Join(slices.Compact(all), "; ")

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,11 +17,24 @@ import (
 	"github.com/econbench/econbench/internal/netspace"
 )
 
-// baseChain is one of nf_tables that packets come to by a hook. iptables of today makes such chains as well.
+// ruleset is what netfilter's fingerprint is made of, of one network namespace.
+type ruleset struct {
+	others  []baseChain // those that have rules beside Docker's
+	docker  bool        // Docker has chains
+	tracks  bool        // a rule needs the state of connections
+	offload bool        // connections are forwarded around the rules, by a flow table
+}
+
+// chainName tells chains apart.
+type chainName struct {
+	family      byte
+	table, name string
+}
+
+// baseChain is one that packets come to by a hook. iptables of today makes such chains as well.
 type baseChain struct {
 	family, hook, kind string
 	priority           int32
-	rules              uint32 // and other references
 }
 
 // families and their hooks are named as nft(8) does. inet has a hook for ingress beyond IP's (Linux 5.10).
@@ -36,22 +50,48 @@ var families = map[byte]struct {
 	unix.NFPROTO_NETDEV: {"netdev", []string{"ingress", "egress"}},
 }
 
-// nftRules reads the network namespace's base chains, and whether a rule looks at the state of connections. A kernel without
-// nf_tables has none.
-func nftRules() (chains []baseChain, tracks bool, err error) {
-	messages, err := nftDump(unix.NFT_MSG_GETCHAIN)
+// dockers are Docker's rules: they jump to a chain of its own, or match a bridge that it named (its own tables, since Docker 29,
+// are called docker-bridges). It adds and removes them with networks and containers, so that a lab that was used has more than
+// a new one, and a run's topologies bring both to the same.
+var dockers = regexp.MustCompile(`DOCKER|docker0\x00|docker_gwbridge\x00|docker-bridges\x00|br-[0-9a-f]{12}\x00`)
+
+// nftRules reads the network namespace's rules. A kernel without nf_tables has none.
+func nftRules() (r ruleset, err error) {
+	chains, err := nftDump(unix.NFT_MSG_GETCHAIN)
 	if err != nil {
-		return nil, false, fmt.Errorf("nft chains: %w", err)
+		return r, fmt.Errorf("nft chains: %w", err)
 	}
-	for _, m := range messages {
-		if c, ok := parseChain(m); ok {
-			chains = append(chains, c)
+	rules, err := nftDump(unix.NFT_MSG_GETRULE)
+	if err != nil {
+		return r, fmt.Errorf("nft rules: %w", err)
+	}
+	flows, err := nftDump(unix.NFT_MSG_GETFLOWTABLE)
+	if err != nil {
+		return r, fmt.Errorf("nft flow tables: %w", err)
+	}
+	r = parseRules(chains, rules)
+	r.offload = len(flows) > 0
+	return r, nil
+}
+
+// parseRules makes sense of the messages about chains and rules.
+func parseRules(chains, rules [][]byte) (r ruleset) {
+	other := map[chainName]bool{} // chains that have a rule of somebody else's
+	for _, m := range rules {
+		if !dockers.Match(m) {
+			other[parseRule(m)] = true
+		}
+		r.tracks = r.tracks || tracksConnections(m)
+	}
+	for _, m := range chains {
+		name, c, base := parseChain(m)
+		r.docker = r.docker || dockers.Match(m)
+		r.tracks = r.tracks || base && c.kind == "nat"
+		if base && other[name] {
+			r.others = append(r.others, c)
 		}
 	}
-	if messages, err = nftDump(unix.NFT_MSG_GETRULE); err != nil {
-		return nil, false, fmt.Errorf("nft rules: %w", err)
-	}
-	return chains, slices.ContainsFunc(messages, tracksConnections), nil
+	return r
 }
 
 func nftDump(what int) ([][]byte, error) {
@@ -69,37 +109,62 @@ func nftDump(what int) ([][]byte, error) {
 // headerSize is that of struct nfgenmsg, whose first byte is the family.
 const headerSize = 4
 
-// parseChain reads a chain's message; ok says that it is a base chain.
-func parseChain(m []byte) (c baseChain, ok bool) {
+// parseChain reads a chain's message; base says that packets come to it by a hook.
+func parseChain(m []byte) (name chainName, c baseChain, base bool) {
 	if len(m) < headerSize {
-		return c, false
+		return name, c, false
 	}
 	family, known := families[m[0]]
 	if c.family = family.name; !known {
 		c.family = fmt.Sprintf("family%d", m[0])
 	}
+	name.family = m[0]
 	for kind, value := range attributes(m[headerSize:]) {
 		switch kind {
+		case unix.NFTA_CHAIN_TABLE:
+			name.table = zeroEnded(value)
+		case unix.NFTA_CHAIN_NAME:
+			name.name = zeroEnded(value)
 		case unix.NFTA_CHAIN_TYPE:
 			c.kind = plainName(zeroEnded(value))
-		case unix.NFTA_CHAIN_USE:
-			c.rules = big32(value)
 		case unix.NFTA_CHAIN_HOOK:
-			ok = true
-			for kind, value := range attributes(value) {
-				switch kind {
-				case unix.NFTA_HOOK_HOOKNUM:
-					n := big32(value)
-					if c.hook = fmt.Sprintf("hook%d", n); n < uint32(len(family.hooks)) {
-						c.hook = family.hooks[n]
-					}
-				case unix.NFTA_HOOK_PRIORITY:
-					c.priority = int32(big32(value))
-				}
-			}
+			base = true
+			c.hook, c.priority = parseHook(value, family.hooks)
 		}
 	}
-	return c, ok
+	return name, c, base
+}
+
+func parseHook(hook []byte, names []string) (name string, priority int32) {
+	for kind, value := range attributes(hook) {
+		switch kind {
+		case unix.NFTA_HOOK_HOOKNUM:
+			n := big32(value)
+			if name = fmt.Sprintf("hook%d", n); n < uint32(len(names)) {
+				name = names[n]
+			}
+		case unix.NFTA_HOOK_PRIORITY:
+			priority = int32(big32(value))
+		}
+	}
+	return name, priority
+}
+
+// parseRule is the chain that a rule's message is about.
+func parseRule(m []byte) (name chainName) {
+	if len(m) < headerSize {
+		return name
+	}
+	name.family = m[0]
+	for kind, value := range attributes(m[headerSize:]) {
+		switch kind {
+		case unix.NFTA_RULE_TABLE:
+			name.table = zeroEnded(value)
+		case unix.NFTA_RULE_CHAIN:
+			name.name = zeroEnded(value)
+		}
+	}
+	return name
 }
 
 // tracksConnections says whether a rule's message has an expression about connections: nft's own, or a match of iptables'.
