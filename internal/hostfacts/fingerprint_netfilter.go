@@ -88,7 +88,7 @@ func (l *legacy) add(family, table string, hooks []string) {
 func describe(chains []baseChain) string {
 	var all []string
 	for _, c := range chains {
-		all = append(all, fmt.Sprintf("%s %s %s %d", c.family, c.hook, c.kind, c.priority))
+		all = append(all, words(fmt.Sprintf("%s %s %s %d", c.family, c.hook, c.kind, c.priority)))
 	}
 	slices.Sort(all)
 	return strings.Join(slices.Compact(all), "; ")
