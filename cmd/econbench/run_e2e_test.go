@@ -162,6 +162,11 @@ func TestRunMTUFrames(t *testing.T) {
 	if !run.Plan.Internal || run.Plan.Wire != econbench.WireMTUFrames {
 		t.Errorf("plan: %+v", run.Plan)
 	}
+	for role, h := range run.Hosts {
+		if on := h.Fingerprint["nic.offloads"]; on == "" || strings.Contains(on, "tx-tcp-segmentation") {
+			t.Errorf("%s: offloads %q, want those of the run without segmentation", role, on)
+		}
+	}
 	for _, tr := range run.Trials {
 		for host, w := range tr.Hosts {
 			d := w.Counters["devices"]
