@@ -24,6 +24,7 @@ func agentCommand() *cobra.Command {
 			// A signal (docker stop, a host's shutdown) ends the conversation; the agent then undoes what it did.
 			return agent.Run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), agent.Options{
 				Version: versionString(), JournalDir: lab.JournalDir, Readers: collectors.Readers(), Drivers: fastpath.Drivers,
+				Objects: objects(),
 			})
 		},
 	}

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"maps"
+
 	"github.com/econbench/econbench/cmd/internal/engine"
 	"github.com/econbench/econbench/collectors"
 	"github.com/econbench/econbench/fastpath"
@@ -18,4 +20,13 @@ func parts() engine.Parts {
 		Workloads:  workloads.All(),
 		Collectors: collectors.All(),
 	}
+}
+
+// objects are the digests of all BPF objects in this program, by name.
+func objects() map[string]string {
+	all := map[string]string{}
+	for _, some := range []map[string]string{fastpath.Objects()} {
+		maps.Copy(all, some)
+	}
+	return all
 }

@@ -120,7 +120,7 @@ func sameHosts(was *econbench.Run, now econbench.Run) error {
 		}
 	}
 	for _, role := range []string{econbench.ClientHost, econbench.ServerHost} {
-		for _, d := range now.Hosts[role].Differences(was.Hosts[role]) {
+		for _, d := range now.Hosts[role].Differences(was.Hosts[role], econbench.ClassMachine, econbench.ClassSubject) {
 			differ = append(differ, role+": "+d.String())
 		}
 	}

@@ -65,6 +65,11 @@ func TestKilledAndResumed(t *testing.T) {
 		!strings.Contains(strings.Join(run.Resumed[0].Command, " "), "--resume") || strings.Contains(strings.Join(run.Command, " "), "--resume") {
 		t.Errorf("resumed: %+v", run.Resumed)
 	}
+	again := *run
+	again.Hosts = run.Resumed[0].Hosts
+	if was, now := run.MachineKey(), again.MachineKey(); was == "" || was != now {
+		t.Errorf("the machine's key was %q and is %q", was, now)
+	}
 	after, err := os.ReadFile(trials)
 	if err != nil || !strings.HasPrefix(string(after), string(whole)) {
 		t.Errorf("what the killed part recorded has changed: %v", err)

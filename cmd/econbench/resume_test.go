@@ -86,10 +86,13 @@ func TestSameHosts(t *testing.T) {
 	was := on("emulated", "sha256:1", facts("6.1", "20"), facts("6.1", "20"))
 	rebooted := facts("6.1", "20")
 	rebooted.BootID = "another"
+	was.Hosts["client"] = marked(facts("6.1", "20"), econbench.Fingerprint{"bpf.oncache": "01", "cpu.governor": "performance", "nic.bus": "1"})
 	for want, now := range map[string]econbench.Run{
 		"": on("emulated", "sha256:1", rebooted, rebooted),
-		`what it began on: client: kernel is "6.2", was "6.1"; server: engine is "28", was "20"$`: on("emulated", "sha256:1", facts("6.2", "20"), facts("6.1", "28")),
-		`lab is "real", was "emulated"$`:       on("real", "sha256:1", rebooted, rebooted),
+		`what it began on: client: kernel.release is "6.2", was "6.1"; server: docker.version is "28", was "20"$`: on("emulated", "sha256:1", facts("6.2", "20"), facts("6.1", "28")),
+		`lab is "real", was "emulated"$`: on("real", "sha256:1", rebooted, rebooted),
+		`: client: bpf.oncache is "02", was "01"; client: cpu.governor is "powersave", was "performance"$`: on("emulated", "sha256:1",
+			marked(rebooted, econbench.Fingerprint{"bpf.oncache": "02", "cpu.governor": "powersave", "nic.bus": "2"}), rebooted),
 		`image is "sha256:2", was "sha256:1"$`: on("emulated", "sha256:2", rebooted, rebooted),
 	} {
 		err := sameHosts(&was, now)
@@ -97,6 +100,11 @@ func TestSameHosts(t *testing.T) {
 			t.Errorf("error %v, want %q", err, want)
 		}
 	}
+}
+
+func marked(h econbench.HostFacts, f econbench.Fingerprint) econbench.HostFacts {
+	h.Fingerprint = f
+	return h
 }
 
 // A run that is taken up again keeps how it ended before.

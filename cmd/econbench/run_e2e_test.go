@@ -87,6 +87,28 @@ func wantRecord(t *testing.T, run *econbench.Run) {
 		if all := strings.Join(h.Tunings, "\n"); !strings.Contains(all, "dma-latency") {
 			t.Errorf("%s: tunings %q, want the one against idle states among them", role, h.Tunings)
 		}
+		wantFingerprint(t, h)
+	}
+}
+
+// wantFingerprint checks that a host of an emulated lab tells what it is, by names that have a class.
+func wantFingerprint(t *testing.T, h econbench.HostFacts) {
+	t.Helper()
+	f := h.Fingerprint
+	for name, want := range map[string]string{
+		"kernel.release": h.Kernel, "cpu.model": h.CPUModel, "docker.version": h.Engine, "nic.driver": "veth", "nic.mtu": "1500", "nic.kind": "veth",
+		"netfilter.docker": "rules", "netfilter.conntrack": "used", "docker.storage": f["docker.storage"], "tools.netperf": f["tools.netperf"],
+		"nic.queues": f["nic.queues"], "nic.offloads": f["nic.offloads"], "bpf.oncache": objects()["oncache"], "econbench.version": f["econbench.version"],
+		"cpu.assigned": h.Named()["cpu.assigned"],
+	} {
+		if f[name] != want || want == "" {
+			t.Errorf("fact %s is %q, want %q", name, f[name], want)
+		}
+	}
+	for name := range f {
+		if !econbench.KnownFact(name) {
+			t.Errorf("fact %s has no class", name)
+		}
 	}
 }
 
@@ -139,6 +161,11 @@ func TestRunMTUFrames(t *testing.T) {
 	allValid(t, run, 3)
 	if !run.Plan.Internal || run.Plan.Wire != econbench.WireMTUFrames {
 		t.Errorf("plan: %+v", run.Plan)
+	}
+	for role, h := range run.Hosts {
+		if on := h.Fingerprint["nic.offloads"]; on == "" || strings.Contains(on, "tx-tcp-segmentation") {
+			t.Errorf("%s: offloads %q, want those of the run without segmentation", role, on)
+		}
 	}
 	for _, tr := range run.Trials {
 		for host, w := range tr.Hosts {

@@ -41,6 +41,7 @@ const (
 	OpAttach  = "attach"  // AttachArgs → AttachReply; a fast path, by its agent's half
 	OpDetach  = "detach"  // DetachArgs → nil
 	OpStatus  = "status"  // DetachArgs → what the fast path's agent's half says of itself
+	OpFacts   = "facts"   // FactsArgs → FactsReply; the fingerprint, as the host is at that moment
 	OpExit    = "exit"    // nil → nil; undoes everything, answers, ends
 )
 
@@ -156,6 +157,17 @@ type WindowArgs struct {
 type WindowReply struct {
 	Window   econbench.HostWindow `json:"window"`
 	Warnings []string             `json:"warnings,omitempty"`
+}
+
+// FactsArgs ask for the host's fingerprint, once it is as it is going to be measured.
+type FactsArgs struct {
+	Device string `json:"device"` // the host's end of the wire
+}
+
+// FactsReply is the fingerprint and the doubts about it.
+type FactsReply struct {
+	Fingerprint econbench.Fingerprint `json:"fingerprint"`
+	Doubts      []string              `json:"doubts,omitempty"`
 }
 
 // Adoptee is a process of a container that econbench made. The agent signals it only while its cgroup still names the

@@ -5,7 +5,9 @@ package lab
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/agentproto"
@@ -14,7 +16,7 @@ import (
 )
 
 // Prepare makes both hosts measure the same way for the length of the run: no deep idle states, and frames on the wire as
-// asked for. The agents put it back when they end.
+// asked for. The agents put it back when they end. Then it asks the agents what the hosts are like, which is how they are measured.
 func (l *Lab) Prepare(ctx context.Context, wire econbench.Wire) error {
 	l.wire = wire
 	return l.both(ctx, func(ctx context.Context, h *Host) error {
@@ -24,12 +26,34 @@ func (l *Lab) Prepare(ctx context.Context, wire econbench.Wire) error {
 			l.doubts = append(l.doubts, fmt.Sprintf("%s: idle states are not held off, latency and ratios suffer: %v", h.name, err))
 			l.mu.Unlock()
 		}
-		if wire != econbench.WireMTUFrames {
-			return nil
+		if wire == econbench.WireMTUFrames {
+			if _, err := h.tune(ctx, tune.MTUFrames(h.facts.WireDevice)); err != nil {
+				return err
+			}
 		}
-		_, err := h.tune(ctx, tune.MTUFrames(h.facts.WireDevice))
-		return err
+		h.fingerprint(ctx)
+		return nil
 	})
+}
+
+// fingerprint fills in the host's fingerprint. What is missing in it fails no run: whoever compares knows less.
+func (h *Host) fingerprint(ctx context.Context) {
+	ctx, cancel := context.WithTimeoutCause(ctx, docker.StepTimeout, fmt.Errorf("not told in %v", docker.StepTimeout))
+	defer cancel()
+	var r agentproto.FactsReply
+	if err := h.agent.Call(ctx, agentproto.OpFacts, agentproto.FactsArgs{Device: h.facts.WireDevice}, &r); err != nil {
+		r.Doubts = append(r.Doubts, fmt.Sprintf("fingerprint: %v", err))
+	}
+	if len(r.Fingerprint) > 0 {
+		maps.Copy(r.Fingerprint, h.engine.Fingerprint())
+		r.Fingerprint["cpu.assigned"] = strings.Trim(fmt.Sprint(h.facts.CPUs), "[]")
+	}
+	h.facts.Fingerprint = r.Fingerprint
+	h.lab.mu.Lock()
+	defer h.lab.mu.Unlock()
+	for _, doubt := range r.Doubts {
+		h.lab.doubts = append(h.lab.doubts, h.name+": "+doubt)
+	}
 }
 
 // Steer decides whose CPUs do the softirq work of the frames that cross the wire of an emulated lab, and says whether each

@@ -33,6 +33,7 @@ type Options struct {
 	JournalDir string
 	Readers    []econbench.Reader
 	Drivers    func(*tune.Journal) []econbench.Driver // nil: no fast path can be attached
+	Objects    map[string]string                      // BPF objects of this program by name, each with its digest
 }
 
 // agent is one conversation's state.
@@ -77,6 +78,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 		agentproto.OpAttach:  agentproto.Handle(a.attach),
 		agentproto.OpDetach:  agentproto.Handle(a.detach),
 		agentproto.OpStatus:  agentproto.Handle(a.status),
+		agentproto.OpFacts:   agentproto.Handle(a.facts),
 		agentproto.OpExit:    agentproto.Handle(a.exit),
 	})
 }

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Each committed object is told, by the digest of its file.
+func TestObjects(t *testing.T) {
+	files, err := filepath.Glob("*_bpfel.o")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("objects %q, %v", files, err)
+	}
+	told := Objects()
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(b)
+		if name := strings.TrimSuffix(file, "_bpfel.o"); told[name] != hex.EncodeToString(sum[:6]) {
+			t.Errorf("object %s: %q, want %x (a new object needs a line in Objects)", name, told[name], sum[:6])
+		}
+	}
+	if len(told) != len(files) {
+		t.Errorf("objects %v of files %q", told, files)
+	}
+}
