@@ -20,7 +20,7 @@ func All() []econbench.Fastpath { return []econbench.Fastpath{None{}, Oncache{},
 
 // Drivers lists the agent's halves. What they make in the host's namespace stands in the journal.
 func Drivers(j *tune.Journal) []econbench.Driver {
-	return []econbench.Driver{oncacheDriver{j}, handicapDriver{}}
+	return []econbench.Driver{oncacheDriver{j}, handicapDriver{&pace{}}}
 }
 
 // None is the fast path that changes nothing: a topology as its builder leaves it.

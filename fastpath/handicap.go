@@ -29,9 +29,9 @@ import (
 // whether a run finds it. It carries no packets and changes no path, so it can be attached to every topology.
 //
 // The time is that of the whole program for one frame, as the wire's device is given it: a super-frame of segmentation offload
-// is one frame. It was measured when the program was attached, on a CPU that did nothing else, so with cold caches or a busy
-// sibling thread it is longer, as the rest of the path is. A program that makes no turn takes some 20 ns: with less than that
-// set a trial is invalid, but for 0s, which only counts.
+// is one frame. It is what the agent's CPU takes at its fastest (see pace), so with cold caches or a busy sibling thread it is
+// longer, as the rest of the path is. A program that makes no turn takes some 20 ns: with less than that set a trial is
+// invalid, but for 0s, which only counts.
 type Handicap struct{}
 
 var (
@@ -148,16 +148,16 @@ type handicapConfig struct {
 }
 
 // handicapDriver is the agent's half.
-type handicapDriver struct{}
+type handicapDriver struct{ pace *pace }
 
 func (handicapDriver) Name() string { return Handicap{}.Name() }
 
-func (handicapDriver) Attach(ctx context.Context, config json.RawMessage) (econbench.Attached, error) {
+func (d handicapDriver) Attach(ctx context.Context, config json.RawMessage) (econbench.Attached, error) {
 	var cfg handicapConfig
 	if err := json.Unmarshal(config, &cfg); err != nil {
 		return nil, fmt.Errorf("configuration %.80q: %w", config, err)
 	}
-	return attachHandicap(ctx, cfg)
+	return attachHandicap(ctx, cfg, d.pace)
 }
 
 // handicapNeeds is the helper that came last of those used.
@@ -169,6 +169,7 @@ const progBurn = "burn"
 // burner is the handicap of one host.
 type burner struct {
 	cfg    handicapConfig
+	pace   *pace
 	hooks  attacher
 	host   netns.NsHandle
 	coll   *ebpf.Collection
@@ -181,8 +182,8 @@ type burner struct {
 }
 
 // attachHandicap attaches to the wire in the calling process's host. When it fails nothing is left.
-func attachHandicap(ctx context.Context, cfg handicapConfig) (_ econbench.Attached, err error) {
-	b := &burner{cfg: cfg, hooks: attacher{cfg.Hook, Handicap{}.Name()}, host: netns.None()}
+func attachHandicap(ctx context.Context, cfg handicapConfig, p *pace) (_ econbench.Attached, err error) {
+	b := &burner{cfg: cfg, pace: p, hooks: attacher{cfg.Hook, Handicap{}.Name()}, host: netns.None()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.tearDown())
@@ -231,9 +232,10 @@ func (b *burner) load() (err error) {
 	if b.coll, err = loadPrograms(spec, nil, nil, progBurn); err != nil {
 		return err
 	}
-	if err := b.calibrate(); err != nil {
+	if err := b.pace.learn(b.measure); err != nil {
 		return fmt.Errorf("measure the program: %w", err)
 	}
+	b.turns, b.each = b.pace.turns(b.cfg.Time)
 	cpus, err := b.tallies()
 	if err != nil {
 		return err
@@ -251,61 +253,16 @@ func (b *burner) order(turns uint32) error {
 	return b.coll.Maps["orders"].Put(uint32(0), handicapOrder{Until: until, Turns: turns})
 }
 
-const (
-	// calibrationRuns are how many test runs a measurement is the fastest of; what is slower was disturbed.
-	calibrationRuns = 30
-	// calibrationRun is about how long one takes.
-	calibrationRun = 100 * time.Microsecond
-	// someTurns are enough to tell what one takes, of some ns.
-	someTurns = 1000
-	// mostTurns is the largest number that bpf_loop takes (BPF_MAX_LOOPS).
-	mostTurns = 1 << 23
-)
-
-// calibrate finds the number of turns that comes nearest to the time that was set. A program's time is not quite a straight
-// line of its turns, because the end of a short loop is foreseen by the CPU and that of a long one is not (18 ns of the program's own,
-// 32 from some 60 turns on, 1.5 ns a turn), so the number found is measured and corrected.
-func (b *burner) calibrate() (err error) {
-	if b.each, err = b.measure(0, 0); err != nil || b.cfg.Time == 0 {
-		return err
-	}
-	many, err := b.measure(someTurns, someTurns)
-	if err != nil {
-		return err
-	}
-	turn := max(float64(many-b.each)/someTurns, 0.01) // ns
-	for range 3 {
-		turns := math.Round(float64(b.turns) + float64(b.cfg.Time-b.each)/turn)
-		turns = min(max(turns, 0), mostTurns)
-		if uint32(turns) == b.turns {
-			break
-		}
-		b.turns = uint32(turns)
-		if b.each, err = b.measure(b.turns, b.cfg.Time); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// measure is what the program takes for a frame with so many turns; about is what is expected. Test runs with repeat measure in the
-// kernel, in whole ns; what they need to call the program stands for what the hook needs to.
-func (b *burner) measure(turns uint32, about time.Duration) (fastest time.Duration, err error) {
+// measure says what the program takes for a frame with so many turns, by test runs of some 15 µs in all. They are timed in the kernel,
+// in whole ns; what they need to call the program stands for what the hook needs to.
+func (b *burner) measure(turns uint32) (time.Duration, error) {
 	if err := b.order(turns); err != nil {
 		return 0, err
 	}
 	frame := make([]byte, 64)
 	frame[12], frame[13] = 0x88, 0xb5 // EtherType for local experiments (IEEE 802)
-	repeat := max(2, int(calibrationRun/max(about, 50*time.Nanosecond)))
-	fastest = math.MaxInt64
-	for range calibrationRuns {
-		_, took, err := b.coll.Programs[progBurn].Benchmark(frame, repeat, nil)
-		if err != nil {
-			return 0, err
-		}
-		fastest = min(fastest, took)
-	}
-	return fastest, nil
+	_, took, err := b.coll.Programs[progBurn].Benchmark(frame, max(2, 10_000/int(turns+20)), nil)
+	return took, err
 }
 
 // keep renews the order until the handicap is closed.

@@ -101,11 +101,52 @@ func needBurn(t testing.TB) {
 	}
 }
 
+// TestPace finds turns for times between and beyond what was measured, and forgets what was slower than before.
+func TestPace(t *testing.T) {
+	var p pace
+	slow := true
+	machine := func(turns uint32) (time.Duration, error) { // 20 ns, 2 ns a turn, 10 ns more from 64 turns on
+		took := 20 + 2*time.Duration(turns)
+		if turns >= 64 {
+			took += 10
+		}
+		if slow {
+			took *= 2
+		}
+		return took, nil
+	}
+	if err := p.learn(machine); err != nil {
+		t.Fatal(err)
+	}
+	if turns, each := p.turns(1060); turns != 250 || each != 1060 {
+		t.Errorf("1060 ns at half the pace: %d turns in %v, want 250", turns, each)
+	}
+	slow = false
+	for range 2 {
+		if err := p.learn(machine); err != nil {
+			t.Fatal(err)
+		}
+		for want, d := range map[uint32]time.Duration{0: 0, 5: 30, 16: 52, 110: 250, 4985: 10_000, 499_985: mostBurnt} {
+			if turns, each := p.turns(d); turns != want || d > 0 && each != d {
+				t.Errorf("%v: %d turns in %v, want %d", d, turns, each, want)
+			}
+		}
+		if turns, each := p.turns(7); turns != 0 || each != 20 {
+			t.Errorf("less than the program's own: %d turns in %v", turns, each)
+		}
+		slow = true // disturbed from now on
+	}
+	broken := errors.New("no test runs")
+	if err := p.learn(func(uint32) (time.Duration, error) { return 0, broken }); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+}
+
 // newBurner is a handicap's program at no hook.
 func newBurner(t testing.TB, d time.Duration) *burner {
 	t.Helper()
 	needBurn(t)
-	b := &burner{cfg: handicapConfig{Time: d}}
+	b := &burner{cfg: handicapConfig{Time: d}, pace: &pace{}}
 	t.Cleanup(func() {
 		if b.coll != nil {
 			b.coll.Close()
@@ -236,7 +277,7 @@ func handicapped(t *testing.T, host *testHost, d time.Duration, opt econbench.At
 	t.Helper()
 	needBurn(t)
 	b := in(t, host.host, func() (econbench.Attached, error) {
-		return attachHandicap(context.Background(), handicapConfig{Wire: testWire, Time: d, AttachOptions: opt})
+		return attachHandicap(context.Background(), handicapConfig{Wire: testWire, Time: d, AttachOptions: opt}, &pace{})
 	}).(*burner)
 	t.Cleanup(func() {
 		if err := b.Close(); err != nil {
@@ -317,7 +358,7 @@ func TestHandicapRefuses(t *testing.T) {
 			cancel()
 		}
 		do(t, hosts[0].host, func(*netlink.Handle) error {
-			if _, err := attachHandicap(ctx, cfg); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err := attachHandicap(ctx, cfg, &pace{}); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("error %v, want %s", err, want)
 			}
 			return nil
