@@ -23,8 +23,8 @@ type OverlayConfig struct {
 	econbench.AttachOptions
 }
 
-// overlayAttachment is a fast path attached on both hosts of a testbed with an overlay network.
-type overlayAttachment struct {
+// attachment is a fast path at work on hosts of a testbed, by what their agents know it by.
+type attachment struct {
 	ends []attachedEnd
 }
 
@@ -33,48 +33,82 @@ type attachedEnd struct {
 	handle int
 }
 
-var _ econbench.Carrier = (*overlayAttachment)(nil)
+var _ econbench.Counted = (*attachment)(nil)
 
-// attachOverlay attaches the fast path of that name to both hosts' sandboxes.
-func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt econbench.AttachOptions) (_ econbench.Attachment, err error) {
-	a := &overlayAttachment{}
+// attachBoth attaches the fast path of that name to both hosts of a testbed, each with the configuration that it needs, or to
+// none.
+func attachBoth(ctx context.Context, name string, tb econbench.Testbed, config func(econbench.Host) (any, error)) (_ attachment, err error) {
+	var a attachment
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close(context.WithoutCancel(ctx)))
 		}
 	}()
 	for _, end := range []econbench.Endpoint{tb.Client(), tb.Server()} {
-		h := end.Host
-		devices := tb.Path().Devices[h.Name()]
-		i := slices.IndexFunc(devices, func(d econbench.Device) bool { return d.Kind == "vxlan" })
-		if i < 0 {
-			return nil, fmt.Errorf("%s: topology has no overlay network", h.Name())
-		}
-		cfg := OverlayConfig{Sandbox: devices[i].Netns, Wire: h.Facts().WireDevice, AttachOptions: opt}
-		if cfg.Underlay, err = netip.ParseAddr(h.Facts().Underlay); err != nil {
-			return nil, fmt.Errorf("%s: underlay address: %w", h.Name(), err)
+		cfg, err := config(end.Host)
+		if err != nil {
+			return a, fmt.Errorf("%s: %w", end.Host.Name(), err)
 		}
 		body, err := json.Marshal(cfg)
 		if err != nil {
-			return nil, err
+			return a, err
 		}
 		var r agentproto.AttachReply
-		if err := h.Agent().Call(ctx, agentproto.OpAttach, agentproto.AttachArgs{Fastpath: name, Config: body}, &r); err != nil {
-			return nil, err
+		if err := end.Host.Agent().Call(ctx, agentproto.OpAttach, agentproto.AttachArgs{Fastpath: name, Config: body}, &r); err != nil {
+			return a, err
 		}
-		a.ends = append(a.ends, attachedEnd{h, r.Handle})
+		a.ends = append(a.ends, attachedEnd{end.Host, r.Handle})
 	}
 	return a, nil
 }
 
 // Handle is what the agent of a host knows the attachment by.
-func (a *overlayAttachment) Handle(host string) int {
+func (a *attachment) Handle(host string) int {
 	for _, e := range a.ends {
 		if e.host.Name() == host {
 			return e.handle
 		}
 	}
 	return 0
+}
+
+// Close detaches on both hosts, newest first.
+func (a *attachment) Close(ctx context.Context) error {
+	var errs []error
+	for _, e := range slices.Backward(a.ends) {
+		err := e.host.Agent().Call(ctx, agentproto.OpDetach, agentproto.DetachArgs{Handle: e.handle}, nil)
+		if errors.Is(err, agentproto.ErrGone) {
+			err = nil // it undid all when it went, or left a journal; who met its end first has told of it
+		}
+		errs = append(errs, err)
+	}
+	a.ends = nil
+	return errors.Join(errs...)
+}
+
+// overlayAttachment is a fast path attached on both hosts of a testbed with an overlay network.
+type overlayAttachment struct{ attachment }
+
+var _ econbench.Carrier = (*overlayAttachment)(nil)
+
+// attachOverlay attaches the fast path of that name to both hosts' sandboxes.
+func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {
+	a, err := attachBoth(ctx, name, tb, func(h econbench.Host) (any, error) {
+		devices := tb.Path().Devices[h.Name()]
+		i := slices.IndexFunc(devices, func(d econbench.Device) bool { return d.Kind == "vxlan" })
+		if i < 0 {
+			return nil, errors.New("topology has no overlay network")
+		}
+		underlay, err := netip.ParseAddr(h.Facts().Underlay)
+		if err != nil {
+			return nil, fmt.Errorf("underlay address: %w", err)
+		}
+		return OverlayConfig{Sandbox: devices[i].Netns, Wire: h.Facts().WireDevice, Underlay: underlay, AttachOptions: opt}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &overlayAttachment{a}, nil
 }
 
 // Path leaves the tunnel's device out of the way: it is to stay flat.
@@ -91,18 +125,4 @@ func (*overlayAttachment) Path(p econbench.Path) econbench.Path {
 	}
 	p.Through = slices.DeleteFunc(slices.Clone(p.Through), around)
 	return p
-}
-
-// Close detaches on both hosts, newest first.
-func (a *overlayAttachment) Close(ctx context.Context) error {
-	var errs []error
-	for _, e := range slices.Backward(a.ends) {
-		err := e.host.Agent().Call(ctx, agentproto.OpDetach, agentproto.DetachArgs{Handle: e.handle}, nil)
-		if errors.Is(err, agentproto.ErrGone) {
-			err = nil // it undid all when it went, or left a journal; who met its end first has told of it
-		}
-		errs = append(errs, err)
-	}
-	a.ends = nil
-	return errors.Join(errs...)
 }

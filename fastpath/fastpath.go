@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fastpath holds what can be attached to a topology to shorten its packets' way, one file each; All lists the
+// Package fastpath holds what can be attached to a topology to change its packets' way, one file each; All lists the
 // controller's halves, Drivers those of the agents. Their BPF programs stand in fastpath/bpf; beside them the objects made
 // of them are committed, so that nobody who runs econbench needs a compiler.
 //
@@ -16,11 +16,11 @@ import (
 )
 
 // All lists the fast paths.
-func All() []econbench.Fastpath { return []econbench.Fastpath{None{}, Oncache{}} }
+func All() []econbench.Fastpath { return []econbench.Fastpath{None{}, Oncache{}, Handicap{}} }
 
 // Drivers lists the agent's halves. What they make in the host's namespace stands in the journal.
 func Drivers(j *tune.Journal) []econbench.Driver {
-	return []econbench.Driver{oncacheDriver{j}}
+	return []econbench.Driver{oncacheDriver{j}, handicapDriver{&pace{}}}
 }
 
 // None is the fast path that changes nothing: a topology as its builder leaves it.

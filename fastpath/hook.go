@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/names"
 	"github.com/econbench/econbench/internal/netspace"
 )
 
@@ -29,6 +31,22 @@ type point struct {
 type attacher struct {
 	mechanism string // HookTCX, HookFilter; "": tcx if the kernel has it
 	owner     string // in the names of filters: whose they are
+}
+
+// check refuses a mechanism that there is none of.
+func (a attacher) check() error {
+	if hooks := []string{econbench.HookTCX, econbench.HookFilter}; a.mechanism != "" && !slices.Contains(hooks, a.mechanism) {
+		return names.Unknown("hook", a.mechanism, hooks)
+	}
+	return nil
+}
+
+// mechanismOf says how something was attached.
+func mechanismOf(attached io.Closer) string {
+	if _, ok := attached.(attachedFilter); ok {
+		return econbench.HookFilter
+	}
+	return econbench.HookTCX
 }
 
 // attach puts a program on a hook. Closing takes it off again; a device that is gone by then is fine.

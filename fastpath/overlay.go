@@ -23,7 +23,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
-	"github.com/econbench/econbench/internal/names"
 	"github.com/econbench/econbench/internal/netspace"
 	"github.com/econbench/econbench/internal/tune"
 )
@@ -125,8 +124,8 @@ func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, pr
 	if o.lanes, err = laneOf(j, cfg.Lane); err != nil {
 		return nil, err
 	}
-	if hooks := []string{econbench.HookTCX, econbench.HookFilter}; cfg.Hook != "" && !slices.Contains(hooks, cfg.Hook) {
-		return nil, names.Unknown("hook", cfg.Hook, hooks)
+	if err := o.hooks.check(); err != nil {
+		return nil, err
 	}
 	if o.host, _, err = netspace.Own(); err != nil {
 		return nil, err
@@ -302,11 +301,20 @@ func (o *overlay) sync() error {
 	if err != nil {
 		return err
 	}
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+	until, err := leaseEnd()
+	if err != nil {
 		return err
 	}
-	return o.progs.setLease(uint64(now.Nano()) + uint64(leaseTerm))
+	return o.progs.setLease(until)
+}
+
+// leaseEnd is until when programs may be trusted that were cared for just now: CLOCK_MONOTONIC, ns.
+func leaseEnd() (uint64, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0, fmt.Errorf("clock: %w", err)
+	}
+	return uint64(now.Nano()) + uint64(leaseTerm), nil
 }
 
 // syncRemotes forgets what is gone before it learns what is new. A peer's next hop is the kernel's choice of now.
@@ -565,10 +573,7 @@ type ContainerStatus struct {
 func (o *overlay) Status() (any, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: econbench.HookTCX, Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
-	if _, ok := o.onWire.(attachedFilter); ok {
-		s.Mechanism = econbench.HookFilter
-	}
+	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: mechanismOf(o.onWire), Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
 		s.Containers = append(s.Containers, ContainerStatus{e.addr.String(), e.device, e.lane.kind()})
 	}

@@ -116,12 +116,17 @@ func registerAttach(cmd *cobra.Command, opt *econbench.AttachOptions) {
 // checkAttach refuses what can't be attached to an overlay network, or not in that way.
 func checkAttach(name string, opt econbench.AttachOptions) error {
 	var allowed []string
+	known := false
 	for _, p := range fastpath.All() {
+		known = known || p.Name() == name
 		if b, ok := p.(econbench.Bound); ok && slices.Contains(b.Topologies(), "overlay") {
 			allowed = append(allowed, p.Name())
 		}
 	}
-	if !slices.Contains(allowed, name) {
+	if known && !slices.Contains(allowed, name) {
+		return fmt.Errorf("fast path %q: is for runs alone: allowed: %s", name, strings.Join(allowed, ", "))
+	}
+	if !known {
 		return names.Unknown("fast path", name, allowed)
 	}
 	if wrong := parts().CheckAttach([]string{name}, opt); len(wrong) > 0 {

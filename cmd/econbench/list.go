@@ -23,7 +23,7 @@ type listed struct {
 
 // listing is all that can be named.
 type listing struct {
-	Arms       []string           `json:"arms"`
+	Arms       []string           `json:"arms"` // that need no setting
 	Topologies []listed           `json:"topologies"`
 	Fastpaths  []listed           `json:"fastpaths"`
 	Workloads  []listed           `json:"workloads"`
@@ -61,7 +61,9 @@ func makeListing() (l listing, err error) {
 	l.Collectors, l.Formats = listNamed(p.Collectors), listNamed(reports.All())
 	for _, t := range p.Topologies {
 		for _, f := range p.Fastpaths {
-			l.Arms = append(l.Arms, econbench.Arm{Topology: t.Name(), Fastpath: f.Name()}.String())
+			if arm := (econbench.Arm{Topology: t.Name(), Fastpath: f.Name()}); p.CheckArm(arm) == nil {
+				l.Arms = append(l.Arms, arm.String())
+			}
 		}
 	}
 	for _, w := range p.Workloads {

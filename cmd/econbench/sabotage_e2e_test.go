@@ -38,6 +38,30 @@ func TestSabotage(t *testing.T) {
 	}
 }
 
+// TestHandicap slows a path down, on a topology without an overlay too, and notices when it does not: packets that nobody held up
+// look like those that somebody did.
+func TestHandicap(t *testing.T) {
+	sharedHosts(t)
+	p := start(t, sharedLab(), tiny("--workload", "tcp_rr,tcp_stream", "--arm", "host+handicap:2us,overlay+handicap:2us", "--wire", "mtu-frames")...)
+	p.want(0)
+	for _, trial := range p.run().Trials {
+		for role, host := range trial.Hosts {
+			c := host.Counters["fastpath"]
+			if c["frames"] < 10 || c["turns"] < c["frames"] || c["burnt"] < 1.9e-6*c["frames"] || c["burnt"] > 2.1e-6*c["frames"] {
+				t.Errorf("%s, %s: %v", trial.Cell, role, c)
+			}
+		}
+	}
+	p = start(t, sharedLab(), tiny("--workload", "tcp_rr", "--arm", "overlay+handicap:2us", "--without", econbench.Egress)...)
+	p.want(1).wantError("1 of 1 trials are not valid")
+	all := strings.Join(p.run().Trials[0].Invalid, "\n")
+	for _, host := range []string{econbench.ClientHost, econbench.ServerHost} {
+		if !strings.Contains(all, "path: "+host+": handicap: held up no frame") {
+			t.Errorf("a handicap that was not attached went by on the %s:\n%s", host, all)
+		}
+	}
+}
+
 // TestReplacedInTheMiddle takes the server's container away while its client is measured over the fast path.
 func TestReplacedInTheMiddle(t *testing.T) {
 	hosts := sharedHosts(t)

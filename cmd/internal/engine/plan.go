@@ -80,18 +80,10 @@ func (c *checker) arms(p econbench.Plan) {
 	}
 	for i, a := range p.Arms {
 		at := Place{Key: "arms", Item: i + 1}
-		switch {
-		case named(c.parts.Topologies, a.Topology) == nil:
-			c.add(at, "arm %q: %w", a, names.Unknown("topology", a.Topology, namesOf(c.parts.Topologies)))
-		case named(c.parts.Fastpaths, a.Fastpath) == nil:
-			c.add(at, "arm %q: %w", a, names.Unknown("fast path", a.Fastpath, namesOf(c.parts.Fastpaths)))
-		case !slices.Contains(c.topologiesOf(a.Fastpath), a.Topology):
-			c.add(at, "arm %q: fast path %s can't be attached to topology %q: allowed: %s", a, a.Fastpath, a.Topology,
-				strings.Join(c.topologiesOf(a.Fastpath), ", "))
-		case slices.Contains(p.Arms[:i], a):
+		if err := c.parts.CheckArm(a); err != nil {
+			c.add(at, "arm %q: %w", a, err)
+		} else if slices.Contains(p.Arms[:i], a) {
 			c.add(at, "arm %q: given twice; %q is the same arm a second time", a, again(a, p.Arms))
-		default:
-			c.setting(at, a)
 		}
 	}
 	if !slices.Contains(p.Arms, p.Baseline) {
@@ -106,26 +98,32 @@ func again(a econbench.Arm, arms []econbench.Arm) econbench.Arm {
 	return a
 }
 
-// setting asks the fast path about an arm's.
-func (c *checker) setting(at Place, a econbench.Arm) {
-	s, ok := named(c.parts.Fastpaths, a.Fastpath).(econbench.Settable)
-	if !ok {
-		if a.Setting != "" {
-			c.add(at, "arm %q: fast path %s has no setting, got %q", a, a.Fastpath, a.Setting)
-		}
-		return
+// CheckArm says what is wrong with an arm by itself.
+func (parts Parts) CheckArm(a econbench.Arm) error {
+	f := named(parts.Fastpaths, a.Fastpath)
+	switch {
+	case named(parts.Topologies, a.Topology) == nil:
+		return names.Unknown("topology", a.Topology, namesOf(parts.Topologies))
+	case f == nil:
+		return names.Unknown("fast path", a.Fastpath, namesOf(parts.Fastpaths))
+	case !slices.Contains(parts.topologiesOf(f), a.Topology):
+		return fmt.Errorf("fast path %s can't be attached to topology %q: allowed: %s", a.Fastpath, a.Topology, strings.Join(parts.topologiesOf(f), ", "))
 	}
-	if err := s.CheckSetting(a.Setting); err != nil {
-		c.add(at, "arm %q: %w", a, err)
+	if s, ok := f.(econbench.Settable); ok {
+		return s.CheckSetting(a.Setting)
 	}
+	if a.Setting != "" {
+		return fmt.Errorf("fast path %s has no setting, got %q", a.Fastpath, a.Setting)
+	}
+	return nil
 }
 
 // topologiesOf are those that a fast path can be attached to.
-func (c *checker) topologiesOf(fastpath string) []string {
-	if b, ok := named(c.parts.Fastpaths, fastpath).(econbench.Bound); ok {
+func (parts Parts) topologiesOf(f econbench.Fastpath) []string {
+	if b, ok := f.(econbench.Bound); ok {
 		return b.Topologies()
 	}
-	return namesOf(c.parts.Topologies)
+	return namesOf(parts.Topologies)
 }
 
 // workloads returns the list with every parameter written out.
