@@ -96,6 +96,8 @@ type RunPair struct {
 	OnlyOld  []econbench.Cell `json:"only_old"` // cells that the other run has not
 	OnlyNew  []econbench.Cell `json:"only_new"`
 	Warnings []Note           `json:"warnings"`
+
+	baseline econbench.Arm // of the new run
 }
 
 // ComparedCell is an arm under a workload, in both runs.
@@ -279,7 +281,7 @@ func comparedRun(r Labelled, data []*cellData, o CompareOptions) ComparedRun {
 func comparePair(old, new Labelled, oldData, newData []*cellData, o CompareOptions) (RunPair, error) {
 	p := RunPair{
 		Old: old.Label, New: new.Label, Forced: []RunDifference{}, Noted: []RunDifference{},
-		Cells: []ComparedCell{}, OnlyOld: []econbench.Cell{}, OnlyNew: []econbench.Cell{}, Warnings: []Note{},
+		Cells: []ComparedCell{}, OnlyOld: []econbench.Cell{}, OnlyNew: []econbench.Cell{}, Warnings: []Note{}, baseline: new.Run.Plan.Baseline,
 	}
 	decisive, noted := differences(old.Run, new.Run)
 	p.Forced, p.Noted = append(p.Forced, decisive...), append(p.Noted, noted...)

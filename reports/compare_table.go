@@ -24,7 +24,12 @@ func compareTables(p RunPair) []table {
 	var out []table
 	for _, k := range order {
 		primary := primaryCompared(groups[k])
-		t := table{title: []string{k}, columns: compareColumns(p, groups[k], primary, true), narrow: compareColumns(p, groups[k], primary, false)}
+		described := describedChanges(groups[k], primary)
+		t := table{
+			title:   []string{k},
+			columns: append(changeColumns(p, groups[k], primary, true), described...),
+			narrow:  addFitting(changeColumns(p, groups[k], primary, false), described, textWidth-1),
+		}
 		if known, _ := econbench.MetricNamed(primary); known.Better != "" {
 			t.title = append(t.title, fmt.Sprintf("%s: %s is better", heading(primary), known.Better))
 		}
@@ -51,9 +56,18 @@ func comparedAnywhere(cells []ComparedCell, metric string) bool {
 	return slices.ContainsFunc(cells, func(c ComparedCell) bool { return c.Metrics[metric].Old.N > 0 && c.Metrics[metric].New.N > 0 })
 }
 
-// compareColumns are the primary metric in both runs, its two changes and what they come to, then the changes of what
-// describes it. wide shows whole intervals.
-func compareColumns(p RunPair, cells []ComparedCell, primary string, wide bool) []column {
+// addFitting adds what is described as far as the width goes; all of it is in the other formats.
+func addFitting(cols, described []column, width int) []column {
+	for _, c := range described {
+		if wider := append(slices.Clone(cols), c); len(pack(wider, width)) == 1 {
+			cols = wider
+		}
+	}
+	return cols
+}
+
+// changeColumns are the primary metric in both runs, its two changes and what they come to. wide shows whole intervals.
+func changeColumns(p RunPair, cells []ComparedCell, primary string, wide bool) []column {
 	per := func(f func(ComparedCell, MetricChange) string) []string {
 		var out []string
 		for _, c := range cells {
@@ -78,32 +92,29 @@ func compareColumns(p RunPair, cells []ComparedCell, primary string, wide bool) 
 		{header: "change", cells: per(func(_ ComparedCell, m MetricChange) string { return showChange(m.Absolute, wide) })},
 	}
 	if slices.ContainsFunc(cells, func(c ComparedCell) bool { return c.Metrics[primary].Ratio != nil }) {
-		cols = append(cols, column{header: "of ratio", cells: per(func(_ ComparedCell, m MetricChange) string { return showChange(m.Ratio, wide) })})
+		cols = append(cols, column{header: shorten("vs " + clean(p.baseline.String())), cells: per(func(_ ComparedCell, m MetricChange) string { return showChange(m.Ratio, wide) })})
 	}
-	cols = append(cols,
+	return append(cols,
 		column{header: "p", cells: per(func(_ ComparedCell, m MetricChange) string { return showP(m) })},
 		column{header: "n", cells: per(func(_ ComparedCell, m MetricChange) string { return showCounts(m) })},
 		column{header: "verdict", left: true, verdict: true, cells: per(func(_ ComparedCell, m MetricChange) string { return string(m.Verdict) })},
 		column{header: "by", left: true, cells: per(func(_ ComparedCell, m MetricChange) string { return string(m.Carrier) })})
-	for _, name := range describingChange(cells, primary) {
-		cols = append(cols, column{header: heading(name), cells: per(func(c ComparedCell, _ MetricChange) string {
-			return showShortChange(c.Metrics[name])
-		})})
-	}
-	return cols
 }
 
-// describingChange lists the metrics whose change is shown beside the primary one's.
-func describingChange(cells []ComparedCell, primary string) (names []string) {
+// describedChanges are the changes of what describes the primary metric: CPU per unit of work, the tail of latency.
+func describedChanges(cells []ComparedCell, primary string) (cols []column) {
 	for _, choices := range [][]string{{"cpu_per_transaction", "cpu_per_byte", "cpu_per_packet"}, {"latency_p99"}} {
-		for _, name := range choices {
-			if name != primary && comparedAnywhere(cells, name) {
-				names = append(names, name)
-				break
-			}
+		at := slices.IndexFunc(choices, func(name string) bool { return name != primary && comparedAnywhere(cells, name) })
+		if at < 0 {
+			continue
 		}
+		c := column{header: heading(choices[at])}
+		for _, cell := range cells {
+			c.cells = append(c.cells, showShortChange(cell.Metrics[choices[at]]))
+		}
+		cols = append(cols, c)
 	}
-	return names
+	return cols
 }
 
 // showChange is a change with its interval, in percent: "-5.1% [-6.0, -4.2]", or else "-5.1% ±0.9".

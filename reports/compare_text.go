@@ -102,15 +102,15 @@ func (p RunPair) forcedLine() string {
 
 // legend explains the signs, once, below everything.
 func (c *Comparison) legend() string {
-	base := "the ratio to the baseline of the same block (levels drift between days and boots), where there is one; "
+	by := "the ratio where there is one, since levels drift between days and boots"
 	if c.Absolute {
-		base = "absolute values, as asked for; "
+		by = "absolute values, as asked for"
 	}
 	return fmt.Sprintf("Medians over blocks, ± half their interval; change: median of all quotients new/old, with its interval; "+
-		"intervals cover at least %.3g%%. of ratio: the same of the ratios to the baseline. by: which of the two carries p and verdict: %s"+
-		"p: Mann-Whitney, after Holm's correction; n: blocks, old+new. ~: no significant change, or one below %.3g%%; inconclusive: "+
-		"the data cannot tell. Behind the verdict: changes of what is described, ? if the data cannot tell.",
-		100*c.Confidence, base, 100*c.MinEffect)
+		"vs: the same of the ratios to the baseline in the same block; intervals cover at least %.3g%%. by: which of the two carries p, n "+
+		"and verdict: %s. p: Mann-Whitney, after Holm's correction; n: blocks, old+new. ~: no significant change, or one below %.3g%%; "+
+		"inconclusive: the data cannot tell. Behind the verdict: changes of what is described, ? if the data cannot tell.",
+		100*c.Confidence, by, 100*c.MinEffect)
 }
 
 func cellLines(cells []econbench.Cell) (lines []string) {
