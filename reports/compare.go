@@ -343,21 +343,24 @@ func (p *RunPair) warn(old, new *econbench.Run, b baselines) {
 	if why := b.missing(); why != "" && !b.o.Absolute {
 		p.Warnings = append(p.Warnings, Note{Text: why + ": absolute values carry the verdicts, and those drift between days and boots"})
 	}
-	var ns notes
+	s := &Summary{} // for one line about what several cells have in common
 	for _, c := range p.Cells {
+		cell := Cell{Arm: econbench.Arm{Topology: c.name()}, Workload: c.Workload}
 		m, ok := c.Metrics[c.primary]
-		where := c.name() + " " + c.Workload
 		switch {
 		case !ok:
-			ns.add(Note{Text: where + ": no primary metric was collected"})
+			cell.Warnings = append(cell.Warnings, Note{Text: "no primary metric was collected"})
 		case m.Reason != "":
-			ns.add(Note{Text: where + ": " + c.primary + " " + string(m.Verdict) + ": " + m.Reason})
+			cell.Warnings = append(cell.Warnings, Note{Text: c.primary + " " + string(m.Verdict) + ": " + m.Reason})
 		}
-		if c.old.primary != c.new.primary && c.old.primary != "" {
-			ns.add(Note{Text: where + ": the primary metric is " + c.new.primary + ", was " + c.old.primary})
+		if c.old.primary != c.new.primary && c.old.primary != "" && c.new.primary != "" {
+			cell.Warnings = append(cell.Warnings, Note{Text: "the primary metric is " + c.new.primary + ", was " + c.old.primary})
 		}
+		s.Cells = append(s.Cells, cell)
 	}
-	p.Warnings = append(p.Warnings, ns.list...)
+	for _, text := range notesOf(s, false) {
+		p.Warnings = append(p.Warnings, Note{Text: text})
+	}
 }
 
 // name is the arm, or both where they differ.
