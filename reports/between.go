@@ -89,7 +89,8 @@ func midranksOf(x, y []float64, ties []int) (doubled []int, n, sum int) {
 	return doubled, len(x), sum
 }
 
-// exactRankSum counts the ways to choose n of the ranks whose sum is at least as far from its mean as the one found.
+// exactRankSum counts the ways to choose n of the ranks whose sum is at most the one found, or at least that: twice the smaller
+// share.
 func exactRankSum(doubled []int, n, sum int) float64 {
 	total := 0
 	for _, r := range doubled {
@@ -109,20 +110,18 @@ func exactRankSum(doubled []int, n, sum int) float64 {
 		}
 		reached += r
 	}
-	// The mean is n/len × total; both distances are multiplied by len, so that they are whole.
-	size := len(doubled)
-	far := abs(sum*size - n*total)
-	tail, all := 0.0, 0.0
+	below, above, all := 0.0, 0.0, 0.0
 	for s, w := range ways[n] {
 		all += w
-		if abs(s*size-n*total) >= far {
-			tail += w
+		if s <= sum {
+			below += w
+		}
+		if s >= sum {
+			above += w
 		}
 	}
-	return min(1, tail/all)
+	return min(1, 2*min(below, above)/all)
 }
-
-func abs(v int) int { return max(v, -v) }
 
 func normalRankSum(x, y []float64, ties []int) float64 {
 	n, m := float64(len(x)), float64(len(y))

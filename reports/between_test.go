@@ -4,6 +4,7 @@ package reports
 
 import (
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -102,9 +103,17 @@ func TestRankSumExact(t *testing.T) {
 	}
 }
 
-// bruteRankSum is the share of all choices of n values whose U is at least as far from the middle as that of the first n.
+// TestRankSumTiesEitherWay is the example of docs/formats.md: benchmath gives 0.071 one way and 0 the other. By hand: of the 56
+// ways to choose three of the midranks 2.5 ×4, 5.5 ×2, 7.5 ×2 for the second sample two have the sum found, 20.5, and none more.
+func TestRankSumTiesEitherWay(t *testing.T) {
+	a, b := []float64{1, 1, 1, 1, 2}, []float64{2, 3, 3}
+	near(t, "p", rankSum(a, b), 4./56, 1e-12)
+	near(t, "p the other way round", rankSum(b, a), 4./56, 1e-12)
+}
+
+// bruteRankSum is twice the share of all choices of n values whose U is at most that of the first n, or at least that.
 func bruteRankSum(all []float64, n int) float64 {
-	distance := func(chosen uint) float64 {
+	statistic := func(chosen uint) float64 {
 		u := 0.0
 		for i, a := range all {
 			for j, b := range all {
@@ -117,23 +126,23 @@ func bruteRankSum(all []float64, n int) float64 {
 				}
 			}
 		}
-		return math.Abs(u - float64(n*(len(all)-n))/2)
+		return u
 	}
-	found, far, count := distance(1<<n-1), 0, 0
+	found, below, above, count := statistic(1<<n-1), 0, 0, 0
 	for chosen := range uint(1) << len(all) {
-		size := 0
-		for i := range all {
-			size += int(chosen >> i & 1)
-		}
-		if size != n {
+		if bits.OnesCount(chosen) != n {
 			continue
 		}
 		count++
-		if distance(chosen) >= found {
-			far++
+		u := statistic(chosen)
+		if u <= found {
+			below++
+		}
+		if u >= found {
+			above++
 		}
 	}
-	return float64(far) / float64(count)
+	return min(1, 2*float64(min(below, above))/float64(count))
 }
 
 // TestNthDifference compares with the list of all differences.
