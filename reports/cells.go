@@ -126,7 +126,9 @@ func (d *cellData) doubt(run *econbench.Run) {
 func (d *cellData) perBlock(metric string) map[int]float64 {
 	out := make(map[int]float64, len(d.blocks[metric]))
 	for b, values := range d.blocks[metric] {
-		out[b] = median(values)
+		if out[b] = values[0]; len(values) > 1 {
+			out[b] = median(values)
+		}
 	}
 	return out
 }

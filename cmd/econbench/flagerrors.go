@@ -14,6 +14,7 @@ import (
 // wanted says what the values of a flag's type look like.
 var wanted = map[string]string{
 	"int": "a whole number", "uint64": "a whole number from 0", "bool": "true or false", "duration": "a time with its unit, as in 1.3s or 400ms",
+	"share": "a share from 0 to below 1, as in 5% or 0.05",
 }
 
 // flagNamed finds the flag in an error of the parser's, which are sentences around it.

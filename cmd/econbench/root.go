@@ -54,6 +54,7 @@ by device counters which way the packets went.`,
   econbench run --hosts ssh://a,ssh://b     # on two machines
   econbench run --workload tcp_rr --arm host,overlay --blocks 20
   econbench report econbench-runs/DIR -f json
+  econbench compare night-1 night-2         # what changed from one run to the next
   econbench doctor                          # what this machine can and can't do
   econbench clean                           # remove what a killed run left`,
 		SilenceUsage: true, SilenceErrors: true,
@@ -62,7 +63,7 @@ by device counters which way the packets went.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(runCommand(), reportCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
+	root.AddCommand(runCommand(), reportCommand(), compareCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
 		cleanCommand(), versionCommand(), fastpathCommand(), agentCommand(), stayCommand(), askCommand(), labInitCommand())
 	return root
 }

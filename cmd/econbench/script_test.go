@@ -26,7 +26,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DOCKER_CERT_PATH", "")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses, "leaves": leaves},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses, "leaves": leaves, "cuts": cuts},
 	})
 }
 
@@ -61,6 +61,19 @@ func refuses(ts *testscript.TestScript, neg bool, args []string) {
 	if after := tree(ts); after != before {
 		ts.Fatalf("%q: made something: %s, was %s", args, after, before)
 	}
+}
+
+// cuts takes the last byte off a file: a script's files end with a newline, which what was cut short has not.
+//
+//	cuts FILE
+func cuts(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: cuts FILE")
+	}
+	path := ts.MkAbs(args[0])
+	info, err := os.Stat(path)
+	ts.Check(err)
+	ts.Check(os.Truncate(path, info.Size()-1))
 }
 
 // tree lists what is in the script's folder.

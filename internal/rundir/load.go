@@ -12,6 +12,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/econbench/econbench"
 )
@@ -52,6 +55,9 @@ func readAll(dir string) (*loader, error) {
 		return nil, fmt.Errorf("read %s: %w", l.path, bare(err))
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil {
+		l.all = info.Size()
+	}
 	if err := l.read(f); err != nil {
 		return nil, err
 	}
@@ -79,7 +85,7 @@ func loadRun(dir string) (*econbench.Run, error) {
 		return nil, fmt.Errorf("read %s: %w: schema %d is newer than %d, the newest that this econbench reads",
 			path, ErrSchema, *version.Schema, econbench.Schema)
 	case *version.Schema < 1:
-		return nil, fmt.Errorf("read %s: %w: found schema %d, want 1 to %d", path, ErrSchema, *version.Schema, econbench.Schema)
+		return nil, fmt.Errorf("read %s: %w: schema %d is older than 1, the oldest that this econbench reads", path, ErrSchema, *version.Schema)
 	}
 	run := new(econbench.Run)
 	if err := json.Unmarshal(b, run); err != nil {
@@ -128,6 +134,7 @@ type loader struct {
 	run    *econbench.Run
 	broken int
 
+	all  int64 // size of the file, B
 	size int64 // of the whole lines, B
 	torn bool  // something stands behind them
 	open bool  // the last of them lacks its newline
@@ -175,15 +182,47 @@ func (l *loader) line(number int, line []byte, unended bool) error {
 		l.run.Warnings = append(l.run.Warnings,
 			fmt.Sprintf("%s:%d: last line is torn, its trial is lost: %s", l.path, number, quote(line)))
 	case err != nil:
-		l.leaveOut(number, "%v: %s", err, quote(line))
+		l.leaveOut(number, "%v: %s", plainer(line, err), quote(line))
 	case t.Workload == "" || t.Arm.Topology == "":
 		l.leaveOut(number, "no arm or no workload in it: %s", quote(line))
+	case t.Schema < 1:
+		l.leaveOut(number, "no schema in it, or one older than 1: %s", quote(line))
 	case t.Run != l.run.ID:
 		l.leaveOut(number, "trial is of run %q, not of %q", t.Run, l.run.ID)
 	default:
+		l.makeRoom(len(line))
 		l.run.Trials = append(l.run.Trials, t)
 	}
 	return nil
+}
+
+// makeRoom grows the list of trials to what the rest of the file will hold if its lines are like those before: a million
+// trials are not copied from list to list.
+func (l *loader) makeRoom(line int) {
+	n := len(l.run.Trials)
+	if n < cap(l.run.Trials) || n < 100 {
+		return
+	}
+	mean := max(1, (l.size+int64(line))/int64(n+1))
+	l.run.Trials = slices.Grow(l.run.Trials, int(max(0, l.all-l.size)/mean)+1)
+}
+
+// plainer names what other programs write for numbers that JSON has not, and numbers that no float64 can be.
+func plainer(line []byte, err error) error {
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && e.Type.Kind() == reflect.Float64 && strings.HasPrefix(e.Value, "number ") {
+		return fmt.Errorf("%s of %s is out of range", e.Value, e.Field)
+	}
+	e, ok := errors.AsType[*json.SyntaxError](err)
+	if !ok || e.Offset < 1 || e.Offset > int64(len(line)) {
+		return err
+	}
+	at := bytes.TrimPrefix(line[max(0, e.Offset-2):], []byte(":")) // the offset is behind the first letter, or the second of "-I"
+	for _, word := range []string{"NaN", "Infinity", "-Infinity", "Inf", "-Inf"} {
+		if bytes.HasPrefix(bytes.TrimLeft(at, " "), []byte(word)) {
+			return fmt.Errorf("%s is not a number in JSON", word)
+		}
+	}
+	return err
 }
 
 func (l *loader) leaveOut(number int, format string, args ...any) {

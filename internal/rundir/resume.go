@@ -80,6 +80,22 @@ func lock(f *os.File) error {
 // block counts, of equals the later one: trials of one block are compared with each other, which those before and after a
 // break are not fit for, and a second attempt that was cut short is no reason to give up a better first one.
 func settle(run *econbench.Run) {
+	dropped := supersede(run)
+	for _, r := range run.Resumed {
+		run.Warnings = append(run.Warnings, fmt.Sprintf("resumed at %s: blocks before and after it share no conditions but those in run.json",
+			r.Started.UTC().Format(time.RFC3339)))
+	}
+	for _, block := range slices.Sorted(maps.Keys(dropped)) {
+		run.Warnings = append(run.Warnings, fmt.Sprintf("block %d was broken off and measured anew: trials of the lesser attempt that count nowhere: %d",
+			block, dropped[block]))
+	}
+}
+
+// supersede moves the trials that do not count to Superseded and says how many there are, by block.
+func supersede(run *econbench.Run) (dropped map[int]int) {
+	if len(run.Trials) == 0 || !slices.ContainsFunc(run.Trials, func(t econbench.Trial) bool { return t.Part != run.Trials[0].Part }) {
+		return nil // nearly every run; it may have a million trials
+	}
 	count := map[int]map[int]int{} // by block and part
 	for _, t := range run.Trials {
 		if count[t.Block] == nil {
@@ -96,7 +112,7 @@ func settle(run *econbench.Run) {
 			return a - b
 		})
 	}
-	dropped := map[int]int{}
+	dropped = map[int]int{}
 	trials := run.Trials
 	run.Trials = nil
 	for _, t := range trials {
@@ -107,12 +123,5 @@ func settle(run *econbench.Run) {
 		run.Superseded = append(run.Superseded, t)
 		dropped[t.Block]++
 	}
-	for _, r := range run.Resumed {
-		run.Warnings = append(run.Warnings, fmt.Sprintf("resumed at %s: blocks before and after it share no conditions but those in run.json",
-			r.Started.UTC().Format(time.RFC3339)))
-	}
-	for _, block := range slices.Sorted(maps.Keys(dropped)) {
-		run.Warnings = append(run.Warnings, fmt.Sprintf("block %d was broken off and measured anew: trials of the lesser attempt that count nowhere: %d",
-			block, dropped[block]))
-	}
+	return dropped
 }

@@ -264,7 +264,10 @@ func TestLoadBrokenLines(t *testing.T) {
 		"zeros":        {a + "\x00\x00\x00", 1, []string{":2: last line is torn"}},
 		"middle":       {a + "garbage\n" + b, 2, []string{":2: left out: invalid character"}},
 		"wrong type":   {a + `{"block":"x"}` + "\n" + b, 2, []string{":2: left out: "}},
-		"number":       {`{"metrics":{"cpu":1e999}}` + "\n" + b, 1, []string{":1: left out: "}},
+		"number":       {`{"metrics":{"cpu":1e999}}` + "\n" + b, 1, []string{":1: left out: number 1e999 of metrics is out of range"}},
+		"NaN":          {`{"metrics":{"cpu":NaN}}` + "\n" + b, 1, []string{":1: left out: NaN is not a number in JSON"}},
+		"infinite":     {`{"metrics":{"cpu": -Infinity}}` + "\n" + b, 1, []string{":1: left out: -Infinity is not a number in JSON"}},
+		"no schema":    {strings.Replace(a, `"schema":1,`, "", 1) + b, 1, []string{":1: left out: no schema in it, or one older than 1"}},
 		"blank":        {a + "\n\r\n" + b, 2, nil},
 		"no cell":      {"{}\n" + b, 1, []string{":1: left out: no arm"}},
 		"foreign":      {a + lineOf(t, 1, "r2"), 1, []string{`:2: left out: trial is of run "r2"`}},
@@ -310,7 +313,7 @@ func TestLoadErrors(t *testing.T) {
 		{with("{\n\"schema\": 1,\n oops}"), nil, []string{"run.json:3", "invalid character"}},
 		{with("{\"schema\": 1,\n\"run\": 7}"), nil, []string{"run.json:2", "cannot unmarshal"}},
 		{with("{}"), ErrSchema, []string{"no schema in it; want 1"}},
-		{with(`{"schema":0}`), ErrSchema, []string{"found schema 0"}},
+		{with(`{"schema":0}`), ErrSchema, []string{"schema 0 is older than 1"}},
 		{with(`{"schema":7,"run":{"new":"shape"}}`), ErrSchema, []string{"schema 7 is newer than 1"}},
 	} {
 		_, err := Load(c.dir)

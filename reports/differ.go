@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reports
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/econbench/econbench"
+)
+
+// RunDifference is a fact in which two runs differ.
+type RunDifference struct {
+	Fact string `json:"fact"` // "kernel of client"
+	Old  string `json:"old"`
+	New  string `json:"new"`
+}
+
+// String is the difference in words.
+func (d RunDifference) String() string { return fmt.Sprintf("%s: %q, was %q", d.Fact, d.New, d.Old) }
+
+// ErrDiffer is wrapped by Compare's error when runs differ in what decides their figures.
+var ErrDiffer = errors.New("runs differ in what decides their figures")
+
+// differences are the facts in which two runs differ: those that decide figures by themselves, so that a change would be
+// laid to the wrong cause, and those to be told of.
+func differences(old, new *econbench.Run) (decisive, noted []RunDifference) {
+	add := func(list *[]RunDifference, fact, a, b string) {
+		if a != b {
+			*list = append(*list, RunDifference{fact, a, b})
+		}
+	}
+	for _, role := range roles(old, new) {
+		a, recorded := old.Hosts[role]
+		b, recordedToo := new.Hosts[role]
+		if recorded != recordedToo {
+			say := map[bool]string{true: "recorded", false: "not recorded"}
+			add(&decisive, "facts of "+role, say[recorded], say[recordedToo])
+			continue
+		}
+		for _, d := range b.Differences(a) {
+			add(&decisive, d.Fact+" of "+role, d.Was, d.Now)
+		}
+	}
+	add(&decisive, "lab", old.Lab, new.Lab)
+	add(&decisive, "image", old.Image, new.Image)
+	p, q := old.Plan, new.Plan
+	add(&decisive, "placement", string(p.Placement), string(q.Placement))
+	add(&decisive, "wire", string(p.Wire), string(q.Wire))
+	add(&decisive, "congestion_control", p.CongestionControl, q.CongestionControl)
+	add(&decisive, "internal", strconv.FormatBool(p.Internal), strconv.FormatBool(q.Internal))
+	add(&decisive, "duration", showSeconds(p.Duration), showSeconds(q.Duration))
+	add(&decisive, "warmup", showSeconds(p.Warmup), showSeconds(q.Warmup))
+	add(&decisive, "attach.lane", p.Attach.Lane, q.Attach.Lane)
+	add(&decisive, "attach.hook", p.Attach.Hook, q.Attach.Hook)
+	add(&decisive, "attach.without", p.Attach.Without, q.Attach.Without)
+	add(&noted, "version", old.Version, new.Version)
+	add(&noted, "baseline", p.Baseline.String(), q.Baseline.String())
+	add(&noted, "rebuild_every", strconv.Itoa(p.RebuildEvery), strconv.Itoa(q.RebuildEvery))
+	return decisive, noted
+}
+
+// roles of the hosts that either run tells of.
+func roles(old, new *econbench.Run) []string {
+	all := maps.Clone(old.Hosts)
+	if all == nil {
+		all = make(map[string]econbench.HostFacts)
+	}
+	maps.Copy(all, new.Hosts)
+	return slices.Sorted(maps.Keys(all))
+}
+
+// refusal names every decisive difference on a line of its own.
+func refusal(old, new string, list []RunDifference) error {
+	var b strings.Builder
+	for _, d := range list {
+		fmt.Fprintf(&b, "\n  %s: %q in %s, %q in %s", clean(d.Fact), d.Old, old, d.New, new)
+	}
+	return fmt.Errorf("compare %s with %s: %w; --force compares them all the same, and marks the result:%s", new, old, ErrDiffer, b.String())
+}
