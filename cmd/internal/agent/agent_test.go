@@ -215,10 +215,10 @@ func TestReaders(t *testing.T) {
 		return &reading{name: "good", closed: &closed, values: []econbench.Counters{{"n": 1}}}
 	}
 	a := &agent{opt: Options{Readers: []econbench.Reader{good(), &reading{name: "bad", closed: &closed, fail: errors.New("not there")}}}}
-	if _, err := a.openReaders(agentproto.WindowArgs{Readers: []string{"good", "bad"}}); err == nil || err.Error() != "collector bad: not there" {
+	if _, err := a.openReaders(econbench.Scope{}, []string{"good", "bad"}); err == nil || err.Error() != "collector bad: not there" {
 		t.Errorf("a reader that can't open: %v", err)
 	}
-	if _, err := a.openReaders(agentproto.WindowArgs{Readers: []string{"good", "nope"}}); err == nil || err.Error() != `reader "nope" is not known` {
+	if _, err := a.openReaders(econbench.Scope{}, []string{"good", "nope"}); err == nil || err.Error() != `reader "nope" is not known` {
 		t.Errorf("an unknown reader: %v", err)
 	}
 	if closed != 2 {
