@@ -169,7 +169,7 @@ type Plan struct {
 	Placement         Placement         `json:"placement"`
 	Wire              Wire              `json:"wire"`
 	CongestionControl string            `json:"congestion_control"`
-	CPU               CPUMethod         `json:"cpu"`
+	CPU               CPUMethod         `json:"cpu,omitempty"`
 	Internal          bool              `json:"internal"` // the overlay network is an --internal one
 	Attach            AttachOptions     `json:"attach"`
 }

@@ -36,8 +36,8 @@ import (
 // are those with a tracepoint around their handler; the time before and after it, and all of the rest, stay with what they
 // interrupted.
 //
-// It is not in every run: each change of context costs, which a request-response of 100,000 a second feels.
-// docs/measuring.md has what.
+// It is not in every run, since each change of context then costs more: on two virtual cores a request-response lost 6 to 26 %
+// of its rate, a stream 5 to 8 % (docs/measuring.md).
 type Exact struct{}
 
 var (

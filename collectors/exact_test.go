@@ -105,7 +105,7 @@ func TestExactAttachOrder(t *testing.T) {
 }
 
 // needBPF skips where the kernel is not asked, and fails where root is and yet cannot.
-func needBPF(t *testing.T) {
+func needBPF(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("not root: CAP_BPF and CAP_PERFMON are needed to load programs")
@@ -116,7 +116,7 @@ func needBPF(t *testing.T) {
 }
 
 // pin keeps the test's thread on one CPU that it may use, which it returns.
-func pin(t *testing.T) int {
+func pin(t testing.TB) int {
 	t.Helper()
 	var before, one unix.CPUSet
 	runtime.LockOSThread()

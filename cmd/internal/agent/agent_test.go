@@ -224,6 +224,13 @@ func TestReaders(t *testing.T) {
 	if closed != 2 {
 		t.Errorf("%d readings closed, want those 2 that had been opened", closed)
 	}
+	a.opt.Readers = []econbench.Reader{good(), &reading{name: "empty", closed: &closed}}
+	if _, err := a.probe(t.Context(), agentproto.ProbeArgs{Readers: []string{"good"}}); err != nil || closed != 3 {
+		t.Errorf("probe: %v, %d readings closed, want 3", err, closed)
+	}
+	if _, err := a.probe(t.Context(), agentproto.ProbeArgs{Readers: []string{"empty"}}); err == nil || err.Error() != "collector empty: file vanished" || closed != 4 {
+		t.Errorf("probe of what can't be read: %v, %d readings closed, want 4", err, closed)
+	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("over"))
 	if err := sleep(ctx, time.Hour); err == nil || err.Error() != "over" {
