@@ -137,6 +137,17 @@ const (
 	WireMTUFrames Wire = "mtu-frames"
 )
 
+// CPUMethod says how CPU time is counted.
+type CPUMethod string
+
+const (
+	// CPUStat is what the kernel counts anyway (/proc/stat). What reports show as cpu is always this.
+	CPUStat CPUMethod = "stat"
+	// CPUExact times every change of context beside it, for the metrics cpu_exact… and for checking cpu. It slows the
+	// workload down a little.
+	CPUExact CPUMethod = "exact"
+)
+
 // PlannedWorkload is a workload as the plan asks for it, with every parameter written out.
 type PlannedWorkload struct {
 	Name    string `json:"name"`
@@ -158,6 +169,7 @@ type Plan struct {
 	Placement         Placement         `json:"placement"`
 	Wire              Wire              `json:"wire"`
 	CongestionControl string            `json:"congestion_control"`
+	CPU               CPUMethod         `json:"cpu,omitempty"`
 	Internal          bool              `json:"internal"` // the overlay network is an --internal one
 	Attach            AttachOptions     `json:"attach"`
 }

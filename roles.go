@@ -256,6 +256,11 @@ type WorkCollector interface {
 	CountsWork()
 }
 
+// Costly is an optional interface of collectors that slow down what they measure: only a plan that wants them has them.
+type Costly interface {
+	Wanted(Plan) bool
+}
+
 // Fastpath is the controller's half of what can be attached to a testbed.
 type Fastpath interface {
 	Name() string

@@ -426,7 +426,7 @@ func BenchmarkReaders(b *testing.B) {
 	client, server := s.connect(b, s.listen(b, "127.0.0.1:25201"))
 	send(b, client, server, 100000)
 	scope := econbench.Scope{PID: s.pid, Side: econbench.ServerHost, Flows: econbench.Flows{ServerPort: 25201, Count: 1},
-		Devices: []econbench.Device{{Role: "wire", Name: "lo"}}}
+		Devices: []econbench.Device{{Role: "wire", Name: "lo"}}, CPUs: allCPUs()}
 	for _, r := range Readers() {
 		b.Run(r.Name(), func(b *testing.B) {
 			reading, err := r.Open(scope)

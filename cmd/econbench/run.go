@@ -69,7 +69,11 @@ not measured again.`,
 func printPlan(w io.Writer, p econbench.Plan, done engine.Done) error {
 	fmt.Fprintf(w, "suite %s: %s\n", p.Suite, extent(p))
 	fmt.Fprintf(w, "window %gs after %gs of warm-up, topologies made anew every %d blocks\n", p.Duration, p.Warmup, p.RebuildEvery)
-	fmt.Fprintf(w, "placement %s, wire %s, congestion control %s, baseline %s, seed %d\n\n", p.Placement, p.Wire, p.CongestionControl, p.Baseline, p.Seed)
+	fmt.Fprintf(w, "placement %s, wire %s, congestion control %s, baseline %s, seed %d\n", p.Placement, p.Wire, p.CongestionControl, p.Baseline, p.Seed)
+	if p.CPU != "" && p.CPU != econbench.CPUStat {
+		fmt.Fprintf(w, "cpu %s beside stat\n", p.CPU)
+	}
+	fmt.Fprintln(w)
 	for block := range p.Blocks {
 		if done.Blocks[block] {
 			continue

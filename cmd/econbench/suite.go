@@ -36,6 +36,7 @@ type suiteFile struct {
 	Placement         string              `yaml:"placement"`
 	Wire              string              `yaml:"wire"`
 	CongestionControl string              `yaml:"congestion_control"`
+	CPU               string              `yaml:"cpu"`
 	Internal          bool                `yaml:"internal"`
 }
 
@@ -89,6 +90,7 @@ func parseSuite(place string, body []byte) (*suite, error) {
 	f := suiteFile{
 		Blocks: 10, Duration: span(1500 * time.Millisecond), Warmup: span(250 * time.Millisecond), RebuildEvery: 5,
 		Placement: string(econbench.Split), Wire: string(econbench.WireDefault), CongestionControl: "cubic",
+		CPU: string(econbench.CPUStat),
 	}
 	tree, err := parser.ParseBytes(body, 0)
 	if err == nil && len(tree.Docs) > 0 && tree.Docs[0].Body != nil { // nothing at all would be read as zeros
@@ -101,7 +103,7 @@ func parseSuite(place string, body []byte) (*suite, error) {
 	s.plan = econbench.Plan{
 		Suite: place, Blocks: f.Blocks, Duration: econbench.SecondsOf(time.Duration(f.Duration)), Warmup: econbench.SecondsOf(time.Duration(f.Warmup)),
 		RebuildEvery: f.RebuildEvery, Placement: econbench.Placement(f.Placement), Wire: econbench.Wire(f.Wire),
-		CongestionControl: f.CongestionControl, Internal: f.Internal,
+		CongestionControl: f.CongestionControl, CPU: econbench.CPUMethod(f.CPU), Internal: f.Internal,
 	}
 	for _, w := range f.Workloads {
 		params := maps.Clone(w)

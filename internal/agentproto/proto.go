@@ -34,6 +34,7 @@ const (
 	OpTune    = "tune"    // []tune.Tuning → TuneReply
 	OpUntune  = "untune"  // UntuneArgs → nil
 	OpWindow  = "window"  // WindowArgs → WindowReply
+	OpProbe   = "probe"   // ProbeArgs → nil; whether readers can read on this host
 	OpDevices = "devices" // []econbench.Device → []econbench.Device, with names and kinds filled in
 	OpReach   = "reach"   // ReachArgs → nil; answers when the address does
 	OpAdopt   = "adopt"   // Adoptee → nil; a container whose first process the agent ends when it ends itself
@@ -151,6 +152,12 @@ type WindowArgs struct {
 	Appear   econbench.Seconds `json:"appear"`           // deadline for the flows to carry payload
 	Warmup   econbench.Seconds `json:"warmup"`
 	Duration econbench.Seconds `json:"duration"`
+}
+
+// ProbeArgs asks whether readers that a kernel may lack something for can read. They are opened, read once and closed.
+type ProbeArgs struct {
+	Scope   econbench.Scope `json:"scope"`
+	Readers []string        `json:"readers"`
 }
 
 // WindowReply is the window and the doubts about it.

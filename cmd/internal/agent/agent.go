@@ -71,6 +71,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 		agentproto.OpTune:    agentproto.Handle(a.tune),
 		agentproto.OpUntune:  agentproto.Handle(a.untune),
 		agentproto.OpWindow:  agentproto.Handle(a.window),
+		agentproto.OpProbe:   agentproto.Handle(a.probe),
 		agentproto.OpDevices: agentproto.Handle(a.devices),
 		agentproto.OpReach:   agentproto.Handle(a.reach),
 		agentproto.OpAdopt:   agentproto.Handle(a.adopt),

@@ -215,14 +215,21 @@ func TestReaders(t *testing.T) {
 		return &reading{name: "good", closed: &closed, values: []econbench.Counters{{"n": 1}}}
 	}
 	a := &agent{opt: Options{Readers: []econbench.Reader{good(), &reading{name: "bad", closed: &closed, fail: errors.New("not there")}}}}
-	if _, err := a.openReaders(agentproto.WindowArgs{Readers: []string{"good", "bad"}}); err == nil || err.Error() != "collector bad: not there" {
+	if _, err := a.openReaders(econbench.Scope{}, []string{"good", "bad"}); err == nil || err.Error() != "collector bad: not there" {
 		t.Errorf("a reader that can't open: %v", err)
 	}
-	if _, err := a.openReaders(agentproto.WindowArgs{Readers: []string{"good", "nope"}}); err == nil || err.Error() != `reader "nope" is not known` {
+	if _, err := a.openReaders(econbench.Scope{}, []string{"good", "nope"}); err == nil || err.Error() != `reader "nope" is not known` {
 		t.Errorf("an unknown reader: %v", err)
 	}
 	if closed != 2 {
 		t.Errorf("%d readings closed, want those 2 that had been opened", closed)
+	}
+	a.opt.Readers = []econbench.Reader{good(), &reading{name: "empty", closed: &closed}}
+	if _, err := a.probe(t.Context(), agentproto.ProbeArgs{Readers: []string{"good"}}); err != nil || closed != 3 {
+		t.Errorf("probe: %v, %d readings closed, want 3", err, closed)
+	}
+	if _, err := a.probe(t.Context(), agentproto.ProbeArgs{Readers: []string{"empty"}}); err == nil || err.Error() != "collector empty: file vanished" || closed != 4 {
+		t.Errorf("probe of what can't be read: %v, %d readings closed, want 4", err, closed)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("over"))

@@ -21,7 +21,7 @@ const heldUp = 0.03
 // window waits for the flows, lets the warm-up pass and counts over the window. The clock stands between two rounds of
 // reading that run in opposite order, so that the readers named first see nearly nothing of the reading itself.
 func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agentproto.WindowReply, err error) {
-	open, err := a.openReaders(args)
+	open, err := a.openReaders(args.Scope, args.Readers)
 	if err != nil {
 		return r, err
 	}
@@ -96,7 +96,20 @@ func halfway(ctx context.Context, open map[string]econbench.Reading, args agentp
 	return early, nil
 }
 
-func (a *agent) openReaders(args agentproto.WindowArgs) (open map[string]econbench.Reading, err error) {
+// probe finds out whether readers can read.
+func (a *agent) probe(_ context.Context, args agentproto.ProbeArgs) (_ any, err error) {
+	open, err := a.openReaders(args.Scope, args.Readers)
+	if err != nil {
+		return nil, err
+	}
+	_, err = readAll(open, args.Readers)
+	for _, o := range open {
+		err = errors.Join(err, o.Close())
+	}
+	return nil, err
+}
+
+func (a *agent) openReaders(scope econbench.Scope, names []string) (open map[string]econbench.Reading, err error) {
 	open = map[string]econbench.Reading{}
 	defer func() {
 		if err != nil {
@@ -105,12 +118,12 @@ func (a *agent) openReaders(args agentproto.WindowArgs) (open map[string]econben
 			}
 		}
 	}()
-	for _, name := range args.Readers {
+	for _, name := range names {
 		i := slices.IndexFunc(a.opt.Readers, func(r econbench.Reader) bool { return r.Name() == name })
 		if i < 0 {
 			return open, fmt.Errorf("reader %q is not known", name)
 		}
-		reading, err := a.opt.Readers[i].Open(args.Scope)
+		reading, err := a.opt.Readers[i].Open(scope)
 		if err != nil {
 			return open, fmt.Errorf("collector %s: %w", name, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/agentproto"
 )
 
 // Parts are what plans can be made of.
@@ -81,6 +82,9 @@ type Engine struct {
 func (e *Engine) Run(ctx context.Context, plan econbench.Plan) (_ Tally, err error) {
 	e.plan, e.beds, e.builds = plan, map[string]*bed{}, e.Done.Builds
 	e.tally = Tally{plan.Blocks * len(plan.Cells()), e.Done.Valid, e.Done.Invalid}
+	if err := e.probe(ctx); err != nil {
+		return e.tally, err
+	}
 	defer func() { err = errors.Join(err, e.tearDown(context.WithoutCancel(ctx))) }()
 	for block := range plan.Blocks {
 		if block%plan.RebuildEvery == 0 {
@@ -98,6 +102,39 @@ func (e *Engine) Run(ctx context.Context, plan econbench.Plan) (_ Tally, err err
 		}
 	}
 	return e.tally, nil
+}
+
+// probeTimeout bounds what a host takes to find out whether it can read what the plan asks for.
+const probeTimeout = 20 * time.Second
+
+// probe asks the hosts whether they can read what the plan asks for beyond what every run reads, before anything is built.
+func (e *Engine) probe(ctx context.Context) error {
+	var asked []econbench.Collector
+	for _, c := range e.collectors() {
+		if _, costly := c.(econbench.Costly); costly {
+			asked = append(asked, c)
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, fmt.Errorf("no answer in %v", probeTimeout))
+	defer cancel()
+	for _, host := range []econbench.Host{e.Lab.Client(), e.Lab.Server()} {
+		args := agentproto.ProbeArgs{Scope: econbench.Scope{Side: host.Name(), CPUs: host.Facts().CPUs}, Readers: namesOf(asked)}
+		if err := host.Agent().Call(ctx, agentproto.OpProbe, args, nil); err != nil {
+			return fmt.Errorf("%s: %w", host.Name(), err)
+		}
+	}
+	return nil
+}
+
+// collectors are those that the plan has: all but the costly ones that it does not want.
+func (e *Engine) collectors() []econbench.Collector {
+	return slices.DeleteFunc(slices.Clone(e.Parts.Collectors), func(c econbench.Collector) bool {
+		costly, ok := c.(econbench.Costly)
+		return ok && !costly.Wanted(e.plan)
+	})
 }
 
 // measure does one trial and records it.

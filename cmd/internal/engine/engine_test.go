@@ -91,6 +91,35 @@ func TestRecordHasWhatWasCounted(t *testing.T) {
 	}
 }
 
+// TestCostlyCollectors are in a run whose plan wants them, and nothing is built where a host can't have them.
+func TestCostlyCollectors(t *testing.T) {
+	w, p := &world{}, plan(1, "host")
+	if _, err := w.engine().Run(t.Context(), p); err != nil || !slices.Equal(w.readers, []string{"fake"}) {
+		t.Errorf("readers %q, error %v", w.readers, err)
+	}
+	if _, there := w.trials[0].Metrics["cpu_exact"]; there || slices.ContainsFunc(w.events, func(e string) bool { return strings.HasPrefix(e, "probe") }) {
+		t.Errorf("not wanted: %v, events %q", w.trials[0].Metrics, w.events)
+	}
+	w, p.CPU = &world{}, econbench.CPUExact
+	if _, err := w.engine().Run(t.Context(), p); err != nil || !slices.Equal(w.readers, []string{"fake", "costly"}) {
+		t.Errorf("readers %q, error %v", w.readers, err)
+	}
+	if want := []string{"probe client [costly]", "probe server [costly]"}; !slices.Equal(w.events[:2], want) {
+		t.Errorf("events %q, want %q first", w.events, want)
+	}
+	if v := w.trials[0].Metrics["cpu_exact"]; v == nil || *v != 0.9 {
+		t.Errorf("wanted: %v", w.trials[0].Metrics)
+	}
+	if v, there := w.trials[0].Metrics["cpu_exact_irq"]; !there || v != nil {
+		t.Error("what was not collected is not null")
+	}
+	w = &world{probeErr: map[string]error{econbench.ServerHost: errors.New("collector costly: not on this kernel")}}
+	_, err := w.engine().Run(t.Context(), p)
+	if err == nil || err.Error() != "server: collector costly: not on this kernel" || len(w.events) != 2 {
+		t.Errorf("error %v, events %q", err, w.events)
+	}
+}
+
 func TestOrderIsShuffledAndRepeatable(t *testing.T) {
 	p := plan(40, "host", "overlay")
 	first := 0

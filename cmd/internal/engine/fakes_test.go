@@ -32,6 +32,8 @@ type world struct {
 	doubts    []string
 	driver    string                        // of both hosts' wires
 	countErr  map[string]error              // by side
+	probeErr  map[string]error              // likewise
+	readers   []string                      // those of the last window
 	devices   map[string][]econbench.Device // of the overlay, by side; nil: the usual ones on both
 	lastWords []string                      // warnings of a client that fails
 }
@@ -47,7 +49,7 @@ func (w *world) parts() Parts {
 		Topologies: []econbench.Topology{fakeTopology{w, "host"}, fakeTopology{w, "overlay"}},
 		Fastpaths:  []econbench.Fastpath{fakeFastpath{w, econbench.NoFastpath}, fakeFastpath{w, "quicker"}},
 		Workloads:  []econbench.Workload{fakeWorkload{w}},
-		Collectors: []econbench.Collector{fakeCollector{}},
+		Collectors: []econbench.Collector{fakeCollector{}, costlyCollector{}},
 	}
 }
 
@@ -105,8 +107,12 @@ func (h fakeHost) CreateOverlay(context.Context, econbench.OverlaySpec) (econben
 	return nil, errors.New("not in this test")
 }
 
-// Call answers OpWindow by the world's rule, through JSON as a real agent would.
+// Call answers OpProbe and OpWindow by the world's rule, through JSON as a real agent would.
 func (h fakeHost) Call(_ context.Context, op string, args, reply any) error {
+	if probe, ok := args.(agentproto.ProbeArgs); ok && op == agentproto.OpProbe {
+		h.w.note("probe %s %s", h.name, probe.Readers)
+		return h.w.probeErr[h.name]
+	}
 	if op != agentproto.OpWindow {
 		return fmt.Errorf("operation %s: not in this test", op)
 	}
@@ -114,6 +120,9 @@ func (h fakeHost) Call(_ context.Context, op string, args, reply any) error {
 		return err
 	}
 	scope := args.(agentproto.WindowArgs).Scope
+	h.w.mu.Lock()
+	h.w.readers = args.(agentproto.WindowArgs).Readers
+	h.w.mu.Unlock()
 	arm := "host"
 	if scope.PID == 2 {
 		arm = "overlay"
@@ -302,4 +311,14 @@ func (fakeCollector) Help() string { return "" }
 func (fakeCollector) Samples(w econbench.Window) ([]econbench.Sample, []string) {
 	n := w.Server.Counters["sockets"]["bytes_received"] / float64(w.Flows.RequestBytes) / float64(w.Server.Seconds)
 	return []econbench.Sample{{Metric: "transactions", Value: n}, {Metric: "cpu", Value: 1}}, nil
+}
+
+// costlyCollector is one that only some plans want.
+type costlyCollector struct{}
+
+func (costlyCollector) Name() string                 { return "costly" }
+func (costlyCollector) Help() string                 { return "" }
+func (costlyCollector) Wanted(p econbench.Plan) bool { return p.CPU == econbench.CPUExact }
+func (costlyCollector) Samples(econbench.Window) ([]econbench.Sample, []string) {
+	return []econbench.Sample{{Metric: "cpu_exact", Value: 0.9}}, nil
 }

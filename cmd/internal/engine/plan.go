@@ -56,6 +56,9 @@ func (parts Parts) Resolve(p econbench.Plan) (econbench.Plan, error) {
 // Check completes a plan as far as it is sound, and lists all that is wrong with it.
 func (parts Parts) Check(p econbench.Plan) (econbench.Plan, []*PlanError) {
 	c := checker{parts: parts}
+	if p.CPU == "" {
+		p.CPU = econbench.CPUStat
+	}
 	c.arms(p)
 	p.Workloads = c.workloads(p.Workloads)
 	c.numbers(p)
@@ -192,6 +195,7 @@ func (c *checker) numbers(p econbench.Plan) {
 		}
 	}
 	c.choice("placement", string(p.Placement), string(econbench.Split), string(econbench.Shared))
+	c.choice("cpu", string(p.CPU), string(econbench.CPUStat), string(econbench.CPUExact))
 	c.choice("wire", string(p.Wire), string(econbench.WireDefault), string(econbench.WireMTUFrames))
 }
 

@@ -54,7 +54,7 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 	}
 	defer func() { err = errors.Join(err, load.Close(context.WithoutCancel(ctx))) }()
 
-	t.Metrics = expected(load.Flows())
+	t.Metrics = expected(load.Flows(), e.plan.CPU)
 	w, result, err := e.observe(ctx, b, load, warmup+window, handles(attached))
 	w.Apart = t.Apart
 	t.Hosts, t.Warnings = counted(w), append(t.Warnings, result.Warnings...)
@@ -121,8 +121,8 @@ func (e *Engine) count(ctx context.Context, end econbench.Endpoint, flows econbe
 		Scope: econbench.Scope{
 			PID: end.Container.PID(), Side: host.Name(), Flows: flows, CPUs: host.Facts().CPUs, Devices: e.watched(host.Name()), Handle: handle,
 		},
-		Readers:  namesOf(e.Parts.Collectors),
-		Midway:   namesOf(workCollectors(e.Parts.Collectors)),
+		Readers:  namesOf(e.collectors()),
+		Midway:   namesOf(workCollectors(e.collectors())),
 		Appear:   econbench.SecondsOf(appearTimeout),
 		Warmup:   e.plan.Warmup,
 		Duration: e.plan.Duration,
@@ -145,7 +145,7 @@ func counted(w econbench.Window) map[string]econbench.HostWindow {
 func (e *Engine) fill(t *econbench.Trial, path econbench.Path, list []econbench.Carried, w econbench.Window, r econbench.Result) {
 	said := map[string]float64{}
 	samples := r.Samples
-	for _, c := range e.Parts.Collectors {
+	for _, c := range e.collectors() {
 		got, doubts := c.Samples(w)
 		samples = append(samples, got...)
 		t.Warnings = append(t.Warnings, doubts...)
@@ -233,8 +233,11 @@ func (e *Engine) checkCongestionControl(f econbench.Flows, hosts map[string]econ
 }
 
 // expected lists the metrics that a trial of such flows should have: those nobody delivers stay null.
-func expected(f econbench.Flows) map[string]*float64 {
+func expected(f econbench.Flows, cpu econbench.CPUMethod) map[string]*float64 {
 	names := []string{"cpu", "cpu_client", "cpu_server", "softirq", "steal", "run_delay"}
+	if cpu == econbench.CPUExact {
+		names = append(names, "cpu_exact", "cpu_exact_task", "cpu_exact_softirq", "cpu_exact_irq", "cpu_exact_idling")
+	}
 	if f.Kind != econbench.ConnectFlows { // their namespace counts segments, data or not
 		names = append(names, "packets", "cpu_per_packet")
 	}

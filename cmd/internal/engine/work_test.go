@@ -194,14 +194,16 @@ func TestCongestionControlByKindOfFlow(t *testing.T) {
 func TestExpectedMetrics(t *testing.T) {
 	for _, test := range []struct {
 		flows     econbench.Flows
+		cpu       econbench.CPUMethod
 		has, lack []string
 	}{
-		{econbench.Flows{}, []string{"throughput", "retransmits", "packets"}, []string{"loss", "offered", "transactions"}},
-		{datagramStream().Flows, []string{"throughput", "offered", "loss", "packets"}, []string{"retransmits", "transactions"}},
-		{datagramRR().Flows, []string{"transactions", "latency_p99", "packets"}, []string{"retransmits", "loss", "throughput"}},
-		{connections().Flows, []string{"transactions", "latency_p99", "retransmits"}, []string{"packets", "cpu_per_packet", "throughput"}},
+		{econbench.Flows{}, econbench.CPUStat, []string{"throughput", "retransmits", "packets"}, []string{"loss", "offered", "transactions", "cpu_exact"}},
+		{econbench.Flows{}, econbench.CPUExact, []string{"cpu", "cpu_exact", "cpu_exact_idling"}, nil},
+		{datagramStream().Flows, econbench.CPUStat, []string{"throughput", "offered", "loss", "packets"}, []string{"retransmits", "transactions"}},
+		{datagramRR().Flows, econbench.CPUStat, []string{"transactions", "latency_p99", "packets"}, []string{"retransmits", "loss", "throughput"}},
+		{connections().Flows, econbench.CPUStat, []string{"transactions", "latency_p99", "retransmits"}, []string{"packets", "cpu_per_packet", "throughput"}},
 	} {
-		m := expected(test.flows)
+		m := expected(test.flows, test.cpu)
 		for _, name := range test.has {
 			if v, there := m[name]; !there || v != nil {
 				t.Errorf("%+v: no %s", test.flows, name)
