@@ -31,6 +31,7 @@ func All() []econbench.Collector {
 		Devices{},
 		Schedstat{},
 		Interrupts{},
+		Netfilter{},
 		Fastpath{},
 	}
 }
@@ -49,6 +50,7 @@ func readersOf(proc string) []econbench.Reader {
 		devicesReader{proc},
 		schedstatReader{proc},
 		interruptsReader{proc},
+		netfilterReader{},
 	}
 }
 

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/nft"
 )
 
 // Host puts both containers into their hosts' own network namespaces, as the engine leaves those: with its iptables and
@@ -34,30 +36,64 @@ func (Host) Help() string {
 
 // Build starts a container on each host and tunes the hosts towards each other.
 func (Host) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOptions) (_ econbench.Testbed, err error) {
-	t := &testbed{path: econbench.Path{Devices: wires(lab), Through: []string{RoleWire}}}
 	ctx, cancel := context.WithTimeoutCause(ctx, buildTimeout, fmt.Errorf("not built in %v", buildTimeout))
 	defer cancel()
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("topology host: %w", err), t.Close(context.WithoutCancel(ctx)))
-		}
-	}()
+	t, err := buildHost(ctx, lab, o, "host")
+	if err == nil {
+		err = t.reach(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("topology host: %w", err), t.Close(context.WithoutCancel(ctx)))
+	}
+	return hostBed{t}, nil
+}
+
+// buildHost puts a container into each host's own network namespace, whatever it is that differs there. What it returns has to
+// be closed, with an error too.
+func buildHost(ctx context.Context, lab econbench.Lab, o econbench.BuildOptions, topology string) (*testbed, error) {
+	t := &testbed{path: econbench.Path{Devices: wires(lab), Through: []string{RoleWire}}}
 	ends := []*econbench.Endpoint{&t.client, &t.server}
 	hosts := []econbench.Host{lab.Client(), lab.Server()}
 	for i, h := range hosts {
 		addr, err := netip.ParseAddr(h.Facts().Underlay)
 		if err != nil {
-			return nil, fmt.Errorf("%s: underlay address: %w", h.Name(), err)
+			return t, fmt.Errorf("%s: underlay address: %w", h.Name(), err)
 		}
-		if *ends[i], err = t.start(ctx, h, econbench.ContainerSpec{Name: name(o, "host-"+h.Name())}); err != nil {
-			return nil, err
+		if *ends[i], err = t.start(ctx, h, econbench.ContainerSpec{Name: name(o, topology+"-"+h.Name())}); err != nil {
+			return t, err
 		}
 		ends[i].Addr = addr
 	}
 	for i, h := range hosts {
 		if err := t.tuneEnd(ctx, h, 0, ends[1-i].Addr, o.CongestionControl); err != nil {
-			return nil, err
+			return t, err
 		}
 	}
-	return t, t.reach(ctx)
+	return t, nil
+}
+
+// hostBed proves in every trial that what host-bare does was undone.
+type hostBed struct{ *testbed }
+
+var _ econbench.Activated = hostBed{}
+
+// Activate does nothing.
+func (hostBed) Activate(context.Context) (econbench.Attachment, error) { return rulesInEffect{}, nil }
+
+// rulesInEffect are those that the engine and the host's administrator have made, whichever.
+type rulesInEffect struct{}
+
+var _ econbench.Prover = rulesInEffect{}
+
+func (rulesInEffect) Close(context.Context) error { return nil }
+func (rulesInEffect) Handle(string) int           { return 0 }
+
+// Prove finds what host-bare left.
+func (rulesInEffect) Prove(w econbench.Window) (failures []string) {
+	for _, h := range ends(w) {
+		if slices.Contains(h.tables, nft.OwnTable) {
+			failures = append(failures, fmt.Sprintf("%s: nft table %s is in effect, as if on host-bare", h.name, nft.OwnTable))
+		}
+	}
+	return failures
 }

@@ -281,6 +281,42 @@ func TestCongestionControlIsHeldToThePlan(t *testing.T) {
 	}
 }
 
+// A testbed that has to be activated is so around the fast path, and is left as it was whatever fails in between.
+func TestTestbedsAreActivated(t *testing.T) {
+	around := []string{"activate host", "attach none", "detach none", "deactivate host"}
+	for name, c := range map[string]struct {
+		spoil   func(*world)
+		events  []string
+		invalid string // "": the trial is valid
+		ends    bool   // the run does
+	}{
+		"all is well":       {func(*world) {}, around, "", false},
+		"client fails":      {func(w *world) { w.loadErr = func(int) error { return errors.New("crashed") } }, around, "crashed", false},
+		"proof fails":       {func(w *world) { w.doubted = []string{"rules were in effect"} }, around, "path: rules were in effect", false},
+		"attaching fails":   {func(w *world) { w.attachErr = errors.New("no") }, []string{"activate host", "attach none", "deactivate host"}, "attach none: no", false},
+		"can't be":          {func(w *world) { w.activateErr = errors.New("no") }, nil, "activate topology: no", false},
+		"can't be no more":  {func(w *world) { w.deactivateErr = errors.New("busy") }, around, "busy", true},
+		"both of them fail": {func(w *world) { w.doubted, w.deactivateErr = []string{"in effect"}, errors.New("busy") }, around, "in effect", true},
+	} {
+		w := &world{activated: true}
+		c.spoil(w)
+		_, err := w.engine().Run(t.Context(), plan(2, "host"))
+		if errors.Is(err, ErrUnhealthy) != c.ends || (err != nil) != c.ends {
+			t.Errorf("%s: run ended with %v", name, err)
+		}
+		if want := map[bool]int{true: 1, false: 2}[c.ends]; len(w.trials) != want {
+			t.Fatalf("%s: %d trials, want %d", name, len(w.trials), want)
+		}
+		if invalid := strings.Join(w.trials[0].Invalid, "; "); !strings.Contains(invalid, c.invalid) || (invalid == "") != (c.invalid == "") {
+			t.Errorf("%s: invalid because of %q, want %q", name, invalid, c.invalid)
+		}
+		end := slices.Index(w.events, "trial host")
+		if got := w.events[1:end]; !slices.Equal(got, c.events) {
+			t.Errorf("%s: %q, want %q", name, got, c.events)
+		}
+	}
+}
+
 func TestCrossCheck(t *testing.T) {
 	v := 1000.0
 	m := map[string]*float64{"transactions": &v}

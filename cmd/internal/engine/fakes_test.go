@@ -25,6 +25,7 @@ type world struct {
 	appendErr error
 	buildErr  func(topology string) error
 	loadErr   func(trial int) error
+	attachErr error
 	window    func(trial int, arm string, side string) agentproto.WindowReply
 	started   int
 	ran       time.Duration // what the last client was asked to run for
@@ -34,6 +35,11 @@ type world struct {
 	countErr  map[string]error              // by side
 	devices   map[string][]econbench.Device // of the overlay, by side; nil: the usual ones on both
 	lastWords []string                      // warnings of a client that fails
+
+	activated     bool // testbeds have to be activated, which goes as the following say
+	activateErr   error
+	deactivateErr error
+	doubted       []string // failures of the activation's proof
 }
 
 func (w *world) note(format string, args ...any) {
@@ -105,6 +111,10 @@ func (h fakeHost) CreateOverlay(context.Context, econbench.OverlaySpec) (econben
 	return nil, errors.New("not in this test")
 }
 
+func (h fakeHost) OtherContainers(context.Context) ([]string, error) {
+	return nil, errors.New("not in this test")
+}
+
 // Call answers OpWindow by the world's rule, through JSON as a real agent would.
 func (h fakeHost) Call(_ context.Context, op string, args, reply any) error {
 	if op != agentproto.OpWindow {
@@ -166,7 +176,34 @@ func (t fakeTopology) Build(context.Context, econbench.Lab, econbench.BuildOptio
 		}
 	}
 	t.w.note("build %s", t.name)
+	if t.w.activated {
+		return activatedBed{fakeBed(t)}, nil
+	}
 	return fakeBed(t), nil
+}
+
+// activatedBed is what it is in its own trials alone.
+type activatedBed struct{ fakeBed }
+
+func (b activatedBed) Activate(context.Context) (econbench.Attachment, error) {
+	if b.w.activateErr != nil {
+		return nil, b.w.activateErr
+	}
+	b.w.note("activate %s", b.name)
+	return fakeActivation(b), nil
+}
+
+type fakeActivation struct{ fakeBed }
+
+var _ econbench.Prover = fakeActivation{}
+
+func (fakeActivation) Handle(string) int { return 0 }
+
+func (a fakeActivation) Prove(econbench.Window) []string { return a.w.doubted }
+
+func (a fakeActivation) Close(context.Context) error {
+	a.w.note("deactivate %s", a.name)
+	return a.w.deactivateErr
 }
 
 type fakeBed struct {
@@ -228,6 +265,9 @@ func (f fakeFastpath) Help() string { return "" }
 
 func (f fakeFastpath) Attach(context.Context, econbench.Testbed, econbench.AttachOptions) (econbench.Attachment, error) {
 	f.w.note("attach %s", f.name)
+	if f.w.attachErr != nil {
+		return nil, f.w.attachErr
+	}
 	return fakeAttachment(f), nil
 }
 
