@@ -94,10 +94,18 @@ type Topology interface {
 	Build(context.Context, Lab, BuildOptions) (Testbed, error)
 }
 
+// Based is an optional interface of topologies that are another one, changed (they are Activated). That one stands before they are
+// built, with every workload's server in it, whether or not the plan names it, and is handed to them. They share its containers, as
+// two servers can't listen on one port of one namespace, and leave it standing when they are closed.
+type Based interface {
+	Base() string
+}
+
 // BuildOptions are the parts of a plan that a topology needs.
 type BuildOptions struct {
-	Run               string // id; goes into every name that is made
-	Build             int    // number of this build; likewise
+	Base              Testbed // of a topology that is Based; else nil
+	Run               string  // id; goes into every name that is made
+	Build             int     // number of this build; likewise
 	CongestionControl string
 	Internal          bool
 }

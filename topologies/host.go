@@ -36,40 +36,32 @@ func (Host) Help() string {
 
 // Build starts a container on each host and tunes the hosts towards each other.
 func (Host) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOptions) (_ econbench.Testbed, err error) {
+	t := &testbed{path: econbench.Path{Devices: wires(lab), Through: []string{RoleWire}}}
 	ctx, cancel := context.WithTimeoutCause(ctx, buildTimeout, fmt.Errorf("not built in %v", buildTimeout))
 	defer cancel()
-	t, err := buildHost(ctx, lab, o, "host")
-	if err == nil {
-		err = t.reach(ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("topology host: %w", err), t.Close(context.WithoutCancel(ctx)))
-	}
-	return hostBed{t}, nil
-}
-
-// buildHost puts a container into each host's own network namespace, whatever it is that differs there. What it returns has to
-// be closed, with an error too.
-func buildHost(ctx context.Context, lab econbench.Lab, o econbench.BuildOptions, topology string) (*testbed, error) {
-	t := &testbed{path: econbench.Path{Devices: wires(lab), Through: []string{RoleWire}}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("topology host: %w", err), t.Close(context.WithoutCancel(ctx)))
+		}
+	}()
 	ends := []*econbench.Endpoint{&t.client, &t.server}
 	hosts := []econbench.Host{lab.Client(), lab.Server()}
 	for i, h := range hosts {
 		addr, err := netip.ParseAddr(h.Facts().Underlay)
 		if err != nil {
-			return t, fmt.Errorf("%s: underlay address: %w", h.Name(), err)
+			return nil, fmt.Errorf("%s: underlay address: %w", h.Name(), err)
 		}
-		if *ends[i], err = t.start(ctx, h, econbench.ContainerSpec{Name: name(o, topology+"-"+h.Name())}); err != nil {
-			return t, err
+		if *ends[i], err = t.start(ctx, h, econbench.ContainerSpec{Name: name(o, "host-"+h.Name())}); err != nil {
+			return nil, err
 		}
 		ends[i].Addr = addr
 	}
 	for i, h := range hosts {
 		if err := t.tuneEnd(ctx, h, 0, ends[1-i].Addr, o.CongestionControl); err != nil {
-			return t, err
+			return nil, err
 		}
 	}
-	return t, nil
+	return hostBed{t}, t.reach(ctx)
 }
 
 // hostBed proves in every trial that what host-bare does was undone.

@@ -24,8 +24,8 @@ import (
 //	│ └────────┘          │    wire    │          └────────┘ │
 //	└─────────────────────┘            └─────────────────────┘
 //
-// All topologies stand all the time and share the hosts' namespaces, so rules are taken out of effect trial by trial. Tables are
-// made dormant and their rules stay as they are, so an engine may add some meanwhile (internal/tune/nft.go). Packets pass what
+// It is Host's testbed, containers and servers included, and all topologies stand all the time, so rules are taken out of effect
+// trial by trial. Tables are made dormant and their rules stay as they are, so an engine may add some meanwhile (internal/tune/nft.go). Packets pass what
 // can't be unhooked from outside: connection tracking, which lets them go at once, and defragmentation. IPv6, bridges and ingress
 // hooks of devices keep their rules, for no packet of a trial meets them.
 //
@@ -33,7 +33,10 @@ import (
 // refused, one with rules that can't be put back at once likewise.
 type HostBare struct{}
 
-var _ econbench.Topology = HostBare{}
+var (
+	_ econbench.Topology = HostBare{}
+	_ econbench.Based    = HostBare{}
+)
 
 // Name is what the user types.
 func (HostBare) Name() string { return "host-bare" }
@@ -43,22 +46,21 @@ func (HostBare) Help() string {
 	return "host, with all iptables and nft rules for IPv4 out of effect and nothing tracked while a trial runs"
 }
 
-// Build is Host's, and activates once: what can't be taken out of effect is found before anything is measured.
-func (HostBare) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOptions) (_ econbench.Testbed, err error) {
+// Base is the topology that it changes.
+func (HostBare) Base() string { return Host{}.Name() }
+
+// Build activates once, so that what can't be taken out of effect is found before anything is measured.
+func (HostBare) Build(ctx context.Context, _ econbench.Lab, o econbench.BuildOptions) (econbench.Testbed, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, buildTimeout, fmt.Errorf("not built in %v", buildTimeout))
 	defer cancel()
-	t, err := buildHost(ctx, lab, o, "host-bare")
-	b := bareBed{t}
-	if err == nil {
-		err = b.rehearse(ctx)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("topology host-bare: %w", err), t.Close(context.WithoutCancel(ctx)))
+	b := bareBed{&testbed{client: o.Base.Client(), server: o.Base.Server(), path: o.Base.Path()}}
+	if err := b.rehearse(ctx); err != nil {
+		return nil, fmt.Errorf("topology host-bare: %w", err)
 	}
 	return b, nil
 }
 
-// bareBed is the testbed of HostBare.
+// bareBed is the testbed of HostBare. Closing it leaves that of Host as it is.
 type bareBed struct{ *testbed }
 
 var _ econbench.Activated = bareBed{}
@@ -89,7 +91,7 @@ func (b bareBed) Activate(ctx context.Context) (_ econbench.Attachment, err erro
 			return nil, fmt.Errorf("%s: its engine runs containers that are not econbench's, which would be without their rules: %s",
 				h.Name(), strings.Join(others, ", "))
 		}
-		if err := a.tune(ctx, h, tune.NoTrack(0, peer), tune.Dormant(0)); err != nil {
+		if err := a.tune(ctx, h, tune.Dormant(0), tune.NoTrack(0, peer)); err != nil {
 			return nil, err
 		}
 	}

@@ -97,10 +97,29 @@ func (t fakeThing) Start(context.Context, ...string) (econbench.Process, error) 
 
 var options = econbench.BuildOptions{Run: "r", Build: 3, CongestionControl: "cubic"}
 
+// optionsOf are those of a build, with the topology below it on the lab where there is one, whose steps are forgotten.
+func optionsOf(t *testing.T, topology econbench.Topology, lab *fakeLab) econbench.BuildOptions {
+	t.Helper()
+	o := options
+	if b, ok := topology.(econbench.Based); ok {
+		i := slices.IndexFunc(All(), func(t econbench.Topology) bool { return t.Name() == b.Base() })
+		if i < 0 {
+			t.Fatalf("%s: based on %q: no such topology", topology.Name(), b.Base())
+		}
+		base, err := All()[i].Build(t.Context(), lab, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Base, lab.steps = base, nil
+	}
+	return o
+}
+
 // Whatever step of a build fails, all that was taken before is given back, newest first; likewise on Close.
 func TestWhatIsTakenIsGivenBack(t *testing.T) {
 	for _, topology := range All() {
 		whole := &fakeLab{}
+		options := optionsOf(t, topology, whole)
 		tb, err := topology.Build(t.Context(), whole, options)
 		if err != nil {
 			t.Fatalf("%s: %v", topology.Name(), err)
@@ -111,7 +130,9 @@ func TestWhatIsTakenIsGivenBack(t *testing.T) {
 		}
 		balanced(t, topology.Name(), "", whole.steps)
 		for _, fail := range build {
-			lab := &fakeLab{failAt: fail}
+			lab := &fakeLab{}
+			options := optionsOf(t, topology, lab)
+			lab.failAt = fail
 			if _, err := topology.Build(t.Context(), lab, options); err == nil || !strings.Contains(err.Error(), "topology "+topology.Name()+": ") {
 				t.Errorf("%s: %s failed: error %v", topology.Name(), fail, err)
 			}
@@ -163,6 +184,7 @@ func TestNamesAndDevices(t *testing.T) {
 // Activating takes rules on both hosts and gives them back; with others' containers on an engine nothing is taken.
 func TestHostBareIsActivated(t *testing.T) {
 	lab := &fakeLab{}
+	options := optionsOf(t, HostBare{}, lab)
 	tb, err := HostBare{}.Build(t.Context(), lab, options)
 	if err != nil {
 		t.Fatal(err)

@@ -317,6 +317,35 @@ func TestTestbedsAreActivated(t *testing.T) {
 	}
 }
 
+// A topology that is another one, changed, has that one below it, planned or not, and its servers.
+func TestBasedTopologyStandsUponItsBase(t *testing.T) {
+	w := &world{}
+	e := w.engine()
+	e.Parts.Topologies = append([]econbench.Topology{basedTopology{fakeTopology{w, "changed"}}}, e.Parts.Topologies...)
+	for _, arms := range [][]string{{"changed"}, {"changed", "host"}} {
+		w.events, w.served = nil, nil
+		p := plan(1, "host")
+		p.Arms = nil
+		for _, name := range arms {
+			p.Arms = append(p.Arms, econbench.Arm{Topology: name, Fastpath: econbench.NoFastpath})
+		}
+		if _, err := e.Run(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"build host", "build changed upon host"}; !slices.Equal(w.events[:2], want) {
+			t.Errorf("%v: %q, want %q first", arms, w.events, want)
+		}
+		if !slices.Equal(w.served, []string{"host"}) {
+			t.Errorf("%v: servers in %q, want one in host", arms, w.served)
+		}
+		for _, closed := range []string{"close host", "close changed"} {
+			if !slices.Contains(w.events, closed) {
+				t.Errorf("%v: %q lacks %q", arms, w.events, closed)
+			}
+		}
+	}
+}
+
 func TestCrossCheck(t *testing.T) {
 	v := 1000.0
 	m := map[string]*float64{"transactions": &v}

@@ -27,6 +27,7 @@ type world struct {
 	loadErr   func(trial int) error
 	attachErr error
 	window    func(trial int, arm string, side string) agentproto.WindowReply
+	served    []string // topologies
 	started   int
 	ran       time.Duration // what the last client was asked to run for
 	roundTrip time.Duration
@@ -169,6 +170,16 @@ type fakeTopology struct {
 func (t fakeTopology) Name() string { return t.name }
 func (t fakeTopology) Help() string { return "" }
 
+// basedTopology is another one, changed.
+type basedTopology struct{ fakeTopology }
+
+func (basedTopology) Base() string { return "host" }
+
+func (t basedTopology) Build(_ context.Context, _ econbench.Lab, o econbench.BuildOptions) (econbench.Testbed, error) {
+	t.w.note("build %s upon %s", t.name, o.Base.(fakeBed).name)
+	return fakeBed(t.fakeTopology), nil
+}
+
 func (t fakeTopology) Build(context.Context, econbench.Lab, econbench.BuildOptions) (econbench.Testbed, error) {
 	if t.w.buildErr != nil {
 		if err := t.w.buildErr(t.name); err != nil {
@@ -296,7 +307,8 @@ func (fakeWorkload) Params(given econbench.Params) (econbench.Params, error) {
 	return given, nil
 }
 
-func (fakeWorkload) Serve(context.Context, econbench.Testbed) (econbench.Process, error) {
+func (f fakeWorkload) Serve(_ context.Context, tb econbench.Testbed) (econbench.Process, error) {
+	f.w.served = append(f.w.served, tb.Client().Container.(fakeBox).name)
 	return fakeServer{}, nil
 }
 
