@@ -28,6 +28,8 @@ type Host interface {
 	Note(tunings []string) // records what was changed on the host for the run, a line each
 	StartContainer(context.Context, ContainerSpec) (Container, error)
 	CreateOverlay(context.Context, OverlaySpec) (Overlay, error) // any host of the swarm may be asked that manages it
+	// OtherContainers names the engine's running containers that are not econbench's own.
+	OtherContainers(context.Context) ([]string, error)
 }
 
 // Agent is the controller's end of the conversation with the agent of one host.
@@ -92,10 +94,18 @@ type Topology interface {
 	Build(context.Context, Lab, BuildOptions) (Testbed, error)
 }
 
+// Based is an optional interface of topologies that are another one, changed (they are Activated). That one stands before they are
+// built, with every workload's server in it, whether or not the plan names it, and is handed to them. They share its containers, as
+// two servers can't listen on one port of one namespace, and leave it standing when they are closed.
+type Based interface {
+	Base() string
+}
+
 // BuildOptions are the parts of a plan that a topology needs.
 type BuildOptions struct {
-	Run               string // id; goes into every name that is made
-	Build             int    // number of this build; likewise
+	Base              Testbed // of a topology that is Based; else nil
+	Run               string  // id; goes into every name that is made
+	Build             int     // number of this build; likewise
 	CongestionControl string
 	Internal          bool
 }
@@ -106,6 +116,14 @@ type Testbed interface {
 	Server() Endpoint
 	Path() Path
 	Close(context.Context) error
+}
+
+// Activated is an optional interface of testbeds that are what they are only while a trial runs in them, because all topologies
+// stand all the time and this one changes what the others use. Each trial activates its testbed before the fast path is attached
+// and closes what it got after everything else, so that nothing is left of it when the next trial begins: if closing fails the
+// run ends. An activation that is a Prover has its say in the trial's proof; its Handle is 0.
+type Activated interface {
+	Activate(context.Context) (Attachment, error)
 }
 
 // Path names the devices by which a testbed's packets can be told apart from those of other arms.
@@ -227,6 +245,10 @@ type Noter interface {
 	Notes() map[string]string
 }
 
+// NoteNetfilter is the name of the note that lists the nftables' tables in effect on IPv4 packets in the network namespace of the
+// endpoint's container, when the window had been read, with commas: "ip filter, ip nat". Absent when they could not be read.
+const NoteNetfilter = "netfilter"
+
 // NoteCongestionControl is the name of the note that says which algorithm the data flows run; several with commas.
 const NoteCongestionControl = "congestion_control"
 
@@ -286,7 +308,7 @@ type Settable interface {
 
 // Counted is an optional interface of attachments whose counters belong to the trial's record.
 type Counted interface {
-	// Handle is what the agent of a host knows the attachment by.
+	// Handle is what the agent of a host knows the attachment by; 0: it keeps no counters of it.
 	Handle(host string) int
 }
 

@@ -32,6 +32,7 @@ func All() []econbench.Collector {
 		Devices{},
 		Schedstat{},
 		Interrupts{},
+		Netfilter{},
 		Fastpath{},
 	}
 }
@@ -51,6 +52,7 @@ func readersOf(proc string) []econbench.Reader {
 		devicesReader{proc},
 		schedstatReader{proc},
 		interruptsReader{proc},
+		netfilterReader{},
 	}
 }
 

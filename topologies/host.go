@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/nft"
 )
 
 // Host puts both containers into their hosts' own network namespaces, as the engine leaves those: with its iptables and
@@ -59,5 +61,31 @@ func (Host) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOptio
 			return nil, err
 		}
 	}
-	return t, t.reach(ctx)
+	return hostBed{t}, t.reach(ctx)
+}
+
+// hostBed proves in every trial that what host-bare does was undone.
+type hostBed struct{ *testbed }
+
+var _ econbench.Activated = hostBed{}
+
+// Activate does nothing.
+func (hostBed) Activate(context.Context) (econbench.Attachment, error) { return rulesInEffect{}, nil }
+
+// rulesInEffect are those that the engine and the host's administrator have made, whichever.
+type rulesInEffect struct{}
+
+var _ econbench.Prover = rulesInEffect{}
+
+func (rulesInEffect) Close(context.Context) error { return nil }
+func (rulesInEffect) Handle(string) int           { return 0 }
+
+// Prove finds what host-bare left.
+func (rulesInEffect) Prove(w econbench.Window) (failures []string) {
+	for _, h := range ends(w) {
+		if slices.Contains(h.tables, nft.OwnTable) {
+			failures = append(failures, fmt.Sprintf("%s: nft table %s is in effect, as if on host-bare", h.name, nft.OwnTable))
+		}
+	}
+	return failures
 }

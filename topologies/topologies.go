@@ -3,8 +3,8 @@
 // Package topologies connects a client's and a server's container in the ways that a run compares, and says by which
 // devices each way can be told from the others. One file a topology, opening with its drawing; All lists them.
 //
-// A topology tunes its endpoints (congestion control, route metrics) and nothing else: placement and the wire belong to
-// the lab, packets' short cuts to fast paths.
+// A topology tunes its endpoints (congestion control, route metrics, for host-bare the rules that packets meet) and nothing
+// else: placement and the wire belong to the lab, packets' short cuts to fast paths.
 package topologies
 
 import (
@@ -21,7 +21,7 @@ import (
 )
 
 // All lists the topologies.
-func All() []econbench.Topology { return []econbench.Topology{Host{}, Overlay{}} }
+func All() []econbench.Topology { return []econbench.Topology{Host{}, HostBare{}, Overlay{}} }
 
 // Roles of devices in a Path.
 const (
@@ -83,6 +83,11 @@ func (t *testbed) tuneEnd(ctx context.Context, h econbench.Host, pid int, peer n
 	if algorithm != "" {
 		want = append(want, tune.CongestionControl(pid, peer, algorithm))
 	}
+	return t.tune(ctx, h, want...)
+}
+
+// tune changes a host until the testbed is closed.
+func (t *testbed) tune(ctx context.Context, h econbench.Host, want ...tune.Tuning) error {
 	var done agentproto.TuneReply
 	if err := h.Agent().Call(ctx, agentproto.OpTune, want, &done); err != nil {
 		return err

@@ -21,6 +21,7 @@ type fakeLab struct {
 	steps  []string // in order; what is taken and what is given back
 	failAt string   // a step that fails
 	made   int
+	others []string // containers that are not ours
 }
 
 func (l *fakeLab) Client() econbench.Host { return fakeHost{l, econbench.ClientHost} }
@@ -58,6 +59,8 @@ func (h fakeHost) CreateOverlay(_ context.Context, s econbench.OverlaySpec) (eco
 	return fakeThing{h.lab, what}, h.lab.step("+%s", what)
 }
 
+func (h fakeHost) OtherContainers(context.Context) ([]string, error) { return h.lab.others, nil }
+
 // Call takes a tuning, gives it back, names devices, and answers for the path.
 func (h fakeHost) Call(_ context.Context, op string, args, reply any) error {
 	switch op {
@@ -94,10 +97,29 @@ func (t fakeThing) Start(context.Context, ...string) (econbench.Process, error) 
 
 var options = econbench.BuildOptions{Run: "r", Build: 3, CongestionControl: "cubic"}
 
+// optionsOf are those of a build, with the topology below it on the lab where there is one, whose steps are forgotten.
+func optionsOf(t *testing.T, topology econbench.Topology, lab *fakeLab) econbench.BuildOptions {
+	t.Helper()
+	o := options
+	if b, ok := topology.(econbench.Based); ok {
+		i := slices.IndexFunc(All(), func(t econbench.Topology) bool { return t.Name() == b.Base() })
+		if i < 0 {
+			t.Fatalf("%s: based on %q: no such topology", topology.Name(), b.Base())
+		}
+		base, err := All()[i].Build(t.Context(), lab, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Base, lab.steps = base, nil
+	}
+	return o
+}
+
 // Whatever step of a build fails, all that was taken before is given back, newest first; likewise on Close.
 func TestWhatIsTakenIsGivenBack(t *testing.T) {
 	for _, topology := range All() {
 		whole := &fakeLab{}
+		options := optionsOf(t, topology, whole)
 		tb, err := topology.Build(t.Context(), whole, options)
 		if err != nil {
 			t.Fatalf("%s: %v", topology.Name(), err)
@@ -108,7 +130,9 @@ func TestWhatIsTakenIsGivenBack(t *testing.T) {
 		}
 		balanced(t, topology.Name(), "", whole.steps)
 		for _, fail := range build {
-			lab := &fakeLab{failAt: fail}
+			lab := &fakeLab{}
+			options := optionsOf(t, topology, lab)
+			lab.failAt = fail
 			if _, err := topology.Build(t.Context(), lab, options); err == nil || !strings.Contains(err.Error(), "topology "+topology.Name()+": ") {
 				t.Errorf("%s: %s failed: error %v", topology.Name(), fail, err)
 			}
@@ -117,13 +141,13 @@ func TestWhatIsTakenIsGivenBack(t *testing.T) {
 	}
 }
 
-// balanced checks that what was taken is given back once, in reverse order; the step that failed took nothing.
+// balanced checks that what was taken is given back once, in reverse order; the step that failed took nothing, or was tried once.
 func balanced(t *testing.T, topology, failed string, steps []string) {
 	t.Helper()
 	var standing []string
 	for _, s := range steps {
 		switch what := s[1:]; {
-		case s == failed || s == "reach":
+		case s == "reach" || s == failed && s[0] == '+':
 		case s[0] == '+':
 			standing = append(standing, what)
 		case len(standing) == 0 || standing[len(standing)-1] != what:
@@ -153,6 +177,77 @@ func TestNamesAndDevices(t *testing.T) {
 	for _, host := range []string{econbench.ClientHost, econbench.ServerHost} {
 		if got := tb.Path().Devices[host]; !slices.Equal(got, want) {
 			t.Errorf("%s: devices %+v, want %+v", host, got, want)
+		}
+	}
+}
+
+// Activating takes rules on both hosts and gives them back; with others' containers on an engine nothing is taken.
+func TestHostBareIsActivated(t *testing.T) {
+	lab := &fakeLab{}
+	options := optionsOf(t, HostBare{}, lab)
+	tb, err := HostBare{}.Build(t.Context(), lab, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lab.steps = nil
+	activated, err := tb.(econbench.Activated).Activate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := activated.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if len(lab.steps) != 4 {
+		t.Errorf("steps %q, want a tuning on each host and its end", lab.steps)
+	}
+	balanced(t, "host-bare", "", lab.steps)
+	taken := slices.Clone(lab.steps[:2])
+	for _, fail := range taken {
+		lab.made, lab.steps, lab.failAt = lab.made-2, nil, fail
+		if _, err := tb.(econbench.Activated).Activate(t.Context()); err == nil {
+			t.Errorf("%s failed: no error", fail)
+		}
+		balanced(t, "host-bare", fail, lab.steps)
+		lab.made = lab.made - len(lab.steps)/2 + 2
+	}
+	lab.steps, lab.failAt, lab.others = nil, "", []string{"web", "db"}
+	_, err = tb.(econbench.Activated).Activate(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "client: its engine runs containers that are not econbench's") || !strings.Contains(err.Error(), "web, db") {
+		t.Errorf("others' containers: error %v", err)
+	}
+	if _, err := (HostBare{}).Build(t.Context(), lab, options); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("built beside others' containers: error %v, want one line", err)
+	}
+}
+
+// The proof of either kind of host wants what its name says to have been in effect.
+func TestProofOfRules(t *testing.T) {
+	window := func(client, server string) econbench.Window {
+		note := func(text string) econbench.HostWindow {
+			if text == "unknown" {
+				return econbench.HostWindow{}
+			}
+			return econbench.HostWindow{Notes: map[string]string{econbench.NoteNetfilter: text}}
+		}
+		return econbench.Window{Client: note(client), Server: note(server)}
+	}
+	for _, c := range []struct {
+		client, server string
+		host, bare     int // failures
+	}{
+		{"ip filter, ip nat", "ip filter, ip nat", 0, 2},
+		{"ip econbench", "ip econbench", 2, 0},
+		{"ip econbench", "ip econbench, ip filter", 2, 1},
+		{"ip econbench", "", 1, 1},
+		{"unknown", "ip econbench", 1, 1},
+		{"", "", 0, 2},
+	} {
+		w := window(c.client, c.server)
+		if got := (rulesInEffect{}).Prove(w); len(got) != c.host {
+			t.Errorf("%q, %q: host fails with %q, want %d", c.client, c.server, got, c.host)
+		}
+		if got := (noRules{}).Prove(w); len(got) != c.bare {
+			t.Errorf("%q, %q: host-bare fails with %q, want %d", c.client, c.server, got, c.bare)
 		}
 	}
 }

@@ -215,6 +215,25 @@ func (e *Engine) Labelled(ctx context.Context, label string) (found []Details, e
 	return found, err
 }
 
+// Unlabelled names the running containers that do not carry a label.
+func (e *Engine) Unlabelled(ctx context.Context, label string) (names []string, err error) {
+	err = e.step(ctx, "list containers", func(ctx context.Context) error {
+		list, err := e.api.ContainerList(ctx, container.ListOptions{})
+		for _, c := range list {
+			if _, ok := c.Labels[label]; ok {
+				continue
+			}
+			name := c.ID
+			if len(c.Names) > 0 {
+				name = path.Base(c.Names[0])
+			}
+			names = append(names, name)
+		}
+		return err
+	})
+	return names, err
+}
+
 // CopyExecutable puts a file of this machine into a created container, executable.
 func (e *Engine) CopyExecutable(ctx context.Context, id, from, name string) error {
 	body, err := os.ReadFile(from)

@@ -225,3 +225,16 @@ func TestAttachToSilentEngine(t *testing.T) {
 		t.Errorf("attach: %v, want %v", err, why)
 	}
 }
+
+func TestUnlabelled(t *testing.T) {
+	e, err := Dial(t.Context(), fakeEngine(t, engineWith(map[string]http.HandlerFunc{
+		"GET /containers/json": says(200, `[{"Id":"1","Names":["/web"]},{"Id":"2","Names":["/ours"],"Labels":{"`+LabelRun+`":"r"}},{"Id":"3"}]`),
+	})), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if names, err := e.Unlabelled(t.Context(), LabelRun); err != nil || strings.Join(names, " ") != "web 3" {
+		t.Errorf("%q, %v; want web and 3", names, err)
+	}
+}

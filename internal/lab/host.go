@@ -207,6 +207,11 @@ func (h *Host) StartContainer(ctx context.Context, s econbench.ContainerSpec) (e
 	return c, nil
 }
 
+// OtherContainers names the engine's running containers that carry no run's label.
+func (h *Host) OtherContainers(ctx context.Context) ([]string, error) {
+	return h.engine.Unlabelled(ctx, docker.LabelRun)
+}
+
 // CreateOverlay makes an attachable overlay network through the swarm's manager.
 func (h *Host) CreateOverlay(ctx context.Context, s econbench.OverlaySpec) (econbench.Overlay, error) {
 	manager := h.lab.swarm.manager

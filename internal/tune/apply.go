@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -60,13 +61,11 @@ func (a *Applied) Undo() error {
 
 // apply makes one tuning's changes: read, journal, write.
 func (j *Journal) apply(a *Applied, t Tuning) (string, error) {
-	if t.Kind == KindDMALatency {
-		hold, err := holdDMALatency("/dev", "/proc/misc")
-		if err != nil {
-			return "", err
+	if hold, line, err := j.hold(t); hold != nil || err != nil {
+		if err == nil {
+			j.stand(a, &step{hold: hold})
 		}
-		j.stand(a, &step{hold: hold})
-		return "dma-latency held at 0 µs", nil
+		return line, err
 	}
 	changes, err := j.plan(t)
 	if err != nil {
@@ -92,7 +91,30 @@ func (j *Journal) apply(a *Applied, t Tuning) (string, error) {
 			return "", errors.Join(err, j.at(c, c.revert))
 		}
 	}
+	if t.Kind == KindDormant && len(changes) > 0 {
+		if err := j.at(changes[0], checkDormant); err != nil {
+			return "", err
+		}
+	}
 	return done(t, changes), nil
+}
+
+// hold makes a tuning that a file descriptor holds; nil of the kinds that none does.
+func (j *Journal) hold(t Tuning) (hold io.Closer, line string, err error) {
+	switch t.Kind {
+	case KindDMALatency:
+		hold, err = holdDMALatency("/dev", "/proc/misc")
+		line = "dma-latency held at 0 µs"
+	case KindNoTrack:
+		hold, err = j.holdNoTrack(t)
+		line = fmt.Sprintf("notrack: packets from and to %s are not tracked", t.Destination)
+	default:
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	return hold, line, nil
 }
 
 func (j *Journal) stand(a *Applied, steps ...*step) {
@@ -117,6 +139,7 @@ func (j *Journal) plan(t Tuning) ([]*change, error) {
 	}
 	find := map[Kind]func(Tuning) ([]*change, error){
 		KindSysctl: sysctlChange, KindRPS: rpsChanges, KindCongestionControl: routeChange, KindOffloads: offloadChanges,
+		KindDormant: dormantChanges,
 	}[t.Kind]
 	var changes []*change
 	err := netspace.In(ns, func() (err error) {
@@ -214,13 +237,17 @@ func done(t Tuning, changes []*change) string {
 	var parts []string
 	for _, c := range changes {
 		part := c.step(c.Before, c.After)
-		if c.Device != "" {
+		if c.Device != "" || c.Kind == KindDormant {
 			part = c.Name + " " + part
 		}
 		parts = append(parts, part)
 	}
 	var line string
 	switch {
+	case t.Kind == KindDormant && len(changes) == 0:
+		line = "nft-dormant: no rules in effect"
+	case t.Kind == KindDormant:
+		line = "nft-dormant " + strings.Join(parts, ", ")
 	case len(changes) == 0:
 		line = fmt.Sprintf("%s %s nothing to change", t.Kind, t.Device)
 	case t.Device != "":

@@ -349,7 +349,7 @@ func TestErrorsNameWhatIsAllowed(t *testing.T) {
 		tuning Tuning
 		wants  []string
 	}{
-		{"kind", Tuning{Kind: "colour"}, []string{`"colour"`, "dma-latency, offloads"}},
+		{"kind", Tuning{Kind: "colour"}, []string{`"colour"`, "dma-latency, nft-dormant, notrack, offloads"}},
 		{"key", Sysctl(0, "net.ipv4.tcp_magic", "1"), []string{"net/ipv4/tcp_magic", "no such key"}},
 		{"escape", Sysctl(0, "../self/comm", "1"), []string{`"../self/comm"`}},
 		{"key of no namespace", Sysctl(1, "kernel.hostname", "x"), []string{"keys under net"}},
@@ -377,7 +377,7 @@ func TestErrorsNameWhatIsAllowed(t *testing.T) {
 }
 
 func TestTuningCrossesAsJSON(t *testing.T) {
-	given := []Tuning{Sysctl(7, saveKey, "1"), RPS(wire, 0, 3), CongestionControl(0, peer, "cubic"), MTUFrames(wire), DMALatency()}
+	given := []Tuning{Sysctl(7, saveKey, "1"), RPS(wire, 0, 3), CongestionControl(0, peer, "cubic"), MTUFrames(wire), DMALatency(), Dormant(7), NoTrack(7, peer)}
 	b, err := json.Marshal(given)
 	if err != nil {
 		t.Fatal(err)
@@ -389,7 +389,7 @@ func TestTuningCrossesAsJSON(t *testing.T) {
 	if diff := cmp.Diff(given, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)
 	}
-	if strings.Count(string(b), "destination") != 1 {
+	if strings.Count(string(b), "destination") != 2 {
 		t.Errorf("fields of other kinds are written: %s", b)
 	}
 }

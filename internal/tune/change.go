@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/econbench/econbench/internal/netspace"
+	"github.com/econbench/econbench/internal/nft"
 )
 
 // ErrChanged says that a value was no longer the one this package had set when it was to be put back. Somebody else
@@ -26,7 +27,7 @@ type change struct {
 	Netns   *netspace.ID `json:"netns,omitempty"`   // nil: the value belongs to no network namespace
 	Device  string       `json:"device,omitempty"`  // of rps and offloads
 	Ifindex int          `json:"ifindex,omitempty"` // of Device: a name is used again, an index hardly
-	Name    string       `json:"name"`              // sysctl file, queue, feature or destination
+	Name    string       `json:"name"`              // sysctl file, queue, feature, destination or nft table
 	Table   int          `json:"table,omitempty"`   // routing table of congestion-control
 	Before  string       `json:"before"`
 	After   string       `json:"after"`
@@ -67,6 +68,8 @@ func (c *change) check() error {
 		return checkDevice(c.Kind, c.Device)
 	case KindLink:
 		return checkLinkName(c.Name)
+	case KindDormant:
+		return nft.CheckName(c.Name)
 	}
 	return fmt.Errorf("change of kind %q: unknown", c.Kind)
 }
@@ -89,6 +92,8 @@ func (c *change) get() (string, error) {
 		return readFeature(c.Device, c.Name)
 	case KindLink:
 		return readLink(c.Name)
+	case KindDormant:
+		return readTable(c.Name)
 	}
 	return "", fmt.Errorf("change of kind %q: unknown", c.Kind)
 }
@@ -106,6 +111,8 @@ func (c *change) set(value string) error {
 		return writeFeature(c.Device, c.Name, value)
 	case KindLink:
 		return writeLink(c.Name, value)
+	case KindDormant:
+		return writeTable(c.Name, value)
 	}
 	return fmt.Errorf("change of kind %q: unknown", c.Kind)
 }
@@ -131,6 +138,8 @@ func (c *change) subject() string {
 		return "congestion-control to " + c.Name
 	case KindLink:
 		return "link " + c.Name
+	case KindDormant:
+		return "nft table " + c.Name
 	}
 	return fmt.Sprintf("%s %s %s", c.Kind, c.Device, c.Name)
 }

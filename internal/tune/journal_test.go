@@ -93,6 +93,7 @@ func TestJournalsThatMustNotBeApplied(t *testing.T) {
 		{"other boot", "", record{1, opDo, 1, "x", save(id)}, "1", "restart"},
 		{"other namespace", "", record{1, opDo, 1, boot, save(other)}, "1", "another network namespace"},
 		{"outside of /proc/sys", "", record{1, opDo, 1, boot, &change{Kind: KindSysctl, Name: "../x"}}, "1", "passed over"},
+		{"table of a family that is not ours", "", record{1, opDo, 1, boot, &change{Kind: KindDormant, Name: "bridge filter"}}, "1", "passed over"},
 		{"newer version", "", record{2, opDo, 1, boot, save(id)}, "1", "newer"},
 	} {
 		t.Log(test.name) // no t.Run: a goroutine of its own would not be in the namespace
@@ -157,6 +158,7 @@ func FuzzParseJournal(f *testing.F) {
 		`{"v":1,"op":"undone","id":1}` + "\n" + `{"v":1,"op":"do","id":2,"ch`))
 	f.Add([]byte(`{"v":1,"op":"do","id":1,"change":{"kind":"rps","device":"eth0","ifindex":2,"name":"rx-0","before":"0","after":"2"}}` + "\n"))
 	f.Add([]byte(`{"v":1,"op":"do","id":3,"change":{"kind":"sysctl","name":"../../etc/passwd"}}` + "\n"))
+	f.Add([]byte(`{"v":1,"op":"do","id":4,"change":{"kind":"nft-dormant","name":"ip filter","before":"awake","after":"dormant"}}` + "\n"))
 	f.Add([]byte("{\"v\":2}\n\n[]\nnull\n"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		p, err := parseJournal(content)

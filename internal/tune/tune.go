@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package tune changes a host for the length of a run and puts back exactly what it found: sysctls, receive packet
-// steering, congestion control by route, device offloads, and the CPUs' wake-up latency.
+// steering, congestion control by route, device offloads, the CPUs' wake-up latency, and whether nftables' rules are in effect.
 //
 // Tunings are plain values that the controller sends and the agent applies. Whatever is not held by a file descriptor
 // is written to a journal before it is done (journal.go), so that the next agent on the host undoes what a killed one
@@ -33,11 +33,13 @@ const (
 	KindCongestionControl Kind = "congestion-control" // PID, Destination, Algorithm
 	KindOffloads          Kind = "offloads"           // PID, Device, Features
 	KindDMALatency        Kind = "dma-latency"        // nothing
+	KindDormant           Kind = "nft-dormant"        // PID
+	KindNoTrack           Kind = "notrack"            // PID, Destination
 )
 
 // Kinds lists every kind, in the order they are documented.
 func Kinds() []Kind {
-	return []Kind{KindSysctl, KindRPS, KindCongestionControl, KindOffloads, KindDMALatency}
+	return []Kind{KindSysctl, KindRPS, KindCongestionControl, KindOffloads, KindDMALatency, KindDormant, KindNoTrack}
 }
 
 // Tuning is one change. Kind says which of the other fields count; they are checked when it is applied.
@@ -52,7 +54,7 @@ type Tuning struct {
 	Device string `json:"device,omitempty"`
 	CPUs   []int  `json:"cpus,omitempty"` // that all receive queues of Device steer packets to
 
-	Destination netip.Addr `json:"destination,omitzero"` // IPv4 address that connections go to
+	Destination netip.Addr `json:"destination,omitzero"` // IPv4 address that connections go to, or of a peer
 	Algorithm   string     `json:"algorithm,omitempty"`  // congestion control of those connections
 
 	// Features are states by ethtool's feature names. A name must exist and be changeable. A pattern (as path.Match
@@ -79,6 +81,14 @@ func CongestionControl(pid int, destination netip.Addr, algorithm string) Tuning
 // DMALatency keeps CPUs out of idle states that take time to leave.
 func DMALatency() Tuning { return Tuning{Kind: KindDMALatency} }
 
+// Dormant takes all nftables' rules that IPv4 packets meet in the network namespace of pid out of effect, iptables-nft's included.
+func Dormant(pid int) Tuning { return Tuning{Kind: KindDormant, PID: pid} }
+
+// NoTrack keeps packets from and to a peer, in the network namespace of pid, from being tracked as connections.
+func NoTrack(pid int, peer netip.Addr) Tuning {
+	return Tuning{Kind: KindNoTrack, PID: pid, Destination: peer}
+}
+
 // check finds what is wrong with a tuning without looking at the host.
 func (t Tuning) check() error {
 	if t.PID < 0 {
@@ -96,7 +106,12 @@ func (t Tuning) check() error {
 		return t.checkCongestionControl()
 	case KindOffloads:
 		return t.checkOffloads()
-	case KindDMALatency:
+	case KindNoTrack:
+		if !t.Destination.Is4() {
+			return fmt.Errorf("notrack: peer %q: want an IPv4 address", t.Destination)
+		}
+		return nil
+	case KindDMALatency, KindDormant:
 		return nil
 	}
 	return fmt.Errorf("tuning of kind %q: unknown; allowed: %s", t.Kind, join(Kinds()))

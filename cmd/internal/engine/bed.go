@@ -28,22 +28,41 @@ func (e *Engine) build(ctx context.Context) error {
 	}
 	e.builds++
 	for _, arm := range e.plan.Arms {
-		if e.beds[arm.Topology] != nil {
-			continue
-		}
-		e.Progress.Step("building topology " + arm.Topology)
-		topology := named(e.Parts.Topologies, arm.Topology)
-		tb, err := topology.Build(ctx, e.Lab, econbench.BuildOptions{
-			Run: e.RunID, Build: e.builds - 1, CongestionControl: e.plan.CongestionControl, Internal: e.plan.Internal,
-		})
-		if err != nil {
+		if err := e.buildTopology(ctx, arm.Topology); err != nil {
 			return err
 		}
-		b := &bed{Testbed: tb}
-		e.beds[arm.Topology] = b
-		if err := e.serve(ctx, b); err != nil {
-			return fmt.Errorf("topology %s: %w", arm.Topology, err)
+	}
+	return nil
+}
+
+// buildTopology makes one topology, after the one that it is based on, whose servers are its own.
+func (e *Engine) buildTopology(ctx context.Context, name string) error {
+	if e.beds[name] != nil {
+		return nil
+	}
+	topology := named(e.Parts.Topologies, name)
+	o := econbench.BuildOptions{
+		Run: e.RunID, Build: e.builds - 1, CongestionControl: e.plan.CongestionControl, Internal: e.plan.Internal,
+	}
+	based, ok := topology.(econbench.Based)
+	if ok {
+		if err := e.buildTopology(ctx, based.Base()); err != nil {
+			return err
 		}
+		o.Base = e.beds[based.Base()].Testbed
+	}
+	e.Progress.Step("building topology " + name)
+	tb, err := topology.Build(ctx, e.Lab, o)
+	if err != nil {
+		return err
+	}
+	b := &bed{Testbed: tb}
+	e.beds[name] = b
+	if ok {
+		return nil
+	}
+	if err := e.serve(ctx, b); err != nil {
+		return fmt.Errorf("topology %s: %w", name, err)
 	}
 	return nil
 }

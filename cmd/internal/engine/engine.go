@@ -74,7 +74,8 @@ type Engine struct {
 	beds     map[string]*bed // by topology
 	builds   int
 	tally    Tally
-	failures int // in a row
+	failures int   // in a row
+	stuck    error // of the trial's testbed, which is what it is to the trials after it too
 }
 
 // Run measures every cell of the plan once a block, but for the blocks that are done. What was measured is recorded whatever
@@ -193,6 +194,9 @@ func (e *Engine) record(t *econbench.Trial, log []byte) (err error) {
 // topology, which is made anew.
 func (e *Engine) recover(ctx context.Context, failed error) error {
 	e.failures++
+	if e.stuck != nil {
+		return fmt.Errorf("%w: the trial's topology could not be undone for those after it: %w", ErrUnhealthy, e.stuck)
+	}
 	if err := e.Lab.Healthy(ctx); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -310,6 +310,71 @@ func TestCongestionControlIsHeldToThePlan(t *testing.T) {
 	}
 }
 
+// A testbed that has to be activated is so around the fast path, and is left as it was whatever fails in between.
+func TestTestbedsAreActivated(t *testing.T) {
+	around := []string{"activate host", "attach none", "detach none", "deactivate host"}
+	for name, c := range map[string]struct {
+		spoil   func(*world)
+		events  []string
+		invalid string // "": the trial is valid
+		ends    bool   // the run does
+	}{
+		"all is well":       {func(*world) {}, around, "", false},
+		"client fails":      {func(w *world) { w.loadErr = func(int) error { return errors.New("crashed") } }, around, "crashed", false},
+		"proof fails":       {func(w *world) { w.doubted = []string{"rules were in effect"} }, around, "path: rules were in effect", false},
+		"attaching fails":   {func(w *world) { w.attachErr = errors.New("no") }, []string{"activate host", "attach none", "deactivate host"}, "attach none: no", false},
+		"can't be":          {func(w *world) { w.activateErr = errors.New("no") }, nil, "activate topology: no", false},
+		"can't be no more":  {func(w *world) { w.deactivateErr = errors.New("busy") }, around, "busy", true},
+		"both of them fail": {func(w *world) { w.doubted, w.deactivateErr = []string{"in effect"}, errors.New("busy") }, around, "in effect", true},
+	} {
+		w := &world{activated: true}
+		c.spoil(w)
+		_, err := w.engine().Run(t.Context(), plan(2, "host"))
+		if errors.Is(err, ErrUnhealthy) != c.ends || (err != nil) != c.ends {
+			t.Errorf("%s: run ended with %v", name, err)
+		}
+		if want := map[bool]int{true: 1, false: 2}[c.ends]; len(w.trials) != want {
+			t.Fatalf("%s: %d trials, want %d", name, len(w.trials), want)
+		}
+		if invalid := strings.Join(w.trials[0].Invalid, "; "); !strings.Contains(invalid, c.invalid) || (invalid == "") != (c.invalid == "") {
+			t.Errorf("%s: invalid because of %q, want %q", name, invalid, c.invalid)
+		}
+		end := slices.Index(w.events, "trial host")
+		if got := w.events[1:end]; !slices.Equal(got, c.events) {
+			t.Errorf("%s: %q, want %q", name, got, c.events)
+		}
+	}
+}
+
+// A topology that is another one, changed, has that one below it, planned or not, and its servers.
+func TestBasedTopologyStandsUponItsBase(t *testing.T) {
+	w := &world{}
+	e := w.engine()
+	e.Parts.Topologies = append([]econbench.Topology{basedTopology{fakeTopology{w, "changed"}}}, e.Parts.Topologies...)
+	for _, arms := range [][]string{{"changed"}, {"changed", "host"}} {
+		w.events, w.served = nil, nil
+		p := plan(1, "host")
+		p.Arms = nil
+		for _, name := range arms {
+			p.Arms = append(p.Arms, econbench.Arm{Topology: name, Fastpath: econbench.NoFastpath})
+		}
+		if _, err := e.Run(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"build host", "build changed upon host"}; !slices.Equal(w.events[:2], want) {
+			t.Errorf("%v: %q, want %q first", arms, w.events, want)
+		}
+		if !slices.Equal(w.served, []string{"host"}) {
+			t.Errorf("%v: servers in %q, want one in host", arms, w.served)
+		}
+		for _, closed := range []string{"close host", "close changed"} {
+			if !slices.Contains(w.events, closed) {
+				t.Errorf("%v: %q lacks %q", arms, w.events, closed)
+			}
+		}
+	}
+}
+
 func TestCrossCheck(t *testing.T) {
 	v := 1000.0
 	m := map[string]*float64{"transactions": &v}

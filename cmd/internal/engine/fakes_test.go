@@ -25,7 +25,9 @@ type world struct {
 	appendErr error
 	buildErr  func(topology string) error
 	loadErr   func(trial int) error
+	attachErr error
 	window    func(trial int, arm string, side string) agentproto.WindowReply
+	served    []string // topologies
 	started   int
 	ran       time.Duration // what the last client was asked to run for
 	roundTrip time.Duration
@@ -36,6 +38,11 @@ type world struct {
 	readers   []string                      // those of the last window
 	devices   map[string][]econbench.Device // of the overlay, by side; nil: the usual ones on both
 	lastWords []string                      // warnings of a client that fails
+
+	activated     bool // testbeds have to be activated, which goes as the following say
+	activateErr   error
+	deactivateErr error
+	doubted       []string // failures of the activation's proof
 }
 
 func (w *world) note(format string, args ...any) {
@@ -107,6 +114,10 @@ func (h fakeHost) CreateOverlay(context.Context, econbench.OverlaySpec) (econben
 	return nil, errors.New("not in this test")
 }
 
+func (h fakeHost) OtherContainers(context.Context) ([]string, error) {
+	return nil, errors.New("not in this test")
+}
+
 // Call answers OpProbe and OpWindow by the world's rule, through JSON as a real agent would.
 func (h fakeHost) Call(_ context.Context, op string, args, reply any) error {
 	if probe, ok := args.(agentproto.ProbeArgs); ok && op == agentproto.OpProbe {
@@ -168,6 +179,16 @@ type fakeTopology struct {
 func (t fakeTopology) Name() string { return t.name }
 func (t fakeTopology) Help() string { return "" }
 
+// basedTopology is another one, changed.
+type basedTopology struct{ fakeTopology }
+
+func (basedTopology) Base() string { return "host" }
+
+func (t basedTopology) Build(_ context.Context, _ econbench.Lab, o econbench.BuildOptions) (econbench.Testbed, error) {
+	t.w.note("build %s upon %s", t.name, o.Base.(fakeBed).name)
+	return fakeBed(t.fakeTopology), nil
+}
+
 func (t fakeTopology) Build(context.Context, econbench.Lab, econbench.BuildOptions) (econbench.Testbed, error) {
 	if t.w.buildErr != nil {
 		if err := t.w.buildErr(t.name); err != nil {
@@ -175,7 +196,34 @@ func (t fakeTopology) Build(context.Context, econbench.Lab, econbench.BuildOptio
 		}
 	}
 	t.w.note("build %s", t.name)
+	if t.w.activated {
+		return activatedBed{fakeBed(t)}, nil
+	}
 	return fakeBed(t), nil
+}
+
+// activatedBed is what it is in its own trials alone.
+type activatedBed struct{ fakeBed }
+
+func (b activatedBed) Activate(context.Context) (econbench.Attachment, error) {
+	if b.w.activateErr != nil {
+		return nil, b.w.activateErr
+	}
+	b.w.note("activate %s", b.name)
+	return fakeActivation(b), nil
+}
+
+type fakeActivation struct{ fakeBed }
+
+var _ econbench.Prover = fakeActivation{}
+
+func (fakeActivation) Handle(string) int { return 0 }
+
+func (a fakeActivation) Prove(econbench.Window) []string { return a.w.doubted }
+
+func (a fakeActivation) Close(context.Context) error {
+	a.w.note("deactivate %s", a.name)
+	return a.w.deactivateErr
 }
 
 type fakeBed struct {
@@ -237,6 +285,9 @@ func (f fakeFastpath) Help() string { return "" }
 
 func (f fakeFastpath) Attach(context.Context, econbench.Testbed, econbench.AttachOptions) (econbench.Attachment, error) {
 	f.w.note("attach %s", f.name)
+	if f.w.attachErr != nil {
+		return nil, f.w.attachErr
+	}
 	return fakeAttachment(f), nil
 }
 
@@ -265,7 +316,8 @@ func (fakeWorkload) Params(given econbench.Params) (econbench.Params, error) {
 	return given, nil
 }
 
-func (fakeWorkload) Serve(context.Context, econbench.Testbed) (econbench.Process, error) {
+func (f fakeWorkload) Serve(_ context.Context, tb econbench.Testbed) (econbench.Process, error) {
+	f.w.served = append(f.w.served, tb.Client().Container.(fakeBox).name)
 	return fakeServer{}, nil
 }
 

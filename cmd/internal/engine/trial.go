@@ -31,9 +31,17 @@ const (
 	toolTolerance = 0.15
 )
 
-// try does one trial: attach, start the client, count on both hosts over the window, wait for the client, derive.
+// try does one trial: activate, attach, start the client, count on both hosts over the window, wait for the client, derive.
 func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err error) {
 	b, workload := e.beds[t.Arm.Topology], named(e.Parts.Workloads, t.Workload)
+	activated, err := activate(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		e.stuck = activated.Close(context.WithoutCancel(ctx))
+		err = errors.Join(err, e.stuck)
+	}()
 	attachCtx, cancel := context.WithTimeoutCause(ctx, attachTimeout, fmt.Errorf("not attached in %v", attachTimeout))
 	attached, err := named(e.Parts.Fastpaths, t.Arm.Fastpath).Attach(attachCtx, b, attachOptions(e.plan, t.Arm))
 	cancel()
@@ -62,14 +70,36 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 		return result.Log, err // what one host counted, and who had doubts, may say why
 	}
 	e.fill(t, pathOf(b, attached), carriedBy(attached, w, workload), w, result)
-	if p, ok := attached.(econbench.Prover); ok {
-		for _, failure := range p.Prove(w) {
-			t.Proof.Failures = append(t.Proof.Failures, failure)
-			t.Invalid = append(t.Invalid, "path: "+failure)
+	for _, a := range []econbench.Attachment{activated, attached} {
+		if p, ok := a.(econbench.Prover); ok {
+			for _, failure := range p.Prove(w) {
+				t.Proof.Failures = append(t.Proof.Failures, failure)
+				t.Invalid = append(t.Invalid, "path: "+failure)
+			}
 		}
 	}
 	return result.Log, nil
 }
+
+// activate makes a testbed what it is in its own trials alone.
+func activate(ctx context.Context, b *bed) (econbench.Attachment, error) {
+	a, ok := b.Testbed.(econbench.Activated)
+	if !ok {
+		return inactive{}, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, attachTimeout, fmt.Errorf("not activated in %v", attachTimeout))
+	defer cancel()
+	activated, err := a.Activate(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("activate topology: %w", err)
+	}
+	return activated, nil
+}
+
+// inactive is of testbeds that are always what they are.
+type inactive struct{}
+
+func (inactive) Close(context.Context) error { return nil }
 
 // attachOptions are the plan's with what an arm says of its fast path.
 func attachOptions(p econbench.Plan, a econbench.Arm) econbench.AttachOptions {

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// attr is an attribute of a message, with its value or with those within it.
+type attr struct {
+	kind  uint16
+	value []byte
+	list  []attr
+}
+
+func str(kind uint16, s string) attr { return attr{kind: kind, value: append([]byte(s), 0)} }
+func be32(kind uint16, v uint32) attr {
+	return attr{kind: kind, value: binary.BigEndian.AppendUint32(nil, v)}
+}
+func raw(kind uint16, b []byte) attr        { return attr{kind: kind, value: b} }
+func nest(kind uint16, within ...attr) attr { return attr{kind: kind, list: within} }
+
+func encode(list []attr) ([]byte, error) {
+	e := netlink.NewAttributeEncoder()
+	for _, a := range list {
+		if a.list == nil {
+			e.Bytes(a.kind, a.value)
+			continue
+		}
+		b, err := encode(a.list)
+		if err != nil {
+			return nil, err
+		}
+		e.Bytes(a.kind|unix.NLA_F_NESTED, b)
+	}
+	return e.Encode()
+}
+
+// request is one message of a batch.
+type request struct {
+	kind   uint16
+	family byte
+	flags  netlink.HeaderFlags
+	attrs  []attr
+}
+
+func message(kind uint16, family byte, flags netlink.HeaderFlags, attrs ...attr) request {
+	return request{kind, family, flags, attrs}
+}
+
+// header is struct nfgenmsg: family, version 0, resource id.
+func header(family byte, resource uint16) []byte {
+	return binary.BigEndian.AppendUint16([]byte{family, 0}, resource)
+}
+
+// commit does requests as one batch: all of them or none.
+func (c *Conn) commit(requests ...request) error {
+	control := func(kind netlink.HeaderType) netlink.Message {
+		return netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request}, Data: header(unix.NFPROTO_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)}
+	}
+	batch := []netlink.Message{control(unix.NFNL_MSG_BATCH_BEGIN)}
+	for _, r := range requests {
+		body, err := encode(r.attrs)
+		if err != nil {
+			return err
+		}
+		batch = append(batch, netlink.Message{
+			Header: netlink.Header{
+				Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | r.kind),
+				Flags: netlink.Request | netlink.Acknowledge | r.flags,
+			},
+			Data: append(header(r.family, 0), body...),
+		})
+	}
+	batch = append(batch, control(unix.NFNL_MSG_BATCH_END))
+	if err := c.c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	if _, err := c.c.SendMessages(batch); err != nil {
+		return err
+	}
+	for answers := 0; answers < len(requests); { // an error answers for all
+		got, err := c.c.Receive()
+		if err != nil {
+			return err
+		}
+		answers += len(got)
+	}
+	return nil
+}
+
+// dumpTries is how often a table is read that changes meanwhile.
+const dumpTries = 10
+
+var errInterrupted = errors.New("changed again and again while it was read")
+
+// dump reads all of a kind, of all families.
+func (c *Conn) dump(kind uint16) (all []netlink.Message, err error) {
+	m := netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | netlink.Dump},
+		Data:   header(unix.NFPROTO_UNSPEC, 0),
+	}
+	for range dumpTries {
+		if err := c.c.SetDeadline(time.Now().Add(timeout)); err != nil {
+			return nil, err
+		}
+		all, err = c.c.Execute(m)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !interrupted(all) {
+			return all, nil
+		}
+	}
+	return nil, fmt.Errorf("%w, %d times", errInterrupted, dumpTries)
+}
+
+func interrupted(all []netlink.Message) bool {
+	for _, m := range all {
+		if m.Header.Flags&netlink.DumpInterrupted != 0 {
+			return true
+		}
+	}
+	return false
+}
