@@ -15,7 +15,7 @@ import (
 
 // RunDifference is a fact in which two runs differ.
 type RunDifference struct {
-	Fact string `json:"fact"` // "kernel of client"
+	Fact string `json:"fact"` // "kernel.release of client"
 	Old  string `json:"old"`
 	New  string `json:"new"`
 }
@@ -45,6 +45,9 @@ func differences(old, new *econbench.Run) (decisive, noted []RunDifference) {
 		for _, d := range b.Differences(a) {
 			add(&decisive, d.Fact+" of "+role, d.Was, d.Now)
 		}
+		for _, d := range b.Differences(a, econbench.ClassSubject) { // what one may want to compare
+			add(&noted, d.Fact+" of "+role, d.Was, d.Now)
+		}
 	}
 	add(&decisive, "lab", old.Lab, new.Lab)
 	add(&decisive, "image", old.Image, new.Image)
@@ -55,6 +58,7 @@ func differences(old, new *econbench.Run) (decisive, noted []RunDifference) {
 	add(&decisive, "internal", strconv.FormatBool(p.Internal), strconv.FormatBool(q.Internal))
 	add(&decisive, "duration", showSeconds(p.Duration), showSeconds(q.Duration))
 	add(&decisive, "warmup", showSeconds(p.Warmup), showSeconds(q.Warmup))
+	add(&decisive, "cpu", string(p.CPU), string(q.CPU))
 	add(&decisive, "attach.lane", p.Attach.Lane, q.Attach.Lane)
 	add(&decisive, "attach.hook", p.Attach.Hook, q.Attach.Hook)
 	add(&decisive, "attach.without", p.Attach.Without, q.Attach.Without)

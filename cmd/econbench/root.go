@@ -63,7 +63,7 @@ by device counters which way the packets went.`,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(runCommand(), reportCommand(), compareCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
+	root.AddCommand(runCommand(), reportCommand(), compareCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
 		cleanCommand(), versionCommand(), fastpathCommand(), agentCommand(), stayCommand(), askCommand(), labInitCommand())
 	return root
 }

@@ -139,10 +139,10 @@ func (f *runFlags) carryOut(cmd *cobra.Command, j *job) error {
 	}
 	err = errors.Join(err, j.dir.Finish(status, err))
 	measured := tally.Valid + tally.Invalid
-	if measured > 0 {
+	if measured > 0 && !f.silent {
 		err = errors.Join(err, printReport(cmd.OutOrStdout(), j.dir.Path(), "text"))
 	}
-	if !f.quiet && measured > 0 {
+	if !f.quiet && measured > 0 && (!f.silent || measured < tally.Planned) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun directory: %s\n", j.dir.Path())
 		if measured < tally.Planned {
 			fmt.Fprintf(cmd.ErrOrStderr(), "to measure the rest: %s\n", f.resumeCommand(j.dir.Path()))

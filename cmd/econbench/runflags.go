@@ -39,6 +39,7 @@ type runFlags struct {
 	resume       string
 	dryRun       bool
 	quiet        bool
+	silent       bool // the table is somebody else's business
 }
 
 func (f *runFlags) register(cmd *cobra.Command) {

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reports
+
+import (
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/econbench/econbench"
+)
+
+// TestClopperPearson: 10 of 20 gives 27.2 to 72.8 %, 0 of 10 gives 0 to 30.8 % (the rule of 1 − (α/2)^(1/n)), both printed in
+// many textbooks; Clopper and Pearson's own chart reads the same.
+func TestClopperPearson(t *testing.T) {
+	for _, c := range []struct {
+		hits, runs int
+		low, high  float64
+	}{{10, 20, 0.27196, 0.72804}, {0, 10, 0, 0.30850}, {10, 10, 0.69150, 1}, {1, 100, 0.000253, 0.054459}, {0, 0, 0, 1}} {
+		r := clopperPearson(c.hits, c.runs, 0.95)
+		near(t, "low", r.Low, c.low, 1e-5)
+		near(t, "high", r.High, c.high, 1e-5)
+	}
+}
+
+// poolRun is a pool made of noise of a known spread, with a plant of a known size.
+func poolRun(blocks int, spread, plant float64) *econbench.Run {
+	run := rrRun(nil, nil)
+	run.Plan.Arms = []econbench.Arm{arm("overlay"), arm("overlay#2"), arm("overlay+handicap:1us")}
+	run.Plan.Baseline, run.Plan.Blocks, run.Plan.RebuildEvery = run.Plan.Arms[0], blocks, 5
+	random := rand.New(rand.NewPCG(7, 8))
+	for b := range blocks {
+		level := math.Exp(0.2 * math.Sin(float64(b)/9)) // what both arms of a block have in common
+		for i, c := range run.Plan.Cells() {
+			v := 1000 * level * math.Exp(spread/math.Sqrt2*random.NormFloat64())
+			if c.Arm.Fastpath == "handicap" {
+				v *= 1 - plant
+			}
+			run.Trials = append(run.Trials, econbench.Trial{Schema: 1, Run: run.ID, Block: b, Position: i, Cell: c, Valid: true, Elapsed: 2,
+				Metrics: map[string]*float64{"transactions": &v}})
+		}
+	}
+	return run
+}
+
+// TestCalibrate: a machine whose ratios have a spread of 2 % sees in n blocks what theory says: about (1.96 + 1.64) σ / √n for a
+// test of 5 % with a power of 95 %, and Wilcoxon's takes 1/0.955 of the t test's blocks.
+func TestCalibrate(t *testing.T) {
+	c, err := Calibrate(poolRun(300, 0.02, 0.03), CalibrationOptions{Minutes: []float64{1, 5}, Runs: 300})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := c.Workloads[0]
+	if len(c.Workloads) != 1 || w.Blocks != 300 || w.Trial != 2 || len(w.Lengths) != 2 || w.Lengths[0].Blocks != 15 || w.Lengths[1].Blocks != 75 {
+		t.Fatalf("%+v", c)
+	}
+	near(t, "spread", w.Spread, 0.02, 0.003)
+	for _, l := range w.Lengths {
+		if l.FalseAlarms.Low > 0.05 {
+			t.Errorf("%g minutes: false alarms %+v, want 5%% at most", l.Minutes, l.FalseAlarms)
+		}
+		want := (1.96 + 1.64) * 0.02 / math.Sqrt(0.955*float64(l.Blocks))
+		if l.Sees == nil || *l.Sees < 0.8*want || *l.Sees > 1.35*want {
+			t.Errorf("%g minutes: sees %v, theory says about %.4f", l.Minutes, l.Sees, want)
+		}
+	}
+	p := w.Plants[0]
+	near(t, "plant's size", *p.Ratio.Median, 0.97, 0.004)
+	if p.Found[1].Share < 0.99 || p.Wrong[1].Hits > 0 || p.Ratio.Verdict != VerdictWorse {
+		t.Errorf("plant of 3 %% in 75 blocks: %+v", p)
+	}
+	if w.AA.Verdict != VerdictSame {
+		t.Errorf("the pool tells an arm from itself: %+v", w.AA)
+	}
+}
+
+func TestCalibrateRefuses(t *testing.T) {
+	alone := poolRun(20, 0.02, 0)
+	alone.Plan.Arms = alone.Plan.Arms[:1]
+	short := poolRun(5, 0.02, 0)
+	for want, run := range map[string]*econbench.Run{"lack overlay#2": alone, "5 blocks of the two equal arms: want 12": short} {
+		if _, err := Calibrate(run, CalibrationOptions{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}

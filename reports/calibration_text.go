@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reports
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// RenderText writes the calibration for people: a table for each workload, a row for each length of run.
+func (c *Calibration) RenderText(w io.Writer) error {
+	var b bytes.Buffer
+	machine := clean(c.Machine)
+	if machine == "" {
+		machine = "without a fingerprint"
+	}
+	wrap(&b, "", fmt.Sprintf("calibration of machine %s: %s held against itself · placement %s · wire %s · pool %s, econbench %s", machine,
+		clean(c.Arm.String()), clean(string(c.Placement)), clean(string(c.Wire)), clean(c.Run), clean(c.Version)))
+	for _, one := range c.Workloads {
+		b.WriteByte('\n')
+		wrap(&b, "", strings.Join(nonEmpty([]string{clean(one.Workload + " " + one.Params.String()), clean(one.Primary),
+			counted(one.Blocks, "block"), fmt.Sprintf("a trial takes %.2f s", float64(one.Trial)),
+			fmt.Sprintf("ratios of equal arms spread by %.1f%%", 100*one.Spread),
+			fmt.Sprintf("over the whole pool %s, p %.2g", showRatio(one.AA), valueOr(one.AA.P, 1))}), " · "))
+		for _, cols := range pack(one.columns(), textWidth-1) {
+			if err := drawText(&b, cols, func(s string) string { return s }); err != nil {
+				return fmt.Errorf("render calibration: %w", err)
+			}
+		}
+	}
+	b.WriteByte('\n')
+	wrap(&b, "", fmt.Sprintf("A run of so many minutes spends them on two arms of one workload. False alarms: runs that tell an arm from itself. Sees: the "+
+		"smallest effect that %.0f%% of the runs find. Behind a plant its true size over the whole pool and the runs that found it. Each rate is of %d "+
+		"runs resampled from the pool in stretches of %s, [Clopper-Pearson bounds] of the resampling alone.", 100*c.Power, c.Runs, counted(c.Segment, "block")))
+	return writeTrimmed(w, b.Bytes())
+}
+
+func valueOr(v *float64, otherwise float64) float64 {
+	if v == nil {
+		return otherwise
+	}
+	return *v
+}
+
+func (one CalibratedWorkload) columns() []column {
+	cols := []column{{header: "run of"}, {header: "blocks"}, {header: "false alarms"}, {header: "sees"}}
+	for i, l := range one.Lengths {
+		sees := "nothing"
+		if l.Sees != nil {
+			sees = fmt.Sprintf("%.1f%%", 100**l.Sees)
+		}
+		for k, text := range []string{fmt.Sprintf("%g min", l.Minutes), fmt.Sprint(l.Blocks), l.FalseAlarms.show(), sees} {
+			cols[k].cells = append(cols[k].cells, text)
+		}
+		for k, p := range one.Plants {
+			if i == 0 {
+				cols = append(cols, column{header: fmt.Sprintf("%s %+.1f%%", shorten(clean(p.Arm.Fastpath+":"+p.Arm.Setting)), 100*(valueOr(p.Ratio.Median, 1)-1))})
+			}
+			cols[4+k].cells = append(cols[4+k].cells, p.Found[i].show())
+		}
+	}
+	return cols
+}
+
+func (r Rate) show() string {
+	return fmt.Sprintf("%.1f%% [%.1f, %.1f]", 100*r.Share, 100*r.Low, 100*r.High)
+}
+
+// RenderJSON writes the calibration for programs: docs/formats.md.
+func (c *Calibration) RenderJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(c); err != nil {
+		return fmt.Errorf("render calibration: %w", err)
+	}
+	return nil
+}
