@@ -263,8 +263,8 @@ func TestCompareRefuses(t *testing.T) {
 		}
 	}
 	for want, f := range map[string]func(*econbench.Run){
-		`kernel of server: "6.1.0" in old, "6.8.0" in new`:          change(func(h *econbench.HostFacts) { h.Kernel = "6.8.0" }),
-		`nic.mtu of server: "1500" in old, "9000" in new`:               change(func(h *econbench.HostFacts) { h.MTU = 9000 }),
+		`kernel.release of server: "6.1.0" in old, "6.8.0" in new`:  change(func(h *econbench.HostFacts) { h.Kernel = "6.8.0" }),
+		`nic.mtu of server: "1500" in old, "9000" in new`:           change(func(h *econbench.HostFacts) { h.MTU = 9000 }),
 		`facts of server: "recorded" in old, "not recorded" in new`: func(r *econbench.Run) { delete(r.Hosts, econbench.ServerHost) },
 		`facts of client: "recorded" in old, "not recorded" in new`: func(r *econbench.Run) { r.Hosts = nil },
 		`lab: "emulated" in old, "real" in new`:                     func(r *econbench.Run) { r.Lab = "real" },
