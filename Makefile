@@ -22,10 +22,11 @@ run: deps build ## measure: the quick suite on two engines started on this machi
 bench: deps build ## measure the speed suite: every workload, with one flow and with eight (root; minutes)
 	./bin/econbench run --suite speed
 
-# Packages one after the other: a lab next to a test that counts on the CPUs would spoil it.
+# Packages one after the other: a lab next to a test that counts on the CPUs would spoil it. The end-to-end tests take five
+# minutes on a quiet machine of two CPUs and more than go test's ten on a busy one.
 test: deps ## run every test; those that need root say so when they are skipped
 	$(GO) build ./...
-	$(GO) test -count=1 -p 1 ./...
+	$(GO) test -count=1 -timeout 40m -p 1 ./...
 
 lint: ## gofmt, go vet, staticcheck (version in tools/go.mod), syntax of the scripts
 	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || { echo "lint: not gofmt's: $$unformatted" >&2; exit 1; }

@@ -157,3 +157,17 @@ func TestSamplesAreMetrics(t *testing.T) {
 		}
 	}
 }
+
+// TestFlowsCountOnce: a flow that carries payload counts once, however often it is read; one that stands still does not.
+func TestFlowsCountOnce(t *testing.T) {
+	r := &socketsReading{want: econbench.Flows{Count: 2, RequestBytes: 1}}
+	for read := range uint64(4) {
+		sockets := []tcpSocket{{cookie: 1, bytesReceived: 10 + read}, {cookie: 2, bytesReceived: 5}}
+		if err := r.match(sockets); err != nil {
+			t.Fatal(err)
+		}
+		if moving, still := r.flows[1].moved, r.flows[2].moved; moving != (read > 0) || still {
+			t.Errorf("after read %d: moving flow %v, still flow %v", read, moving, still)
+		}
+	}
+}

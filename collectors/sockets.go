@@ -129,7 +129,6 @@ type socketsReading struct {
 	side  string
 	want  econbench.Flows
 	flows map[uint64]*flow // by cookie; nil until the first read
-	moved float64          // flows that carried payload between two reads, summed up
 }
 
 func (r *socketsReading) Close() error {
@@ -145,8 +144,11 @@ func (r *socketsReading) Read() (econbench.Counters, error) {
 	if err := r.match(sockets); err != nil {
 		return nil, fmt.Errorf("sockets: port %d: %w", r.want.ServerPort, err)
 	}
-	sum := econbench.Counters{"flows": r.moved}
+	sum := econbench.Counters{"flows": 0}
 	for _, f := range r.flows {
+		if f.moved {
+			sum["flows"]++
+		}
 		f.addTo(sum)
 	}
 	return sum, nil
@@ -191,9 +193,7 @@ func (r *socketsReading) match(sockets []tcpSocket) error {
 			continue
 		}
 		seen++
-		if f.update(s) {
-			r.moved++
-		}
+		f.update(s)
 	}
 	for _, s := range carrying[:min(len(carrying), r.want.Count)] {
 		if r.flows[s.cookie] == nil {
@@ -209,25 +209,25 @@ func (r *socketsReading) match(sockets []tcpSocket) error {
 // flow is a socket under watch. TCP's segment counters have 32 bits and wrap within minutes; the sums here do not.
 type flow struct {
 	last                                                  tcpSocket
+	moved                                                 bool // payload, since the first read
 	dataSegsIn, dataSegsOut, segsIn, segsOut, retransmits counter32
 }
 
 func newFlow(s tcpSocket) *flow {
-	f := &flow{}
+	f := &flow{last: s}
 	f.update(s)
 	return f
 }
 
-// update takes the socket's latest figures and says whether payload moved since the last ones.
-func (f *flow) update(s tcpSocket) (moved bool) {
-	moved = s.bytesReceived > f.last.bytesReceived || s.bytesAcked > f.last.bytesAcked
+// update takes the socket's latest figures.
+func (f *flow) update(s tcpSocket) {
+	f.moved = f.moved || s.bytesReceived > f.last.bytesReceived || s.bytesAcked > f.last.bytesAcked
 	f.last = s
 	f.dataSegsIn.grow(s.dataSegsIn)
 	f.dataSegsOut.grow(s.dataSegsOut)
 	f.segsIn.grow(s.segsIn)
 	f.segsOut.grow(s.segsOut)
 	f.retransmits.grow(s.retransmits)
-	return moved
 }
 
 func (f *flow) addTo(sum econbench.Counters) {
