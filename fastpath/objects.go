@@ -11,7 +11,7 @@ import (
 // fast paths are made of can change without econbench's version.
 func Objects() map[string]string {
 	digests := map[string]string{}
-	for name, object := range map[string][]byte{"oncache": _OncacheBytes} {
+	for name, object := range map[string][]byte{"handicap": _HandicapBytes, "oncache": _OncacheBytes} {
 		sum := sha256.Sum256(object)
 		digests[name] = hex.EncodeToString(sum[:])[:12]
 	}

@@ -25,7 +25,7 @@ func parts() engine.Parts {
 // objects are the digests of all BPF objects in this program, by name.
 func objects() map[string]string {
 	all := map[string]string{}
-	for _, some := range []map[string]string{fastpath.Objects()} {
+	for _, some := range []map[string]string{fastpath.Objects(), collectors.Objects()} {
 		maps.Copy(all, some)
 	}
 	return all
