@@ -90,8 +90,10 @@ type CalibrationOptions struct {
 	Seed    uint64
 }
 
+// LeastPool is how many pairs a pool must have to be resampled at all.
+const LeastPool = 12
+
 const (
-	leastPool   = 12  // pairs in a pool that can be resampled at all
 	seesRuns    = 400 // resampled for each size tried when looking for the smallest effect
 	seesAtMost  = 1.0 // twofold
 	seesAtLeast = 0.001
@@ -166,8 +168,8 @@ type resampler struct {
 
 func (p *resampler) workload(w econbench.PlannedWorkload, arms []econbench.Arm, base, again econbench.Arm, at func(econbench.Arm) map[int]float64) (one CalibratedWorkload, err error) {
 	aa := logRatios(at(again), at(base))
-	if len(aa) < leastPool || p.trial <= 0 {
-		return one, fmt.Errorf("%s of the two equal arms: want %d or more", counted(len(aa), "block"), leastPool)
+	if len(aa) < LeastPool || p.trial <= 0 {
+		return one, fmt.Errorf("%s of the two equal arms: want %d or more", counted(len(aa), "block"), LeastPool)
 	}
 	one = CalibratedWorkload{Workload: w.Name, Params: w.Params, Primary: w.Primary, Blocks: len(aa), Trial: p.trial, Spread: deviation(aa)}
 	one.AA = compare(at(again), at(base), p.o.Options)

@@ -99,12 +99,15 @@ func (f *calibrateFlags) measure(cmd *cobra.Command) (pools []string, err error)
 	if base.Fastpath != econbench.NoFastpath || base.Copy != 0 {
 		return nil, fmt.Errorf("arm %q: want a topology alone: the handicap takes the fast path's place", base)
 	}
-	if f.spend < time.Minute || f.spend > 24*time.Hour {
-		return nil, fmt.Errorf("for %v: want 1m to 24h", f.spend)
+	if f.spend > 24*time.Hour {
+		return nil, fmt.Errorf("for %v: want 24h at most", f.spend)
 	}
 	pilots := make([]econbench.Plan, len(f.workloads))
 	for i, w := range f.workloads { // all are sound before anything starts
 		if pilots[i], err = f.plan(w, base, 0); err != nil {
+			return nil, err
+		}
+		if _, err := f.plan(w, base, time.Microsecond); err != nil { // what a frame takes changes no plan's length
 			return nil, err
 		}
 	}
@@ -156,8 +159,12 @@ func (f *calibrateFlags) plan(workload string, base econbench.Arm, frame time.Du
 	for _, share := range plants {
 		p.Arms = append(p.Arms, handicap(max(time.Nanosecond, time.Duration(share*float64(frame)))))
 	}
-	for next := p; engine.Estimate(next) <= f.spend; next.Blocks++ {
-		p.Blocks = next.Blocks
+	for p.Blocks = reports.LeastPool; engine.Estimate(p) <= f.spend; p.Blocks++ {
+	}
+	if p.Blocks > reports.LeastPool {
+		p.Blocks--
+	} else if least := engine.Estimate(p); least > f.spend {
+		return p, fmt.Errorf("for %v: want %v or more, which %d blocks take", f.spend, least.Round(time.Second), p.Blocks)
 	}
 	return parts().Resolve(p)
 }
