@@ -169,10 +169,15 @@ func (f *calibrateFlags) plan(workload string, base econbench.Arm, frame time.Du
 	return parts().Resolve(p)
 }
 
-// fill measures a plan into a directory and prints nothing.
+// fill measures a plan into a directory and prints nothing. Trials that are not valid count nowhere in a pool either.
 func (f *calibrateFlags) fill(cmd *cobra.Command, dir string, plan econbench.Plan) error {
 	run := runFlags{labFlags: f.labFlags, out: dir, quiet: f.quiet, silent: true}
-	return run.run(cmd, plan)
+	err := run.run(cmd, plan)
+	if errors.Is(err, errInvalid) && !errors.Is(err, errInterrupted) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "econbench:", err)
+		return nil
+	}
+	return err
 }
 
 // frameTime is how much time passes between two frames of a pilot, both hosts' together: in a closed loop, and on a CPU that

@@ -149,11 +149,14 @@ func (f *runFlags) carryOut(cmd *cobra.Command, j *job) error {
 		}
 	}
 	if err == nil && tally.Invalid > 0 {
-		err = fmt.Errorf("%d of %d trials are not valid: see the table and %s", tally.Invalid, tally.Planned,
+		err = fmt.Errorf("%d of %d %w: see the table and %s", tally.Invalid, tally.Planned, errInvalid,
 			filepath.Join(j.dir.Path(), rundir.TrialsFile))
 	}
 	return err
 }
+
+// errInvalid says that a run went on to its end, with trials that do not count.
+var errInvalid = errors.New("trials are not valid")
 
 // measure opens the lab, carries the job out on it and closes it again.
 func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engine.Tally, err error) {
