@@ -238,3 +238,22 @@ func TestUnlabelled(t *testing.T) {
 		t.Errorf("%q, %v; want web and 3", names, err)
 	}
 }
+
+func TestIngressStands(t *testing.T) {
+	for body, want := range map[string]bool{
+		`{"Name":"ingress","Containers":{"ep-1":{},"ingress-sbox":{}}}`: true, `{"Name":"ingress","Containers":{"ep-1":{}}}`: false, "": false,
+	} {
+		answers := map[string]http.HandlerFunc{}
+		if body != "" {
+			answers["GET /networks/ingress"] = says(200, body)
+		}
+		e, err := Dial(t.Context(), fakeEngine(t, engineWith(answers)), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		if got, err := e.IngressStands(t.Context()); err != nil || got != want {
+			t.Errorf("%q: %v, %v; want %v", body, got, err, want)
+		}
+	}
+}

@@ -208,6 +208,20 @@ func (e *Engine) InspectNetwork(ctx context.Context, name string) (d NetworkDeta
 	return d, found, err
 }
 
+// IngressStands says whether the engine has done what it does by itself once it is in a swarm: it makes GatewayBridge with its rules,
+// and puts a sandbox on the swarm's ingress network, the last of it.
+func (e *Engine) IngressStands(ctx context.Context) (stands bool, err error) {
+	err = e.step(ctx, "look up network ingress", func(ctx context.Context) error {
+		n, err := e.api.NetworkInspect(ctx, "ingress", network.InspectOptions{})
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		_, stands = n.Containers["ingress-sbox"]
+		return err
+	})
+	return stands, err
+}
+
 // GatewayBridge is the network that an engine makes when it joins a swarm, and keeps when it leaves.
 const GatewayBridge = "docker_gwbridge"
 

@@ -55,7 +55,7 @@ type group struct {
 var groups = []group{
 	{"rights", true, []check{checkUser, checkCapabilities, checkBounding}},
 	{"kernel", true, []check{
-		checkRelease, checkDevices, checkQdiscs, checkTCX, checkBTF, checkJIT, checkOverlayfs, checkCgroups, checkCongestion,
+		checkRelease, checkDevices, checkQdiscs, checkTCX, checkNoTrack, checkBTF, checkJIT, checkOverlayfs, checkCgroups, checkCongestion,
 	}},
 	{"cpu", true, []check{checkCPUs, checkIdle, checkLatencyDevice, checkSteal, checkMitigations}},
 	{"programs", true, []check{checkPrograms}},

@@ -131,6 +131,12 @@ func TestLacking(t *testing.T) {
 		{"no tcx", func(_ *testing.T, m *machine) {
 			m.probe = func() (probed, error) { return probed{tcx: unix.EINVAL}, nil }
 		}, "tcx", Missing, "invalid", true},
+		{"no nf_tables", func(_ *testing.T, m *machine) {
+			m.probe = func() (probed, error) { return probed{notrack: unix.EPROTONOSUPPORT}, nil }
+		}, "nf_tables", Missing, "not supported", true},
+		{"nf_tables not allowed", func(_ *testing.T, m *machine) {
+			m.probe = func() (probed, error) { return probed{notrack: unix.EPERM}, nil }
+		}, "nf_tables", Warn, "not permitted", true},
 		{"no BTF", func(t *testing.T, m *machine) { m.remove(t, "sys/kernel/btf") }, "BTF", Missing, "vmlinux", true},
 		{"JIT off", func(t *testing.T, m *machine) { m.put(t, "proc/sys/net/core/bpf_jit_enable", "0") }, "BPF JIT", Warn, "off", true},
 		{"no overlayfs", func(t *testing.T, m *machine) { m.put(t, "proc/filesystems", "ext4\n") }, "overlayfs", Warn, "does not know", true},

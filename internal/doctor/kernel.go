@@ -115,6 +115,21 @@ func checkTCX(_ context.Context, m *machine) []Result {
 	return missing(name, p.tcx.Error(), cost, "Linux "+tcxSince.String()+" or newer with CONFIG_NET_XGRESS and CONFIG_BPF_SYSCALL")
 }
 
+// checkNoTrack tries what host-bare needs of nf_tables.
+func checkNoTrack(_ context.Context, m *machine) []Result {
+	const name, cost, fix = "nf_tables", "no arm host-bare; all others do without", "Linux 5.12 or newer with CONFIG_NF_TABLES, CONFIG_NF_TABLES_IPV4 and CONFIG_NFT_CT"
+	p, err := m.probe()
+	switch {
+	case err != nil:
+		return warn(name, "not tried: "+err.Error(), "if it is missing: "+cost, "run doctor as root")
+	case errors.Is(p.notrack, unix.EPERM):
+		return warn(name, "not known: "+p.notrack.Error(), "if it is missing: "+cost, fix)
+	case p.notrack != nil:
+		return missing(name, p.notrack.Error(), cost, fix)
+	}
+	return ok(name, "works, notrack and tables that go with their maker too")
+}
+
 // judge makes a result of an attempt in the throw-away namespace.
 func judge(name string, tried error, cost, fix string) []Result {
 	switch {

@@ -5,12 +5,15 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench/internal/nft"
 )
 
 // errUnknownKind says that the kernel has no such device or queueing discipline.
@@ -21,6 +24,7 @@ type probed struct {
 	devices map[string]error
 	qdiscs  map[string]error
 	tcx     error
+	notrack error
 }
 
 // probeKernel tries what the kernel can do in a network namespace that is gone when it returns. The kernel may load
@@ -69,7 +73,7 @@ func inThrowAwayNetns(f func()) error {
 
 // tryAll makes one of each. Order counts: macvlan and the queueing disciplines stand on the veth.
 func tryAll() probed {
-	p := probed{devices: map[string]error{}, qdiscs: map[string]error{}}
+	p := probed{devices: map[string]error{}, qdiscs: map[string]error{}, notrack: tryNoTrack()}
 	add := func(l netlink.Link) { p.devices[l.Type()] = unknownKind(netlink.LinkAdd(l)) }
 	named := func(name string) netlink.LinkAttrs {
 		a := netlink.NewLinkAttrs()
@@ -120,6 +124,15 @@ func unknownKind(err error) error {
 		return fmt.Errorf("%w: %w", errUnknownKind, err)
 	}
 	return err
+}
+
+// tryNoTrack makes the table that keeps a peer's packets from being tracked.
+func tryNoTrack() error {
+	c, err := nft.Here()
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.NoTrack(netip.MustParseAddr("198.18.0.1")), c.Close())
 }
 
 // tryTCX asks which programs are attached to a device's ingress; a kernel without tcx does not know the question

@@ -153,13 +153,34 @@ func (l *Lab) addNode(ctx context.Context, manager, other *Host) error {
 		return err
 	}
 	labelled := false
-	return poll(ctx, "swarm node "+other.engine.Host()+" ready", docker.StepTimeout, func(ctx context.Context) (bool, error) {
+	if err := poll(ctx, "swarm node "+other.engine.Host()+" ready", docker.StepTimeout, func(ctx context.Context) (bool, error) {
 		if !labelled { // fails while the manager itself is updating the node
 			labelled = manager.engine.NodeLabel(ctx, mine.NodeID, l.swarm.labels()) == nil
 		}
 		_, ready, err := manager.engine.Node(ctx, mine.NodeID)
 		return ready && labelled, err
-	})
+	}); err != nil {
+		return err
+	}
+	return l.settle(ctx)
+}
+
+// ingressTimeout is how long engines may take for what they do by themselves in a new swarm; it took them 3 to 7 s.
+const ingressTimeout = 15 * time.Second
+
+// settle waits until the engines that this run brought in have made their ingress networks. Until then they add rules to the host's
+// namespace, in the middle of a trial if need be, and answer late. A swarm may have no ingress network: that is no error.
+func (l *Lab) settle(ctx context.Context) error {
+	for _, h := range l.swarm.guests {
+		err := poll(ctx, "ingress network of "+h.engine.Host(), ingressTimeout, h.engine.IngressStands)
+		if ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			l.opt.Progress("going on without: %v", err)
+		}
+	}
+	return nil
 }
 
 // restoreTimeout bounds the way out of a swarm, so that the agents get their turn to undo.
