@@ -284,3 +284,19 @@ func TestNoRulesToPutToSleep(t *testing.T) {
 		t.Error("a process that is not there: no error")
 	}
 }
+
+// Rules that nf_tables does not know of would stay in effect, so there must be none.
+func TestLegacyRulesAreRefused(t *testing.T) {
+	newRules(t)
+	if _, err := exec.LookPath("iptables-legacy"); err != nil {
+		t.Skip("needs iptables-legacy")
+	}
+	if out, err := exec.Command("iptables-legacy", "-A", "INPUT", "-p", "udp", "-j", "ACCEPT").CombinedOutput(); err != nil {
+		t.Skipf("needs a kernel with CONFIG_IP_NF_IPTABLES_LEGACY: %s", out)
+	}
+	_, err := openJournal(t, t.TempDir()).Apply(context.Background(), []Tuning{Dormant(0)})
+	if err == nil || !strings.Contains(err.Error(), "iptables-legacy has tables here (filter)") {
+		t.Errorf("got %v, want an error that names iptables-legacy's table", err)
+	}
+	wantTable(t, "ip filter", awake)
+}
