@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
 
 	"github.com/econbench/econbench"
@@ -171,13 +172,14 @@ func (p *resampler) workload(w econbench.PlannedWorkload, arms []econbench.Arm, 
 	if len(aa) < LeastPool || p.trial <= 0 {
 		return one, fmt.Errorf("%s of the two equal arms: want %d or more", counted(len(aa), "block"), LeastPool)
 	}
-	one = CalibratedWorkload{Workload: w.Name, Params: w.Params, Primary: w.Primary, Blocks: len(aa), Trial: p.trial, Spread: deviation(aa)}
+	one = CalibratedWorkload{Workload: w.Name, Params: w.Params, Primary: w.Primary, Blocks: len(aa), Trial: p.trial, Spread: stat.StdDev(aa, nil)}
 	one.AA = compare(at(again), at(base), p.o.Options)
 	one.AA.judge(p.known.Better, 1, p.o.Options)
 	for _, minutes := range p.o.Minutes {
 		n := int(minutes * 60 / (2 * float64(p.trial)))
 		l := CalibratedLength{Minutes: minutes, Blocks: n}
-		l.FalseAlarms = p.rate(n, aa, true, Verdict.directed)
+		said := p.verdicts(n, aa, true)
+		l.FalseAlarms = p.rate(said[VerdictBetter] + said[VerdictWorse])
 		l.Sees = p.sees(n, aa)
 		one.Lengths = append(one.Lengths, l)
 	}
@@ -189,34 +191,23 @@ func (p *resampler) workload(w econbench.PlannedWorkload, arms []econbench.Arm, 
 		plant.Ratio.judge(p.known.Better, 1, p.o.Options)
 		logs := logRatios(at(arm), at(base))
 		for _, l := range one.Lengths {
-			plant.Found = append(plant.Found, p.rate(l.Blocks, logs, false, func(v Verdict) bool { return v == VerdictWorse }))
-			plant.Wrong = append(plant.Wrong, p.rate(l.Blocks, logs, false, func(v Verdict) bool { return v == VerdictBetter }))
+			said := p.verdicts(l.Blocks, logs, false)
+			plant.Found = append(plant.Found, p.rate(said[VerdictWorse]))
+			plant.Wrong = append(plant.Wrong, p.rate(said[VerdictBetter]))
 		}
 		one.Plants = append(one.Plants, plant)
 	}
 	return one, nil
 }
 
-// logRatios are the logarithms of arm / baseline in the order of blocks, for blocks that have both.
-func logRatios(arm, baseline map[int]float64) (logs []float64) {
-	for _, block := range seriesOf(arm).blocks {
-		if a, b := arm[block], baseline[block]; a > 0 && b > 0 {
-			logs = append(logs, math.Log(a)-math.Log(b))
-		}
+// logRatios are the logarithms of arm / baseline in the order of blocks.
+func logRatios(arm, baseline map[int]float64) []float64 {
+	ratios, _ := pairedRatios(arm, baseline)
+	logs := seriesOf(ratios).values
+	for i, ratio := range logs {
+		logs[i] = math.Log(ratio)
 	}
 	return logs
-}
-
-func deviation(values []float64) float64 {
-	var sum, squares float64
-	for _, v := range values {
-		sum += v
-	}
-	mean := sum / float64(len(values))
-	for _, v := range values {
-		squares += square(v - mean)
-	}
-	return math.Sqrt(squares / float64(len(values)-1))
 }
 
 // draw is a run of n blocks from the pool; swap draws each block's names anew.
@@ -246,15 +237,16 @@ func (p *resampler) verdict(logs []float64, shift float64) Verdict {
 	return r.Verdict
 }
 
-func (p *resampler) rate(n int, pool []float64, swap bool, hit func(Verdict) bool) Rate {
-	hits := 0
+// verdicts counts what runs of n blocks say.
+func (p *resampler) verdicts(n int, pool []float64, swap bool) map[Verdict]int {
+	said := make(map[Verdict]int)
 	for range p.o.Runs {
-		if hit(p.verdict(p.draw(n, pool, swap), 0)) {
-			hits++
-		}
+		said[p.verdict(p.draw(n, pool, swap), 0)]++
 	}
-	return clopperPearson(hits, p.o.Runs, p.o.Confidence)
+	return said
 }
+
+func (p *resampler) rate(hits int) Rate { return clopperPearson(hits, p.o.Runs, p.o.Confidence) }
 
 // sees is the smallest effect that Power of the runs find, taking it that an effect moves every block by the same factor and
 // leaves the noise as it is. The plants, which are really there, show how far that holds.

@@ -80,8 +80,9 @@ func (b baselines) compareCell(old, new *cellData) ComparedCell {
 		m.Old, m.New = levelOf(name, x, b.o.Options), levelOf(name, y, b.o.Options)
 		m.Absolute = changeOf(valuesOf(x), valuesOf(y), 0, b.o.Options)
 		if oldBase != nil {
-			oldRatios, skipped := ratiosTo(x, oldBase.perBlock(name))
-			newRatios, skippedToo := ratiosTo(y, newBase.perBlock(name))
+			oldByBlock, skipped := pairedRatios(x, oldBase.perBlock(name))
+			newByBlock, skippedToo := pairedRatios(y, newBase.perBlock(name))
+			oldRatios, newRatios := valuesOf(oldByBlock), valuesOf(newByBlock)
 			if len(oldRatios)+skipped > 0 && len(newRatios)+skippedToo > 0 {
 				m.Ratio = changeOf(oldRatios, newRatios, skipped+skippedToo, b.o.Options)
 				m.Old.Ratio, m.New.Ratio = medianOf(oldRatios), medianOf(newRatios)
@@ -107,21 +108,4 @@ func medianOf(values []float64) *float64 {
 		return nil
 	}
 	return number(median(values))
-}
-
-// ratiosTo gives the ratios to the baseline of the same block. skipped are blocks that have both and yet no ratio.
-func ratiosTo(values, baseline map[int]float64) (ratios []float64, skipped int) {
-	for block, a := range values {
-		b, paired := baseline[block]
-		if !paired {
-			continue
-		}
-		ratio := a / b
-		if !(a > 0 && b > 0 && isFinite(ratio) && ratio > 0) {
-			skipped++
-			continue
-		}
-		ratios = append(ratios, ratio)
-	}
-	return ratios, skipped
 }

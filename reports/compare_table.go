@@ -12,15 +12,7 @@ import (
 
 // compareTables makes one table of every workload with its parameters: a row for every arm.
 func compareTables(p RunPair) []table {
-	var order []string
-	groups := make(map[string][]ComparedCell)
-	for _, c := range p.Cells {
-		k := clean(strings.TrimSpace(c.Workload + " " + c.Params.String()))
-		if groups[k] == nil {
-			order = append(order, k)
-		}
-		groups[k] = append(groups[k], c)
-	}
+	order, groups := byWorkload(p.Cells, func(c ComparedCell) econbench.Cell { return econbench.Cell{Workload: c.Workload, Params: c.Params} })
 	var out []table
 	for _, k := range order {
 		primary := primaryCompared(groups[k])

@@ -49,6 +49,7 @@ func TestFormatsDocumented(t *testing.T) {
 	walk(reflect.TypeFor[econbench.Trial]())
 	walk(reflect.TypeFor[Summary]())
 	walk(reflect.TypeFor[Comparison]())
+	walk(reflect.TypeFor[Calibration]())
 	for _, m := range econbench.Metrics() {
 		if !strings.Contains(page, "`"+m.Name+"`") {
 			t.Errorf("metric `%s` is not in docs/formats.md", m.Name)

@@ -65,14 +65,11 @@ func gains(d, baseline *cellData) map[int]float64 {
 	if metric.Better == econbench.Lower {
 		sign = -1
 	}
-	base := baseline.perBlock(d.primary)
-	out := make(map[int]float64)
-	for block, a := range d.perBlock(d.primary) {
-		if b := base[block]; a > 0 && b > 0 {
-			out[block] = sign * (math.Log(a) - math.Log(b))
-		}
+	ratios, _ := pairedRatios(d.perBlock(d.primary), baseline.perBlock(d.primary))
+	for block, ratio := range ratios {
+		ratios[block] = sign * math.Log(ratio)
 	}
-	return out
+	return ratios
 }
 
 func (m *Mean) over(workloads []map[int]float64, o Options) {

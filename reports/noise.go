@@ -112,15 +112,8 @@ func ranksOf(values []float64) []float64 {
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(values[a], values[b]) })
 	ranks := make([]float64, len(values))
-	for i := 0; i < len(order); {
-		j := i + 1
-		for j < len(order) && values[order[j]] == values[order[i]] {
-			j++
-		}
-		for _, k := range order[i:j] {
-			ranks[k] = float64(i+1+j) / 2
-		}
-		i = j
+	for i, doubled := range doubledRanks(len(order), func(i, j int) bool { return values[order[i]] == values[order[j]] }) {
+		ranks[order[i]] = float64(doubled) / 2
 	}
 	return ranks
 }

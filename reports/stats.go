@@ -94,18 +94,25 @@ func midranks(differences []float64) (doubled []int, positive []bool) {
 		}
 	}
 	slices.SortFunc(d, func(a, b float64) int { return cmp.Compare(math.Abs(a), math.Abs(b)) })
-	for i := 0; i < len(d); {
+	for _, v := range d {
+		positive = append(positive, v > 0)
+	}
+	return doubledRanks(len(d), func(i, j int) bool { return same(math.Abs(d[i]), math.Abs(d[j])) }), positive
+}
+
+// doubledRanks ranks n sorted things, equal ones by twice the mean of their ranks.
+func doubledRanks(n int, equal func(i, j int) bool) (doubled []int) {
+	for i := 0; i < n; {
 		j := i + 1
-		for j < len(d) && same(math.Abs(d[i]), math.Abs(d[j])) {
+		for j < n && equal(i, j) {
 			j++
 		}
-		for k := i; k < j; k++ {
-			doubled = append(doubled, i+1+j) // twice the mean of ranks i+1 … j
-			positive = append(positive, d[k] > 0)
+		for range j - i {
+			doubled = append(doubled, i+1+j) // twice the mean of i+1 … j
 		}
 		i = j
 	}
-	return doubled, positive
+	return doubled
 }
 
 // same ignores what rounding does to logarithms: latencies in whole microseconds give equal ratios that differ by an ulp.

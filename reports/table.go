@@ -37,15 +37,7 @@ type table struct {
 
 // tables makes one table of every workload with its parameters, in the plan's order.
 func tables(s *Summary) []table {
-	var order []string
-	groups := make(map[string][]Cell)
-	for _, c := range s.Cells {
-		k := clean(strings.TrimSpace(c.Workload + " " + c.Params.String()))
-		if groups[k] == nil {
-			order = append(order, k)
-		}
-		groups[k] = append(groups[k], c)
-	}
+	order, groups := byWorkload(s.Cells, func(c Cell) econbench.Cell { return econbench.Cell{Workload: c.Workload, Params: c.Params} })
 	var out []table
 	for _, k := range order {
 		primary, metric := shownPrimary(groups[k])
@@ -60,6 +52,20 @@ func tables(s *Summary) []table {
 		out = append(out, t)
 	}
 	return out
+}
+
+// byWorkload groups cells by workload and parameters, in the order in which these first come up.
+func byWorkload[C any](cells []C, of func(C) econbench.Cell) (order []string, groups map[string][]C) {
+	groups = make(map[string][]C)
+	for _, c := range cells {
+		cell := of(c)
+		k := clean(strings.TrimSpace(cell.Workload + " " + cell.Params.String()))
+		if groups[k] == nil {
+			order = append(order, k)
+		}
+		groups[k] = append(groups[k], c)
+	}
+	return order, groups
 }
 
 // setting is what all tables of a run have in common; it stands in each title, for tables are quoted alone.

@@ -62,19 +62,11 @@ type Ratio struct {
 // compare pairs the blocks that both have. It leaves the verdict to judge: Holm's correction must know all p first.
 func compare(arm, baseline map[int]float64, o Options) *Ratio {
 	r := new(Ratio)
+	byBlock, excluded := pairedRatios(arm, baseline)
+	r.Excluded = excluded
 	var ratios, logs []float64
-	for block, a := range arm {
-		b, paired := baseline[block]
-		if !paired {
-			continue
-		}
-		ratio := a / b
-		if !(a > 0 && b > 0 && isFinite(ratio) && ratio > 0) {
-			r.Excluded++
-			continue
-		}
-		ratios = append(ratios, ratio)
-		logs = append(logs, math.Log(a)-math.Log(b))
+	for _, ratio := range byBlock {
+		ratios, logs = append(ratios, ratio), append(logs, math.Log(ratio))
 	}
 	if r.N = len(ratios); r.N == 0 {
 		return r
@@ -88,6 +80,24 @@ func compare(arm, baseline map[int]float64, o Options) *Ratio {
 	p, n := signedRank(logs)
 	r.P, r.informative = number(p), n
 	return r
+}
+
+// pairedRatios are arm / baseline by block, of the blocks that have both; excluded have both and yet no ratio, as a value is
+// zero or negative.
+func pairedRatios(arm, baseline map[int]float64) (ratios map[int]float64, excluded int) {
+	ratios = make(map[int]float64, len(arm))
+	for block, a := range arm {
+		b, paired := baseline[block]
+		if !paired {
+			continue
+		}
+		if ratio := a / b; a > 0 && b > 0 && isFinite(ratio) && ratio > 0 {
+			ratios[block] = ratio
+		} else {
+			excluded++
+		}
+	}
+	return ratios, excluded
 }
 
 // judge sets the verdict. family is the number of hypotheses that PHolm accounts for; 1 when there is none.

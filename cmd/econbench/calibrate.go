@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -22,6 +21,9 @@ import (
 
 // plants are the handicaps' nominal sizes, in shares of what the path takes for a frame.
 var plants = []float64{0.01, 0.03, 0.10}
+
+// resampling are the flags that change nothing about what is measured.
+var resampling = []string{"format", "runs", "quiet"}
 
 const (
 	pilotBlocks  = 3
@@ -64,12 +66,17 @@ directories of pools, calibrate measures nothing and resamples those.`,
 			if f.runs < 1 || f.runs > 1_000_000 {
 				return fmt.Errorf("runs %d: want 1 to 1000000", f.runs)
 			}
-			if len(pools) == 0 {
-				var err error
-				if pools, err = f.measure(cmd); err != nil {
+			if len(pools) > 0 {
+				if err := onlyBeside(cmd, "", resampling, "does not go with pools, which are measured already"); err != nil {
 					return err
 				}
+				return f.show(cmd.OutOrStdout(), pools)
 			}
+			pools, err := f.measure(cmd)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "pools: %s\n\n", f.out)
 			return f.show(cmd.OutOrStdout(), pools)
 		},
 	}
@@ -102,71 +109,96 @@ func (f *calibrateFlags) measure(cmd *cobra.Command) (pools []string, err error)
 	if f.spend > 24*time.Hour {
 		return nil, fmt.Errorf("for %v: want 24h at most", f.spend)
 	}
-	pilots := make([]econbench.Plan, len(f.workloads))
-	for i, w := range f.workloads { // all are sound before anything starts
-		if pilots[i], err = f.plan(w, base, 0); err != nil {
-			return nil, err
-		}
-		if _, err := f.plan(w, base, time.Microsecond); err != nil { // what a frame takes changes no plan's length
-			return nil, err
-		}
+	// All is sound before anything starts. What a frame takes changes no plan's length.
+	if _, err := f.pool(f.workloads, base, time.Microsecond); err != nil {
+		return nil, err
 	}
 	if f.out == "" {
 		f.out = filepath.Join("econbench-runs", "calibrate-"+newRunID())
 	}
-	for i, w := range f.workloads {
-		pilot := filepath.Join(f.out, w+"-pilot")
-		if err := f.fill(cmd, pilot, pilots[i]); err != nil {
-			return pools, err
-		}
-		frame, err := frameTime(pilot)
+	for _, w := range f.workloads {
+		dir, err := f.calibrate(cmd, w, base)
 		if err != nil {
 			return pools, err
 		}
-		plan, err := f.plan(w, base, frame)
-		if err != nil {
-			return pools, err
-		}
-		pool := filepath.Join(f.out, w+"-pool")
-		if err := f.fill(cmd, pool, plan); err != nil {
-			return pools, err
-		}
-		pools = append(pools, pool)
+		pools = append(pools, dir)
 	}
 	return pools, nil
 }
 
-// plan is a workload's pool, or its pilot when it is not known yet what a frame takes.
-func (f *calibrateFlags) plan(workload string, base econbench.Arm, frame time.Duration) (p econbench.Plan, err error) {
+// calibrate fills one workload's pool, having found out by a pilot what a frame takes.
+func (f *calibrateFlags) calibrate(cmd *cobra.Command, workload string, base econbench.Arm) (pool string, err error) {
+	plan, err := f.pilot([]string{workload}, base)
+	if err != nil {
+		return "", err
+	}
+	pilot := filepath.Join(f.out, workload+"-pilot")
+	if err := f.fill(cmd, pilot, plan); err != nil {
+		return "", err
+	}
+	frame, err := frameTime(pilot)
+	if err != nil {
+		return "", err
+	}
+	if plan, err = f.pool([]string{workload}, base, frame); err != nil {
+		return "", err
+	}
+	pool = filepath.Join(f.out, workload+"-pool")
+	return pool, f.fill(cmd, pool, plan)
+}
+
+// plan is what pilots and pools have in common.
+func (f *calibrateFlags) plan(workloads []string, base econbench.Arm) (p econbench.Plan, err error) {
 	s, err := loadSuite("quick")
 	if err != nil {
 		return p, err
 	}
 	p = s.plan
 	p.Suite, p.Baseline, p.Seed = "calibrate", base, rand.Uint64()
-	p.Workloads = chooseWorkloads(p.Workloads, []string{workload})
+	p.Workloads = chooseWorkloads(p.Workloads, workloads)
 	p.Placement, p.Wire = econbench.Placement(f.placement), econbench.Wire(f.wire)
-	handicap := func(d time.Duration) econbench.Arm {
-		return econbench.Arm{Topology: base.Topology, Fastpath: "handicap", Setting: d.String()}
+	return p, nil
+}
+
+func handicapped(base econbench.Arm, frame time.Duration) econbench.Arm {
+	return econbench.Arm{Topology: base.Topology, Fastpath: "handicap", Setting: frame.String()}
+}
+
+// pilot counts frames by a handicap that burns nothing.
+func (f *calibrateFlags) pilot(workloads []string, base econbench.Arm) (econbench.Plan, error) {
+	p, err := f.plan(workloads, base)
+	if err != nil {
+		return p, err
 	}
-	if frame == 0 {
-		p.Arms, p.Blocks = []econbench.Arm{base, handicap(0)}, pilotBlocks
-		return parts().Resolve(p)
+	p.Arms, p.Blocks = []econbench.Arm{base, handicapped(base, 0)}, pilotBlocks
+	return parts().Resolve(p)
+}
+
+// pool holds an arm against itself and against handicaps, for as many blocks as the time for one workload has room for.
+func (f *calibrateFlags) pool(workloads []string, base econbench.Arm, frame time.Duration) (econbench.Plan, error) {
+	p, err := f.plan(workloads, base)
+	if err != nil {
+		return p, err
 	}
 	again := base
 	again.Copy = 2
-	p.Arms, p.RebuildEvery, p.Blocks = []econbench.Arm{base, again}, poolRebuild, 1
+	p.Arms, p.RebuildEvery, p.Blocks = []econbench.Arm{base, again}, poolRebuild, reports.LeastPool
 	for _, share := range plants {
-		p.Arms = append(p.Arms, handicap(max(time.Nanosecond, time.Duration(share*float64(frame)))))
+		p.Arms = append(p.Arms, handicapped(base, max(time.Nanosecond, time.Duration(share*float64(frame)))))
 	}
-	for p.Blocks = reports.LeastPool; engine.Estimate(p) <= f.spend; p.Blocks++ {
+	if p, err = parts().Resolve(p); err != nil {
+		return p, err
 	}
-	if p.Blocks > reports.LeastPool {
-		p.Blocks--
-	} else if least := engine.Estimate(p); least > f.spend {
-		return p, fmt.Errorf("for %v: want %v or more, which %d blocks take", f.spend, least.Round(time.Second), p.Blocks)
+	one := p
+	one.Workloads = p.Workloads[:1]
+	if least := engine.Estimate(one); least > f.spend {
+		return p, fmt.Errorf("for %v: want %v or more, which %d blocks take", f.spend, least.Round(time.Second), one.Blocks)
 	}
-	return parts().Resolve(p)
+	for engine.Estimate(one) <= f.spend {
+		one.Blocks++
+	}
+	p.Blocks = one.Blocks - 1
+	return p, nil
 }
 
 // fill measures a plan into a directory and prints nothing. Trials that are not valid count nowhere in a pool either.
@@ -224,9 +256,6 @@ func (f *calibrateFlags) show(w io.Writer, pools []string) (err error) {
 			fmt.Fprintln(w)
 		}
 		err = errors.Join(err, c.RenderText(w))
-	}
-	if !f.quiet && len(pools) > 0 && f.out != "" {
-		fmt.Fprintf(os.Stderr, "\npools: %s\n", f.out)
 	}
 	return err
 }

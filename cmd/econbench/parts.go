@@ -3,7 +3,8 @@
 package main
 
 import (
-	"maps"
+	"crypto/sha256"
+	"encoding/hex"
 
 	"github.com/econbench/econbench/cmd/internal/engine"
 	"github.com/econbench/econbench/collectors"
@@ -22,11 +23,15 @@ func parts() engine.Parts {
 	}
 }
 
-// objects are the digests of all BPF objects in this program, by name.
+// objects are all BPF objects in this program by name, each as the first 12 hexadecimal digits of its SHA-256: what is measured
+// with can change without econbench's version.
 func objects() map[string]string {
-	all := map[string]string{}
-	for _, some := range []map[string]string{fastpath.Objects(), collectors.Objects()} {
-		maps.Copy(all, some)
+	digests := map[string]string{}
+	for _, some := range []map[string][]byte{fastpath.Objects(), collectors.Objects()} {
+		for name, object := range some {
+			sum := sha256.Sum256(object)
+			digests[name] = hex.EncodeToString(sum[:])[:12]
+		}
 	}
-	return all
+	return digests
 }

@@ -22,14 +22,15 @@ import (
 )
 
 // besideResume are the flags that change nothing about what is measured.
-var besideResume = []string{"resume", "hosts", "underlay", "tls-dir", "cache-dir", "dry-run", "quiet"}
+var besideResume = []string{"hosts", "underlay", "tls-dir", "cache-dir", "dry-run", "quiet"}
 
 // goOn takes a run up again that ended early.
 func (f *runFlags) goOn(cmd *cobra.Command) (err error) {
 	if f.resume == "" {
 		return fmt.Errorf("flag --resume: want the directory of a run, got none")
 	}
-	if err := f.onlyBesideResume(cmd); err != nil {
+	why := fmt.Sprintf("does not go with --resume: the run in %s has its plan", f.resume)
+	if err := onlyBeside(cmd, "resume", besideResume, why); err != nil {
 		return err
 	}
 	if err := f.checkHosts(); err != nil {
@@ -49,12 +50,11 @@ func (f *runFlags) goOn(cmd *cobra.Command) (err error) {
 	return f.carryOut(cmd, j)
 }
 
-// onlyBesideResume refuses flags that would change the plan. A flag that it doesn't know is one of those.
-func (f *runFlags) onlyBesideResume(cmd *cobra.Command) (err error) {
+// onlyBeside refuses all flags but some, beside one that stands for them. One that it doesn't know is refused too.
+func onlyBeside(cmd *cobra.Command, flag string, allowed []string, why string) (err error) {
 	cmd.Flags().Visit(func(fl *pflag.Flag) {
-		if err == nil && !slices.Contains(besideResume, fl.Name) {
-			err = fmt.Errorf("flag --%s: does not go with --resume: the run in %s has its plan; allowed beside it: --%s",
-				fl.Name, f.resume, strings.Join(besideResume[1:], ", --"))
+		if err == nil && fl.Name != flag && !slices.Contains(allowed, fl.Name) {
+			err = fmt.Errorf("flag --%s: %s; allowed beside it: --%s", fl.Name, why, strings.Join(allowed, ", --"))
 		}
 	})
 	return err
