@@ -11,10 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/econbench/econbench/internal/netspace"
+	"github.com/econbench/econbench/internal/nft"
 )
 
 // ruleset is what netfilter's fingerprint is made of, of one network namespace.
@@ -57,20 +56,22 @@ var dockers = regexp.MustCompile(`DOCKER|docker0\x00|docker_gwbridge\x00|docker-
 
 // nftRules reads the network namespace's rules. A kernel without nf_tables has none.
 func nftRules() (r ruleset, err error) {
-	chains, err := nftDump(unix.NFT_MSG_GETCHAIN)
-	if err != nil {
-		return r, fmt.Errorf("nft chains: %w", err)
+	c, err := nft.Here()
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return r, nil // no nfnetlink in this kernel
 	}
-	rules, err := nftDump(unix.NFT_MSG_GETRULE)
 	if err != nil {
-		return r, fmt.Errorf("nft rules: %w", err)
+		return r, err
 	}
-	flows, err := nftDump(unix.NFT_MSG_GETFLOWTABLE)
-	if err != nil {
-		return r, fmt.Errorf("nft flow tables: %w", err)
+	defer c.Close()
+	var got [3][][]byte
+	for i, kind := range []uint16{unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_GETRULE, unix.NFT_MSG_GETFLOWTABLE} {
+		if got[i], err = c.Dump(kind); err != nil {
+			return r, fmt.Errorf("nft %s: %w", []string{"chains", "rules", "flow tables"}[i], err)
+		}
 	}
-	r = parseRules(chains, rules)
-	r.offload = len(flows) > 0
+	r = parseRules(got[0], got[1])
+	r.offload = len(got[2]) > 0
 	return r, nil
 }
 
@@ -92,18 +93,6 @@ func parseRules(chains, rules [][]byte) (r ruleset) {
 		}
 	}
 	return r
-}
-
-func nftDump(what int) ([][]byte, error) {
-	messages, err := netspace.Whole(func() ([][]byte, error) {
-		req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|what, unix.NLM_F_DUMP)
-		req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.NFPROTO_UNSPEC, Version: unix.NFNETLINK_V0})
-		return req.Execute(unix.NETLINK_NETFILTER, 0)
-	})
-	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-		return nil, nil // no nfnetlink, no nf_tables in this kernel
-	}
-	return messages, err
 }
 
 // headerSize is that of struct nfgenmsg, whose first byte is the family.

@@ -5,11 +5,14 @@ package nft
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
+	vishvananda "github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // attr is an attribute of a message, with its value or with those within it.
@@ -95,40 +98,37 @@ func (c *Conn) commit(requests ...request) error {
 	return nil
 }
 
-// dumpTries is how often a table is read that changes meanwhile.
-const dumpTries = 10
-
-var errInterrupted = errors.New("changed again and again while it was read")
-
 // dump reads all of a kind, of all families.
-func (c *Conn) dump(kind uint16) (all []netlink.Message, err error) {
+func (c *Conn) dump(kind uint16) ([]netlink.Message, error) {
 	m := netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind), Flags: netlink.Request | netlink.Dump},
 		Data:   header(unix.NFPROTO_UNSPEC, 0),
 	}
-	for range dumpTries {
+	return netspace.Whole(func() ([]netlink.Message, error) {
 		if err := c.c.SetDeadline(time.Now().Add(timeout)); err != nil {
 			return nil, err
 		}
-		all, err = c.c.Execute(m)
-		if errors.Is(err, unix.EINTR) {
-			continue
+		all, err := c.c.Execute(m)
+		if errors.Is(err, unix.EINTR) || err == nil && interrupted(all) {
+			return nil, vishvananda.ErrDumpInterrupted
 		}
-		if err != nil {
-			return nil, err
-		}
-		if !interrupted(all) {
-			return all, nil
-		}
-	}
-	return nil, fmt.Errorf("%w, %d times", errInterrupted, dumpTries)
+		return all, err
+	})
 }
 
 func interrupted(all []netlink.Message) bool {
-	for _, m := range all {
-		if m.Header.Flags&netlink.DumpInterrupted != 0 {
-			return true
-		}
+	return slices.ContainsFunc(all, func(m netlink.Message) bool { return m.Header.Flags&netlink.DumpInterrupted != 0 })
+}
+
+// Dump reads all messages of a kind (unix.NFT_MSG_GETRULE, say), of all families: struct nfgenmsg, and attributes. A kernel
+// without nf_tables has none.
+func (c *Conn) Dump(kind uint16) (bodies [][]byte, err error) {
+	all, err := c.dump(kind)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
+		return nil, nil
 	}
-	return false
+	for _, m := range all {
+		bodies = append(bodies, m.Data)
+	}
+	return bodies, err
 }
