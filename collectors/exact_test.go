@@ -271,11 +271,9 @@ func TestExactErrors(t *testing.T) {
 	}
 }
 
-// TestExactArithmetic runs the programs one by one, attached to nothing, so that what they count is the test's alone: an
-// interrupt within a softirq within a task, then sleep.
-func TestExactArithmetic(t *testing.T) {
-	needBPF(t)
-	cpu := pin(t)
+// byHand loads the programs for a CPU such that they can be run one by one.
+func byHand(t *testing.T, cpu int) (*ebpf.Collection, func(name string, ctx ...uint64)) {
+	t.Helper()
 	spec, err := loadExact()
 	if err != nil {
 		t.Fatal(err)
@@ -291,9 +289,7 @@ func TestExactArithmetic(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%+v", err)
 	}
-	r := &exactReading{cpus: []int{cpu}, coll: coll}
-	defer r.Close()
-	run := func(name string, ctx ...uint64) {
+	return coll, func(name string, ctx ...uint64) {
 		t.Helper()
 		opt := ebpf.RunOptions{CPU: uint32(cpu), Flags: unix.BPF_F_TEST_RUN_ON_CPU}
 		if ctx != nil {
@@ -303,6 +299,16 @@ func TestExactArithmetic(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestExactArithmetic runs the programs one by one, attached to nothing, so that what they count is the test's alone: an
+// interrupt within a softirq within a task, then sleep.
+func TestExactArithmetic(t *testing.T) {
+	needBPF(t)
+	cpu := pin(t)
+	coll, run := byHand(t, cpu)
+	r := &exactReading{cpus: []int{cpu}, coll: coll}
+	defer r.Close()
 	if _, err := r.Read(); err == nil {
 		t.Error("a CPU that is not counted was read")
 	}
