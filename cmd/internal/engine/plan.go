@@ -15,8 +15,8 @@ import (
 )
 
 // Order is a block's cells in the order they are measured: workloads shuffled, and within each its arms, so that trials
-// that are compared with each other stand side by side and what drifts within a block spares their ratio. It depends on the
-// plan's seed and the block's number alone, so that any block's order can be had again.
+// that are compared with each other stand side by side: four trials apart they differ by half as much again and more
+// (docs/measuring.md). It depends on the plan's seed and the block's number alone, so that any block's order can be had again.
 func Order(p econbench.Plan, block int) (cells []econbench.Cell) {
 	random := rand.New(rand.NewPCG(p.Seed, uint64(block)))
 	for _, w := range random.Perm(len(p.Workloads)) {
