@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/econbench/econbench"
 )
@@ -102,6 +104,36 @@ func TestHostsInTwoSwarms(t *testing.T) {
 	p := start(t, sharedLab(), tiny(hostsFlag(hosts[0], hosts[1]))...).want(1)
 	p.wantError(hosts[0].url, hosts[1].url, "each is in a swarm of its own", "docker swarm leave")
 	settled(t, hosts, before)
+}
+
+// TestHostsStuck meets an engine that holds the gossip's port in no swarm. One that was given is refused; one of an emulated lab
+// is restarted, and the run goes on.
+func TestHostsStuck(t *testing.T) {
+	hosts := sharedHosts(t)
+	l, err := hosts[1].gossip(wireAddrs[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := sync.OnceFunc(func() { _ = l.Close() })
+	t.Cleanup(release)
+	p := start(t, sharedLab(), tiny("--arm", "host", "--workload", "tcp_rr", hostsFlag(hosts[0], hosts[1]))...).want(1)
+	p.wantError(hosts[1].url, "in no swarm", "port 7946 of "+wireAddrs[1]+" is taken", "restart the engine")
+
+	socket := strings.TrimPrefix(hosts[1].url, "unix://")
+	was, err := os.Stat(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = start(t, sharedLab(), tiny("--arm", "host,overlay", "--workload", "tcp_rr")...)
+	p.until("restarting it: engine " + hosts[1].url)
+	for { // the test's socket plays that of the engine, which ends with it
+		if is, err := os.Stat(socket); err == nil && !os.SameFile(was, is) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	release()
+	allValid(t, p.want(0).run(), 2)
 }
 
 // TestHostsTLS speaks to both engines through TLS, with certificates that fit and with a CA that does not.

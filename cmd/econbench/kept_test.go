@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench/internal/lab"
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // engineHost is one engine of a lab, seen without econbench.
@@ -47,8 +48,42 @@ func sharedHosts(t *testing.T) [2]*engineHost {
 		t.Fatal(built.labErr)
 	}
 	hosts := hostsOf(t, sharedLab())
+	for i, h := range hosts {
+		h.unstick(t, wireAddrs[i])
+	}
 	unchanged(t, hosts)
 	return hosts
+}
+
+// unstick restarts an engine that a test before has left with the gossip's port open, as engines do now and then: see
+// lab.StuckError. Runs do so themselves, but not with engines that were given to them.
+func (h *engineHost) unstick(t *testing.T, addr string) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if l, err := h.gossip(addr); err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	up, err := lab.Current(t.Context(), lab.Options{Root: sharedLab()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("restarting %s, which is stuck", h.url)
+	if err := up.RestartEngine(t.Context(), h.url); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// gossip takes the gossip's port in the engine's host, as an engine does that is in a swarm.
+func (h *engineHost) gossip(addr string) (l net.Listener, err error) {
+	err = netspace.InProcess(h.init, func() error {
+		l, err = net.Listen("tcp4", addr+":7946")
+		return err
+	})
+	return l, err
 }
 
 // hostsOf looks a lab's engines up.

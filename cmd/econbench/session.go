@@ -23,6 +23,7 @@ type session struct {
 	kind     string // "emulated" or "real"
 	hosts    [2]string
 	emulated *lab.Emulated // nil unless this session started it
+	ours     *lab.Emulated // that the hosts are of, whoever started it; nil: the hosts were given
 	lab      *lab.Lab
 }
 
@@ -97,11 +98,26 @@ func openSession(ctx context.Context, o sessionOptions) (s *session, err error) 
 	if err != nil {
 		return s, fmt.Errorf("own binary: %w", err)
 	}
-	s.lab, err = lab.Connect(ctx, s.hosts, lab.ConnectOptions{
+	return s, s.connect(ctx, lab.ConnectOptions{
 		Run: o.run, Holder: holder(), TLSDir: o.tlsDir, Image: b.image, Binary: binary, Underlay: underlay,
 		Placement: o.placement, SweepOnly: o.sweepOnly, Progress: o.progress, AgentLog: o.agentLog,
 	})
-	return s, err
+}
+
+// connect connects to the engines. Those of an emulated lab are ours to restart when they can't go on without; each once.
+func (s *session) connect(ctx context.Context, opt lab.ConnectOptions) (err error) {
+	for range len(s.hosts) + 1 {
+		s.lab, err = lab.Connect(ctx, s.hosts, opt)
+		var stuck *lab.StuckError
+		if s.ours == nil || !errors.As(err, &stuck) {
+			return err
+		}
+		opt.Progress("restarting it: %v", stuck)
+		if failed := s.ours.RestartEngine(ctx, stuck.Engine); failed != nil {
+			return errors.Join(err, failed)
+		}
+	}
+	return err
 }
 
 // openEngines takes the hosts given, else the kept emulated lab, else starts one that dies with this process.
@@ -115,7 +131,7 @@ func (s *session) openEngines(ctx context.Context, o sessionOptions) error {
 	switch {
 	case err == nil:
 		o.progress("using the emulated lab that is up")
-		s.hosts = kept.Hosts()
+		s.hosts, s.ours = kept.Hosts(), kept
 		return nil
 	case !errors.Is(err, lab.ErrNone):
 		return err
@@ -125,7 +141,7 @@ func (s *session) openEngines(ctx context.Context, o sessionOptions) error {
 	if s.emulated, err = lab.Up(ctx, opt); err != nil {
 		return err
 	}
-	s.hosts = s.emulated.Hosts()
+	s.hosts, s.ours = s.emulated.Hosts(), s.emulated
 	return nil
 }
 

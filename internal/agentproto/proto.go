@@ -37,6 +37,7 @@ const (
 	OpProbe   = "probe"   // ProbeArgs → nil; whether readers can read on this host
 	OpDevices = "devices" // []econbench.Device → []econbench.Device, with names and kinds filled in
 	OpReach   = "reach"   // ReachArgs → nil; answers when the address does
+	OpListens = "listens" // netip.AddrPort → bool; whether somebody accepts connections there, in the host's namespace
 	OpAdopt   = "adopt"   // Adoptee → nil; a container whose first process the agent ends when it ends itself
 	OpKill    = "kill"    // Adoptee → nil; one process of a container
 	OpAttach  = "attach"  // AttachArgs → AttachReply; a fast path, by its agent's half

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -235,6 +237,33 @@ func (e *Emulated) Err() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.err
+}
+
+// RestartEngine ends an engine of the lab, given by its URL, and returns when its successor answers. Containers end with it;
+// images, volumes and the host stay.
+func (e *Emulated) RestartEngine(ctx context.Context, url string) error {
+	i := slices.IndexFunc(e.state.Hosts, func(h HostState) bool { return h.Socket == url })
+	if i < 0 {
+		return fmt.Errorf("emulated lab: engine %s: is none of its", url)
+	}
+	h := e.state.Hosts[i]
+	socket := strings.TrimPrefix(url, "unix://")
+	was, err := os.Stat(socket)
+	if err == nil {
+		err = signalProcess(h.Init, restartSignal)
+	}
+	if err != nil {
+		return fmt.Errorf("emulated lab: restart engine %s: %w", h.Name, err)
+	}
+	return poll(ctx, "emulated lab: engine "+h.Name+" anew", 2*stopDeadline+engineDeadline, func(ctx context.Context) (bool, error) {
+		if !h.Init.alive() {
+			return false, fmt.Errorf("emulated lab: engine %s did not come back, its log is %s", h.Name, h.Log)
+		}
+		// The successor's socket is another file; its owner is set last.
+		is, err := os.Stat(socket)
+		fresh := err == nil && !os.SameFile(was, is) && is.Mode().Perm() == was.Mode().Perm()
+		return fresh && ping(ctx, socket) == nil, nil
+	})
 }
 
 // Close takes the lab down and returns when nothing of it is left, even if ctx is cancelled already; a kept lab is only

@@ -10,11 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench/internal/docker"
 )
 
 // controllerCommand makes the test binary a controller that brings a lab up and waits to be killed.
@@ -208,6 +211,57 @@ func TestUpAndClose(t *testing.T) {
 		t.Errorf("second Close: %v", err)
 	}
 	nothingLeft(t, o)
+}
+
+// TestRestartEngine gives a host another engine, with all that the first one had but its containers, and a lab that goes on.
+func TestRestartEngine(t *testing.T) {
+	o := needEmulated(t)
+	ctx := t.Context()
+	o.Keep = true
+	kept, err := Up(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kept.Close(ctx); err != nil { // as another process finds it
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := Down(context.Background(), o); err != nil {
+			t.Error(err)
+		}
+	})
+	e, err := Current(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := e.Hosts()[1]
+	id := func() string {
+		t.Helper()
+		d, err := docker.Dial(ctx, url, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		return d.ID()
+	}
+	first, engines := id(), processesNaming(t, e.place.Cgroup)
+	for range 2 { // the second is told by the same init as the first
+		if err := e.RestartEngine(ctx, url); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again := id(); again != first {
+		t.Errorf("engine's id is %s, was %s: its data are not what they were", again, first)
+	}
+	if now := processesNaming(t, e.place.Cgroup); len(now) != len(engines) || slices.Equal(now, engines) {
+		t.Errorf("processes %v, were %v: want as many, not the same", now, engines)
+	}
+	if err := e.RestartEngine(ctx, "unix:///nowhere"); err == nil || !strings.Contains(err.Error(), "none of its") {
+		t.Errorf("engine of nowhere: %v", err)
+	}
+	if st, err := Status(ctx, o); err != nil || !st.Live || st.Phase != PhaseUp {
+		t.Errorf("status: %+v, %v", st, err)
+	}
 }
 
 // TestSystemPlaces has its directories below /run and /var/lib, as by default, which each host hides from itself.

@@ -28,7 +28,12 @@ const (
 	fdPeerWrite = 6 // … and ours is its
 )
 
-const peerDeadline = 5 * time.Second
+const (
+	peerDeadline = 5 * time.Second
+	stopDeadline = 20 * time.Second // dockerd gives its containers 15 s
+	// restartSignal tells an init to start its engine anew. (A kept lab's init listens to nobody else.)
+	restartSignal = unix.SIGUSR1
+)
 
 // Why an init goes down.
 var (
@@ -72,6 +77,7 @@ type initHost struct {
 	cfg      initConfig
 	control  net.Conn
 	start    chan struct{} // closed at opStart
+	restart  chan os.Signal
 	reaper   *reaper
 	covered  []string      // directories of the machine hidden from the host
 	peerDone chan struct{} // closed when the other init has exited
@@ -132,6 +138,7 @@ func newInitHost(cfg initConfig) (*initHost, error) {
 		cfg:      cfg,
 		control:  conn,
 		start:    make(chan struct{}),
+		restart:  make(chan os.Signal, 1),
 		reaper:   newReaper(),
 		peerDone: make(chan struct{}),
 	}, nil
@@ -142,6 +149,7 @@ func (h *initHost) watch(cancel context.CancelCauseFunc) {
 	sig := make(chan os.Signal, 1)
 	signal.Notify(sig, unix.SIGTERM, unix.SIGINT)
 	signal.Ignore(unix.SIGHUP)
+	signal.Notify(h.restart, restartSignal)
 	go func() {
 		<-sig
 		cancel(errTold)
@@ -204,21 +212,46 @@ func (h *initHost) run(ctx context.Context) error {
 	if err := wireIsThere(); err != nil {
 		return err
 	}
-	pid, err := startEngine(h.cfg)
-	if err != nil {
-		return err
-	}
-	go h.reaper.run(pid)
-	if err := awaitEngine(ctx, h.cfg, h.reaper.engine); err != nil {
+	go h.reaper.run()
+	if err := h.engine(ctx); err != nil {
 		return err
 	}
 	h.tell(message{Op: opUp})
-	select {
-	case status := <-h.reaper.engine:
-		return engineDied(h.cfg, status)
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for {
+		select {
+		case status := <-h.reaper.engine:
+			return engineDied(h.cfg, status)
+		case <-h.restart:
+			if err := errors.Join(h.stopEngine(), h.engine(ctx)); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
+}
+
+// engine starts the engine and returns when it answers.
+func (h *initHost) engine(ctx context.Context) error {
+	if err := h.reaper.started(func() (int, error) { return startEngine(h.cfg) }); err != nil {
+		return err
+	}
+	return awaitEngine(ctx, h.cfg, h.reaper.engine)
+}
+
+// stopEngine ends the engine in good order, so that it leaves no containerd and no network behind, or else by force.
+func (h *initHost) stopEngine() error {
+	for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		if err := h.reaper.signal(s); err != nil {
+			return fmt.Errorf("engine %s: stop: %w", h.cfg.Host, err)
+		}
+		select {
+		case <-h.reaper.engine:
+			return nil
+		case <-time.After(stopDeadline):
+		}
+	}
+	return fmt.Errorf("engine %s: still there %v after it was killed", h.cfg.Host, stopDeadline)
 }
 
 // shutdown ends everything in the host and removes what it left. Of the two hosts the last one out also removes what

@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,28 +17,52 @@ const killDeadline = 5 * time.Second
 // reaper collects the children of pid 1: the engine, and all orphans of the PID namespace. It is the only waiter in
 // the process; os/exec, which waits by pid, must not be used beside it.
 type reaper struct {
-	engine chan unix.WaitStatus // gets the engine's exit status, once
+	engine chan unix.WaitStatus // gets an engine's exit status, once for each
+
+	mu  sync.Mutex
+	pid int // of the engine; 0: none
 }
 
 func newReaper() *reaper {
 	return &reaper{engine: make(chan unix.WaitStatus, 1)}
 }
 
-// run collects until no child is left. The engine has been started already: it waits, as a zombie if need be.
-func (r *reaper) run(engine int) {
+// started starts an engine, and knows it before it can have been collected.
+func (r *reaper) started(start func() (pid int, err error)) (err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pid, err = start()
+	return err
+}
+
+// signal sends the engine a signal; one that has ended needs none.
+func (r *reaper) signal(s unix.Signal) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pid == 0 {
+		return nil
+	}
+	return unix.Kill(r.pid, s)
+}
+
+// run collects for as long as the process lives.
+func (r *reaper) run() {
 	for {
 		var ws unix.WaitStatus
 		pid, err := unix.Wait4(-1, &ws, 0, nil)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
-		if err != nil {
-			return // ECHILD: the engine and all its orphans are gone
+		if err != nil { // ECHILD: no engine and no orphan of one, for now
+			time.Sleep(pollEvery)
+			continue
 		}
-		if pid == engine {
+		r.mu.Lock()
+		if pid == r.pid {
+			r.pid = 0
 			r.engine <- ws
-			engine = 0
 		}
+		r.mu.Unlock()
 	}
 }
 

@@ -31,11 +31,48 @@ func (m *membership) labels() map[string]string {
 	return labels
 }
 
-// before looks at what the engine will have to give up again before it joins or makes a swarm.
+// before looks at what the engine will have to give up again before it joins or makes a swarm, and whether it can.
 func (m *membership) before(ctx context.Context, h *Host) error {
+	if err := h.gossipFree(ctx); err != nil {
+		return err
+	}
 	_, has, err := h.engine.InspectNetwork(ctx, docker.GatewayBridge)
 	if err == nil && !has {
 		m.bare = append(m.bare, h.engine.ID())
+	}
+	return err
+}
+
+// gossipPort is where the engines of a swarm tell each other of their overlays' containers (memberlist, TCP and UDP).
+const gossipPort = 7946
+
+// leaveTimeout is how long an engine that has just left a swarm may take to let go of gossipPort; half a second is usual.
+const leaveTimeout = 5 * time.Second
+
+// StuckError is an engine that holds gossipPort and is in no swarm. Engines end up so now and then when they leave one: if
+// their farewell is not out within a second, they forget to close the sockets (seen with 20.10 in one of some fifty leaves on
+// a busy machine; libnetwork's NetworkDB.Close, moby issue 31913). In the next swarm such an engine looks well, but has
+// neither ingress network nor any overlay that works.
+type StuckError struct {
+	Engine  string // its URL
+	Address netip.Addr
+}
+
+func (e *StuckError) Error() string {
+	return fmt.Sprintf("engine %s: it is in no swarm, but port %d of %s is taken, without which its overlays don't work: an engine may "+
+		"forget to close it when it leaves a swarm (moby issue 31913); restart the engine", e.Engine, gossipPort, e.Address)
+}
+
+// gossipFree waits until nobody holds the port that the engine needs in a swarm; a *StuckError when somebody goes on holding it.
+func (h *Host) gossipFree(ctx context.Context) error {
+	at := netip.AddrPortFrom(h.prefix.Addr(), gossipPort)
+	taken := false // at the last answer
+	err := poll(ctx, "gossip's port of "+h.engine.Host(), leaveTimeout, func(ctx context.Context) (bool, error) {
+		err := h.agent.Call(ctx, agentproto.OpListens, at, &taken)
+		return err == nil && !taken, err
+	})
+	if err != nil && ctx.Err() == nil && taken {
+		return &StuckError{Engine: h.engine.Host(), Address: at.Addr()}
 	}
 	return err
 }

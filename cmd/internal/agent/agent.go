@@ -74,6 +74,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 		agentproto.OpProbe:   agentproto.Handle(a.probe),
 		agentproto.OpDevices: agentproto.Handle(a.devices),
 		agentproto.OpReach:   agentproto.Handle(a.reach),
+		agentproto.OpListens: agentproto.Handle(a.listens),
 		agentproto.OpAdopt:   agentproto.Handle(a.adopt),
 		agentproto.OpKill:    agentproto.Handle(a.kill),
 		agentproto.OpAttach:  agentproto.Handle(a.attach),

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench/internal/agentproto"
@@ -48,3 +50,31 @@ func dial(ctx context.Context, to netip.AddrPort) error {
 	}
 	return conn.Close()
 }
+
+// listens looks for a socket that accepts connections to an address of the host, or to all of them, at the port. The kernel's
+// list is read: a connection would be an event in the life of whoever listens.
+func (a *agent) listens(_ context.Context, at netip.AddrPort) (bool, error) {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return false, err
+	}
+	v4, err := fs.NetTCP()
+	if err != nil {
+		return false, fmt.Errorf("read TCP sockets: %w", err)
+	}
+	v6, err := fs.NetTCP6()
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // a host without IPv6
+		return false, fmt.Errorf("read TCP sockets: %w", err)
+	}
+	for _, s := range slices.Concat(v4, v6) {
+		addr, ok := netip.AddrFromSlice(s.LocalAddr)
+		addr = addr.Unmap()
+		if s.St == tcpListen && s.LocalPort == uint64(at.Port()) && ok && (addr == at.Addr() || addr.IsUnspecified()) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// tcpListen is TCP_LISTEN of include/net/tcp_states.h.
+const tcpListen = 10
