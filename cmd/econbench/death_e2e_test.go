@@ -96,7 +96,7 @@ func TestInterrupted(t *testing.T) {
 	start(t, sharedLab(), tiny(hostsFlag(hosts[1], hosts[0]))...).want(1).wantError("engine is in use by run")
 	start(t, sharedLab(), "lab", "down").want(1).wantError("in use by run")
 	start(t, sharedLab(), "clean").want(1).wantError("in use by run")
-	p.signal(syscall.SIGINT)
+	p.interrupt()
 	p.want(1)
 	if errs := p.errors(); len(errs) != 2 || !strings.Contains(errs[0], "again to stop at once") || errs[1] != "interrupted" {
 		t.Errorf("said %q", errs)
@@ -261,9 +261,9 @@ func TestStoppedAtOnce(t *testing.T) {
 	root := ownLab(t)
 	p := start(t, root, long("--arm", "host")...)
 	p.until("trial 1/")
-	p.signal(syscall.SIGINT)
+	p.interrupt()
 	p.until("again to stop at once")
-	p.signal(syscall.SIGINT)
+	p.interrupt()
 	p.want(1)
 	if errs := p.errors(); len(errs) == 0 || errs[len(errs)-1] != "stopped at once: `econbench clean` removes what is left" {
 		t.Errorf("said %q", errs)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -107,6 +108,16 @@ func (p *program) signal(s syscall.Signal) {
 	if err := p.cmd.Process.Signal(s); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// interrupt does as Ctrl-C does; where that is ignored, as by what a shell started in the background, the next best.
+func (p *program) interrupt() {
+	p.t.Helper()
+	s := syscall.SIGINT
+	if signal.Ignored(s) {
+		s = syscall.SIGTERM
+	}
+	p.signal(s)
 }
 
 // wait returns the exit code; -1 for death by a signal.

@@ -9,10 +9,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"time"
 
-	"github.com/prometheus/procfs"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench/internal/agentproto"
@@ -54,27 +53,18 @@ func dial(ctx context.Context, to netip.AddrPort) error {
 // listens looks for a socket that accepts connections to an address of the host, or to all of them, at the port. The kernel's
 // list is read: a connection would be an event in the life of whoever listens.
 func (a *agent) listens(_ context.Context, at netip.AddrPort) (bool, error) {
-	fs, err := procfs.NewDefaultFS()
-	if err != nil {
-		return false, err
-	}
-	v4, err := fs.NetTCP()
-	if err != nil {
-		return false, fmt.Errorf("read TCP sockets: %w", err)
-	}
-	v6, err := fs.NetTCP6()
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // a host without IPv6
-		return false, fmt.Errorf("read TCP sockets: %w", err)
-	}
-	for _, s := range slices.Concat(v4, v6) {
-		addr, ok := netip.AddrFromSlice(s.LocalAddr)
-		addr = addr.Unmap()
-		if s.St == tcpListen && s.LocalPort == uint64(at.Port()) && ok && (addr == at.Addr() || addr.IsUnspecified()) {
-			return true, nil
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		list, err := netspace.Whole(func() ([]*netlink.Socket, error) { return netlink.SocketDiagTCP(family) })
+		if err != nil {
+			return false, fmt.Errorf("list TCP sockets: %w", err)
+		}
+		for _, s := range list {
+			addr, ok := netip.AddrFromSlice(s.ID.Source)
+			addr = addr.Unmap()
+			if s.State == netlink.TCP_LISTEN && s.ID.SourcePort == at.Port() && ok && (addr == at.Addr() || addr.IsUnspecified()) {
+				return true, nil
+			}
 		}
 	}
 	return false, nil
 }
-
-// tcpListen is TCP_LISTEN of include/net/tcp_states.h.
-const tcpListen = 10

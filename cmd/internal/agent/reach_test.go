@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -48,5 +49,35 @@ func TestReach(t *testing.T) {
 	lonely := agentproto.ReachArgs{PID: apart.Process.Pid, Addr: netip.MustParseAddr("198.18.0.1")}
 	if _, err := a.reach(short, lonely); !errors.Is(err, unix.ENETUNREACH) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("an address without a route: %v", err)
+	}
+}
+
+// A listener counts at its own address and port, one of all addresses at each; a connection is no listener.
+func TestListens(t *testing.T) {
+	a := &agent{}
+	asks := func(at netip.AddrPort, want bool) {
+		t.Helper()
+		if got, err := a.listens(t.Context(), at); got != want || err != nil {
+			t.Errorf("%s: %t, %v, want %t", at, got, err, want)
+		}
+	}
+	for listen, other := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true, "[::]:0": true} {
+		l, err := net.Listen("tcp", listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := netip.MustParseAddrPort(l.Addr().String()).Port()
+		at := func(addr string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(addr), port) }
+		asks(at("127.0.0.1"), true)
+		asks(at("127.0.0.2"), other)
+		conn, err := net.Dial("tcp", at("127.0.0.1").String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		asks(at("127.0.0.1"), false)
 	}
 }
