@@ -26,6 +26,7 @@ import (
 
 	"github.com/econbench/econbench/internal/lab"
 	"github.com/econbench/econbench/internal/netspace"
+	"github.com/econbench/econbench/internal/nft"
 )
 
 // engineHost is one engine of a lab, seen without econbench.
@@ -225,6 +226,11 @@ func (h *engineHost) inNamespace(s map[string]string) error {
 		return err
 	}
 	s["sysctl"] = string(sysctl)
+	asleep, err := dormantTables()
+	if err != nil {
+		return err
+	}
+	s["dormant"] = strings.Join(asleep, ", ")
 	queues, err := filepath.Glob(fmt.Sprintf("/proc/%d/root/sys/class/net/%s/queues/rx-*/rps_cpus", h.init, lab.WireDevice))
 	for _, q := range queues {
 		rps, err := os.ReadFile(q)
@@ -237,6 +243,35 @@ func (h *engineHost) inNamespace(s map[string]string) error {
 		return fmt.Errorf("host %s: no receive queues found: %w", h.url, err)
 	}
 	return nil
+}
+
+// dormantTables are the nft tables of this namespace that are out of effect, and econbench's own if it is there.
+func dormantTables() (names []string, err error) {
+	c, err := nft.Here()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	tables, err := c.Tables()
+	for _, table := range tables {
+		if table.Dormant || table.Name == nft.OwnTable {
+			names = append(names, table.Name)
+		}
+	}
+	return names, err
+}
+
+// dormant are the host's tables that are out of effect at the moment.
+func (h *engineHost) dormant(t *testing.T) (names []string) {
+	t.Helper()
+	err := netspace.InProcess(h.init, func() (err error) {
+		names, err = dormantTables()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 // unchanged compares the hosts before and after a test.

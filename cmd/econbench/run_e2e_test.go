@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/nft"
 )
 
 // TestRun is the main job: two engines of its own, all arms, its workloads with parameters, a record, a table.
@@ -190,4 +192,38 @@ func TestRunShared(t *testing.T) {
 	if len(a) != 1 || !slices.Equal(a, b) {
 		t.Errorf("CPUs %v and %v, want one and the same", a, b)
 	}
+}
+
+// TestRunHostBare takes the hosts' rules out of effect while a trial runs, and puts them back after it: also when the run is
+// killed in the middle of one.
+func TestRunHostBare(t *testing.T) {
+	hosts := sharedHosts(t)
+	asleep := func(want bool) func() bool {
+		return func() bool {
+			return !slices.ContainsFunc(hosts[:], func(h *engineHost) bool { return (len(h.dormant(t)) > 0) != want })
+		}
+	}
+	bare := []string{"run", "--blocks", "1", "--duration", "2s", "--warmup", "100ms", "--workload", "tcp_rr", "--arm", "host,host-bare"}
+	p := start(t, sharedLab(), bare...)
+	eventually(t, "rules out of effect on both hosts", 2*patience, asleep(true))
+	run := p.want(0).run()
+	allValid(t, run, 2)
+	if !asleep(false)() {
+		t.Errorf("after the run: out of effect are still %q and %q", hosts[0].dormant(t), hosts[1].dormant(t))
+	}
+	for _, tr := range run.Trials {
+		for role, w := range tr.Hosts {
+			want := tr.Arm.Topology == "host"
+			if rules, noted := w.Notes[econbench.NoteNetfilter]; !noted || want != strings.Contains(rules, "ip filter") || !want && rules != nft.OwnTable {
+				t.Errorf("%s, %s: in effect were %q (noted: %t)", tr.Cell, role, rules, noted)
+			}
+		}
+	}
+
+	p = start(t, sharedLab(), bare...)
+	eventually(t, "rules out of effect on both hosts", 2*patience, asleep(true))
+	p.signal(syscall.SIGKILL)
+	p.want(-1)
+	eventually(t, "rules in effect again", patience, asleep(false))
+	start(t, sharedLab(), "clean", hostsFlag(hosts[0], hosts[1])).want(0)
 }

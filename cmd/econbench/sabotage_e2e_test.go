@@ -56,7 +56,11 @@ func TestHandicap(t *testing.T) {
 	}
 	p = start(t, sharedLab(), tiny("--workload", "tcp_rr", "--arm", "overlay+handicap:2us", "--without", econbench.Egress)...)
 	p.want(1).wantError("1 of 1 trials are not valid")
-	all := strings.Join(p.run().Trials[0].Invalid, "\n")
+	run := p.run()
+	if len(run.Trials) != 1 {
+		t.Fatalf("%d trials, want 1", len(run.Trials))
+	}
+	all := strings.Join(run.Trials[0].Invalid, "\n")
 	for _, host := range []string{econbench.ClientHost, econbench.ServerHost} {
 		if !strings.Contains(all, "path: "+host+": handicap: held up no frame") {
 			t.Errorf("a handicap that was not attached went by on the %s:\n%s", host, all)
