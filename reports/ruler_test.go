@@ -233,3 +233,26 @@ func TestRulerChangesNoVerdict(t *testing.T) {
 		t.Errorf("-without +with:\n%s", diff)
 	}
 }
+
+// FuzzReadCalibration: whatever lies in a store, a run that quotes it can be reported in every format.
+func FuzzReadCalibration(f *testing.F) {
+	f.Add([]byte(`{"schema": 1, "run": "p", "arm": "overlay", "duration": 2, "warmup": 0.5, "workloads": [{"workload": "tcp_rr",
+		"params": {"request": "1", "response": "1"}, "primary": "transactions", "blocks": 33, "lengths": [{"blocks": 13, "sees": 0.1}, {"blocks": 68, "sees": 0.02}]}]}`))
+	f.Add([]byte(`{"schema": 1, "run": "p\u001b[2J", "arm": "a", "duration": 2, "warmup": 0.5, "workloads": [{"workload": "tcp_rr",
+		"params": {"request": "1", "response": "1"}, "primary": "transactions", "lengths": [{"blocks": 7, "sees": 1e308}, {"blocks": 7, "sees": 5e-324}, {"blocks": -1, "sees": -1}]}]}`))
+	f.Add([]byte(`{"schema": 2}`))
+	f.Add([]byte(`{`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := ReadCalibration(b)
+		if err != nil {
+			return
+		}
+		run := sampleRun(7)
+		run.Rulers = Rulers(run, []*Calibration{c})
+		for _, r := range All() {
+			if text := render(t, r, run); strings.Contains(text, "\x1b") {
+				t.Errorf("%s: %q", r.Name(), text)
+			}
+		}
+	})
+}
