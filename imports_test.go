@@ -73,6 +73,9 @@ var rules = []rule{
 		return !within(importer, "internal/docker") &&
 			(strings.HasPrefix(imported, "github.com/docker/docker/") || strings.HasPrefix(imported, "github.com/docker/cli/"))
 	}, false},
+	{"only cmd/econbench imports internal/calibrations: a report depends on no machine's store", func(importer, imported string) bool {
+		return !within(importer, "cmd/econbench") && !within(importer, "internal/calibrations") && within(imported, "internal/calibrations")
+	}, true},
 	{"only cmd/econbench imports cobra", func(importer, imported string) bool {
 		return !within(importer, "cmd/econbench") && strings.HasPrefix(imported, "github.com/spf13/cobra")
 	}, true},
@@ -125,6 +128,8 @@ func TestRules(t *testing.T) {
 		{"fastpath", "cmd/internal/engine", false, 1},
 		{"topologies", "internal/agentproto", false, 0},
 		{"reports", "internal/lab", false, 1},
+		{"reports", "internal/calibrations", false, 1},
+		{"cmd/econbench", "internal/calibrations", true, 0},
 		{"internal/lab", "internal/docker", false, 0},
 		{"internal/lab", "workloads", false, 1},
 		{"cmd/internal/engine", "topologies", false, 1},

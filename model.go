@@ -263,6 +263,7 @@ type Run struct {
 	Plan     Plan                 `json:"plan"`
 	Hosts    map[string]HostFacts `json:"hosts"` // by role: ClientHost, ServerHost
 	Resumed  []Resumption         `json:"resumed,omitempty"`
+	Rulers   []Ruler              `json:"rulers,omitempty"` // what was known of the machine's noise when the run began
 
 	Trials     []Trial  `json:"-"`
 	Superseded []Trial  `json:"-"` // of a block that a later part of the run measured anew: recorded, but they count nowhere

@@ -35,6 +35,8 @@ type Calibration struct {
 	Started    time.Time            `json:"started"`
 	Placement  econbench.Placement  `json:"placement"`
 	Wire       econbench.Wire       `json:"wire"`
+	Duration   econbench.Seconds    `json:"duration"` // of a trial's window; 0: made before it was recorded
+	Warmup     econbench.Seconds    `json:"warmup"`
 	Arm        econbench.Arm        `json:"arm"`     // that was held against itself
 	Runs       int                  `json:"runs"`    // resampled for each rate
 	Segment    int                  `json:"segment"` // blocks that stay together
@@ -120,7 +122,7 @@ func Calibrate(pool *econbench.Run, o CalibrationOptions) (*Calibration, error) 
 	}
 	c := &Calibration{
 		Schema: CalibrationSchema, Run: pool.ID, Machine: pool.MachineKey(), Version: pool.Version, Started: pool.Started,
-		Placement: pool.Plan.Placement, Wire: pool.Plan.Wire, Arm: base, Runs: o.Runs, Segment: max(1, pool.Plan.RebuildEvery),
+		Placement: pool.Plan.Placement, Wire: pool.Plan.Wire, Duration: pool.Plan.Duration, Warmup: pool.Plan.Warmup, Arm: base, Runs: o.Runs, Segment: max(1, pool.Plan.RebuildEvery),
 		Confidence: o.Confidence, Power: o.Power, Workloads: []CalibratedWorkload{},
 	}
 	data := sortIntoCells(pool)

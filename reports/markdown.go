@@ -34,6 +34,9 @@ func (Markdown) Render(w io.Writer, run *econbench.Run) error {
 		}
 		fmt.Fprintf(&b, "\n### %s\n\n%s\n\n", escape(title[0]), escape(strings.Join(title[1:], " · ")))
 		drawMarkdown(&b, t.columns)
+		if t.ruler != "" {
+			fmt.Fprintf(&b, "\n%s\n", escape(t.ruler))
+		}
 	}
 	list := func(head string, lines []string) {
 		if len(lines) > 0 {

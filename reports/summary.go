@@ -40,6 +40,7 @@ type Cell struct {
 	Valid    int               `json:"valid"`
 	Invalid  int               `json:"invalid"`
 	Metrics  map[string]Metric `json:"metrics"`
+	Ruler    *Quote            `json:"ruler"` // what such runs see on this machine; null: not known, or nothing to compare
 	Warnings []Note            `json:"warnings"`
 
 	primary string
@@ -90,6 +91,7 @@ func SummariseWith(run *econbench.Run, o Options) (*Summary, error) {
 		s.Cells = append(s.Cells, newCell(d, baselines[keyOf(withArm(d.cell, s.Baseline))], o))
 	}
 	correct(s.Cells, o)
+	quoteRulers(s.Cells, run.Rulers, o)
 	s.Means = means(s, data, baselines, o)
 	s.collectWarnings(run, data)
 	return s, nil
@@ -179,6 +181,16 @@ func correct(cells []Cell, o Options) {
 				size = max(1, len(families[c.Arm.String()]))
 			}
 			m.Ratio.judge(m.Better, size, o)
+		}
+	}
+}
+
+// quoteRulers says of each comparison what could be seen by it. Verdicts do not rest on that.
+func quoteRulers(cells []Cell, rulers []econbench.Ruler, o Options) {
+	for i := range cells {
+		c := &cells[i]
+		if r := c.Metrics[c.primary].Ratio; r != nil {
+			c.Ruler = quote(rulerOf(rulers, c.Workload, c.Params), r.N, o)
 		}
 	}
 }

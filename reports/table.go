@@ -33,6 +33,7 @@ type table struct {
 	title   []string // parts
 	columns []column
 	narrow  []column // the same without what can be spared
+	ruler   string   // what stands below it; "" for nothing
 }
 
 // tables makes one table of every workload with its parameters, in the plan's order.
@@ -45,6 +46,7 @@ func tables(s *Summary) []table {
 			title:   append([]string{k}, setting(s)...),
 			columns: columns(groups[k], primary, s.Baseline, "cpu"),
 			narrow:  columns(groups[k], primary, s.Baseline),
+			ruler:   rulerLine(s, groups[k]),
 		}
 		if metric.Better != "" {
 			t.title = slices.Insert(t.title, 1, fmt.Sprintf("%s: %s is better", heading(primary), metric.Better))

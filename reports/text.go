@@ -57,6 +57,7 @@ func (f Text) Render(w io.Writer, run *econbench.Run) error {
 				return fmt.Errorf("render text: %w", err)
 			}
 		}
+		wrap(&b, " ", t.ruler)
 	}
 	section(&b, meansHead(s), meanLines(s))
 	section(&b, "invalid trials, which do not count:", notesOf(s, true))
@@ -104,7 +105,7 @@ func legend(s *Summary) string {
 	return fmt.Sprintf("Medians over blocks, ± half their interval; ×: median ratio to %s in the same block [its interval]; intervals cover at "+
 		"least 95%%. ~: no significant difference; ? and inconclusive: the data cannot tell; other ratios are significant at 5%%. "+
 		"n: valid trials/all.",
-		clean(s.Baseline.String()))
+		clean(s.Baseline.String())) + rulerLegend(s)
 }
 
 // drawText draws one table without lines, as benchstat does.

@@ -23,7 +23,7 @@ import (
 var plants = []float64{0.01, 0.03, 0.10}
 
 // resampling are the flags that change nothing about what is measured.
-var resampling = []string{"format", "runs", "quiet"}
+var resampling = []string{"format", "runs", "no-store", "quiet"}
 
 const (
 	pilotBlocks  = 3
@@ -42,6 +42,7 @@ type calibrateFlags struct {
 	out       string
 	format    string
 	runs      int
+	noStore   bool
 	quiet     bool
 }
 
@@ -55,10 +56,14 @@ trials it resamples runs of 1, 5, 10 and 30 minutes: how many tell the arm from 
 which effect is the smallest that they find nearly always.
 
 Each workload's pool is a run directory of its own, which report and run --resume take like any other. Given the
-directories of pools, calibrate measures nothing and resamples those.`,
+directories of pools, calibrate measures nothing and resamples those.
+
+What comes of a pool is stored, in the place of what came of it before: in $ECONBENCH_STATE/calibrations, else in
+/var/lib/econbench/calibrations for root, else in econbench/calibrations of $XDG_STATE_HOME or ~/.local/state. Later runs on hosts
+of the same fingerprint, with the same window and warm-up, record what the newest one says, and their reports quote it.`,
 		Example: `  econbench calibrate --workload tcp_rr --for 20m
   econbench calibrate --placement shared
-  econbench calibrate econbench-runs/calibrate-ID/*-pool -f json`,
+  econbench calibrate econbench-runs/calibrate-ID/*-pool -f json --no-store`,
 		RunE: func(cmd *cobra.Command, pools []string) error {
 			if f.format != "text" && f.format != "json" {
 				return names.Unknown("calibration format", f.format, []string{"text", "json"})
@@ -70,14 +75,14 @@ directories of pools, calibrate measures nothing and resamples those.`,
 				if err := onlyBeside(cmd, "", resampling, "does not go with pools, which are measured already"); err != nil {
 					return err
 				}
-				return f.show(cmd.OutOrStdout(), pools)
+				return f.show(cmd, pools)
 			}
 			pools, err := f.measure(cmd)
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "pools: %s\n\n", f.out)
-			return f.show(cmd.OutOrStdout(), pools)
+			return f.show(cmd, pools)
 		},
 	}
 	fl := cmd.Flags()
@@ -90,6 +95,7 @@ directories of pools, calibrate measures nothing and resamples those.`,
 	fl.StringVarP(&f.out, "out", "o", "", "`directory` for the pools (default: econbench-runs/calibrate-ID)")
 	fl.StringVarP(&f.format, "format", "f", "text", "`format`: text, json")
 	fl.IntVar(&f.runs, "runs", 1000, "`number` of runs resampled for each rate")
+	fl.BoolVar(&f.noStore, "no-store", false, "show only: later runs and reports won't quote it")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress")
 	return cmd
 }
@@ -235,8 +241,9 @@ func frameTime(dir string) (time.Duration, error) {
 	return time.Duration(seconds / frames * float64(time.Second)), nil
 }
 
-// show resamples pools and prints what comes of it.
-func (f *calibrateFlags) show(w io.Writer, pools []string) (err error) {
+// show resamples pools, prints what comes of each and stores it.
+func (f *calibrateFlags) show(cmd *cobra.Command, pools []string) (err error) {
+	w := cmd.OutOrStdout()
 	for i, dir := range pools {
 		run, e := rundir.Load(dir)
 		if e != nil {
@@ -249,13 +256,30 @@ func (f *calibrateFlags) show(w io.Writer, pools []string) (err error) {
 			continue
 		}
 		if f.format == "json" {
-			err = errors.Join(err, c.RenderJSON(w))
-			continue
+			e = c.RenderJSON(w)
+		} else {
+			if i > 0 {
+				fmt.Fprintln(w)
+			}
+			e = c.RenderText(w)
 		}
-		if i > 0 {
-			fmt.Fprintln(w)
+		err = errors.Join(err, e)
+		if !f.noStore {
+			err = errors.Join(err, f.store(cmd.ErrOrStderr(), c))
 		}
-		err = errors.Join(err, c.RenderText(w))
+	}
+	return err
+}
+
+// store keeps a calibration and says where. Without the machine's key nobody could find it.
+func (f *calibrateFlags) store(stderr io.Writer, c *reports.Calibration) error {
+	if c.Machine == "" {
+		fmt.Fprintf(stderr, "pool %s: its hosts have no fingerprints: not stored\n", c.Run)
+		return nil
+	}
+	path, err := storeCalibration(c)
+	if err == nil {
+		fmt.Fprintf(stderr, "stored: %s\n", path)
 	}
 	return err
 }

@@ -49,10 +49,10 @@ func runAll(m *testing.M) int {
 // sharedLab is where the lab that tests share lives: short, for a socket's path has 108 bytes.
 func sharedLab() string { return filepath.Join(built.dir, "lab") }
 
-// shipped is the program as users get it, run on the shared lab.
+// shipped is the program as users get it, run on the shared lab, with a store of calibrations that is the tests' own.
 func shipped(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(built.dir, "econbench"), args...)
-	cmd.Env = append(os.Environ(), "ECONBENCH_LAB="+sharedLab())
+	cmd.Env = append(os.Environ(), "ECONBENCH_LAB="+sharedLab(), "ECONBENCH_STATE="+filepath.Join(built.dir, "state"))
 	return cmd
 }
 

@@ -17,15 +17,19 @@ func reportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report DIR",
 		Short: "render a run directory, on any machine, without Docker or root",
+		Long: `report renders a run directory. Where its machine was calibrated before it was measured, it quotes what the run recorded of
+that: the smallest effect that the machine sees. Else it quotes what this machine's store of calibrations knows of the run's
+machine, if that is anything: see calibrate.`,
 		Example: `  econbench report econbench-runs/20261122-040347-3fa2
   econbench report night-1 -f json -o night-1.json`,
 		Args: oneArg("run directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			warn := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "econbench: warning:", text) }
 			if out == "" || out == "-" {
-				return printReport(cmd.OutOrStdout(), args[0], format)
+				return printReport(cmd.OutOrStdout(), args[0], format, warn)
 			}
 			var body bytes.Buffer // a failed report must not leave half a file
-			if err := printReport(&body, args[0], format); err != nil {
+			if err := printReport(&body, args[0], format, warn); err != nil {
 				return err
 			}
 			if err := os.WriteFile(out, body.Bytes(), 0o644); err != nil {

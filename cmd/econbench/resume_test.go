@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -148,7 +149,7 @@ func TestJobBegins(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := &job{dir: dir, was: was}
-	if err := errors.Join(j.begin(nil), dir.Finish(econbench.StatusComplete, nil)); err != nil || !j.begun {
+	if err := errors.Join(j.begin(nil, newProgress(io.Discard, true)), dir.Finish(econbench.StatusComplete, nil)); err != nil || !j.begun {
 		t.Fatalf("begun %v, error %v", j.begun, err)
 	}
 	got, err := rundir.Load(path)

@@ -37,7 +37,9 @@ Exit code: 0 all trials are valid; 1 something could not be measured.
 --resume DIR goes on with a run that was interrupted, failed or was killed: with its plan and its seed, on hosts that are
 what they were, by the same econbench. A block that was broken off is measured anew, since its trials are compared with
 each other; those of the first attempt stay recorded and count nowhere. Trials that are not valid were attempted and are
-not measured again.`,
+not measured again.
+
+What the newest calibration of this machine says (see calibrate) is recorded with the run, for its reports to quote.`,
 		Example: `  econbench run
   econbench run --dry-run --suite quick --blocks 20
   econbench run --arm host,overlay --workload tcp_rr,tcp_stream -p tcp_rr.request=128 -p tcp_stream.streams=8
@@ -140,7 +142,7 @@ func (f *runFlags) carryOut(cmd *cobra.Command, j *job) error {
 	err = errors.Join(err, j.dir.Finish(status, err))
 	measured := tally.Valid + tally.Invalid
 	if measured > 0 && !f.silent {
-		err = errors.Join(err, printReport(cmd.OutOrStdout(), j.dir.Path(), "text"))
+		err = errors.Join(err, printReport(cmd.OutOrStdout(), j.dir.Path(), "text", func(string) {})) // said at the beginning
 	}
 	if !f.quiet && measured > 0 && (!f.silent || measured < tally.Planned) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun directory: %s\n", j.dir.Path())
@@ -161,7 +163,7 @@ var errInvalid = errors.New("trials are not valid")
 // measure opens the lab, carries the job out on it and closes it again.
 func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engine.Tally, err error) {
 	if tally = j.tally(); tally.Planned == tally.Valid+tally.Invalid {
-		return tally, j.begin(nil) // it was stopped behind its last trial
+		return tally, j.begin(nil, p) // it was stopped behind its last trial
 	}
 	s, err := openSession(ctx, sessionOptions{
 		labFlags: f.labFlags, run: j.label, placement: j.plan.Placement, progress: p.Stepf, agentLog: agentLogs(j.dir.Path()),
@@ -178,7 +180,7 @@ func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engi
 	if err := s.lab.Prepare(ctx, j.plan.Wire); err != nil {
 		return tally, cause(ctx, err)
 	}
-	if err := j.begin(s); err != nil {
+	if err := j.begin(s, p); err != nil {
 		return tally, err
 	}
 	e := engine.Engine{Parts: parts(), Lab: s.lab, Recorder: j.dir, Progress: p, RunID: j.label, Done: j.done}
@@ -192,9 +194,9 @@ func (j *job) tally() engine.Tally {
 	return engine.Tally{Planned: j.plan.Blocks * len(j.plan.Cells()), Valid: j.done.Valid, Invalid: j.done.Invalid}
 }
 
-// begin records what is measured on, and that a run is taken up again: only on what it began on. s is nil when nothing is
-// left to measure.
-func (j *job) begin(s *session) error {
+// begin records what is measured on and what is known of its noise, and that a run is taken up again: only on what it began on.
+// s is nil when nothing is left to measure.
+func (j *job) begin(s *session, p *progress) error {
 	if j.was != nil && s != nil {
 		if err := sameLab(j.was, s); err != nil {
 			return err
@@ -204,8 +206,8 @@ func (j *job) begin(s *session) error {
 		if j.was != nil {
 			takeUp(r, time.Now().UTC())
 		}
-		if s != nil && r.Hosts == nil {
-			r.Lab, r.Image, r.Hosts = s.kind, s.lab.ImageDigest(), s.facts()
+		if s != nil {
+			noteLab(r, s.kind, s.lab.ImageDigest(), s.facts(), p.Step)
 		}
 	})
 	if err != nil {
@@ -216,6 +218,16 @@ func (j *job) begin(s *session) error {
 		return nil
 	}
 	return j.noteHosts(s.facts())
+}
+
+// noteLab records what a run measures on, once, and what is known of its noise at that moment: with later knowledge the same run
+// would be quoted another ruler.
+func noteLab(r *econbench.Run, kind, image string, facts map[string]econbench.HostFacts, warn func(string)) {
+	if r.Hosts != nil {
+		return
+	}
+	r.Lab, r.Image, r.Hosts = kind, image, facts
+	addRulers(r, warn)
 }
 
 // noteHosts records what is known of the hosts of the part that goes on.
@@ -262,8 +274,8 @@ func (l *lateFile) Write(p []byte) (int, error) {
 	return l.file.Write(p)
 }
 
-// printReport renders a run directory.
-func printReport(w io.Writer, dir, format string) error {
+// printReport renders a run directory. A workload that the run has no ruler of is quoted what is known by now.
+func printReport(w io.Writer, dir, format string, warn func(string)) error {
 	report, err := reports.Named(strings.TrimSpace(format))
 	if err != nil {
 		return err
@@ -272,5 +284,6 @@ func printReport(w io.Writer, dir, format string) error {
 	if err != nil {
 		return err
 	}
+	addRulers(r, warn)
 	return report.Render(w, r)
 }

@@ -22,11 +22,12 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", built.dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 			env.Setenv("ECONBENCH_LAB", filepath.Join(env.WorkDir, "lab"))
+			env.Setenv("ECONBENCH_STATE", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "none"))
 			env.Setenv("DOCKER_CERT_PATH", "")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses, "leaves": leaves, "cuts": cuts},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses, "leaves": leaves, "cuts": cuts, "measured": measured},
 	})
 }
 
@@ -65,15 +66,19 @@ func refuses(ts *testscript.TestScript, neg bool, args []string) {
 
 // cuts takes the last byte off a file: a script's files end with a newline, which what was cut short has not.
 //
-//	cuts FILE
+//	cuts FILE|PATTERN
 func cuts(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: cuts FILE")
+		ts.Fatalf("usage: cuts FILE|PATTERN")
 	}
-	path := ts.MkAbs(args[0])
-	info, err := os.Stat(path)
+	found, err := filepath.Glob(ts.MkAbs(args[0]))
 	ts.Check(err)
-	ts.Check(os.Truncate(path, info.Size()-1))
+	if len(found) != 1 {
+		ts.Fatalf("%s: found %q, want one file", args[0], found)
+	}
+	info, err := os.Stat(found[0])
+	ts.Check(err)
+	ts.Check(os.Truncate(found[0], info.Size()-1))
 }
 
 // tree lists what is in the script's folder.

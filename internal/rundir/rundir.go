@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rundir keeps a run on disk: run.json, trials.jsonl and logs/ in one folder. It imports the root package alone.
-// It promises that what was measured stays readable: run.json is replaced as a whole, a trial is one line that is written
-// at once and synced, and a line that was cut short never spoils the ones before or after it.
+// Package rundir keeps a run on disk: run.json, trials.jsonl and logs/ in one folder. It imports the root package and
+// internal/wholefile. It promises that what was measured stays readable: run.json is replaced as a whole, a trial is one line
+// that is written at once and synced, and a line that was cut short never spoils the ones before or after it.
 //
 // One process at a time writes a run: it holds a lock on trials.jsonl, which ends with it, whatever killed it. What was
 // interrupted, failed or was killed can be taken up again; nothing that is recorded is ever taken back.
@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/wholefile"
 )
 
 // Names of what lies in a run directory.
@@ -158,42 +159,10 @@ func (d *Dir) writeRun() error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := writeAtomically(path, append(b, '\n')); err != nil {
+	if err := wholefile.Write(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", path, bare(err))
 	}
 	return nil
-}
-
-// writeAtomically replaces path by one that holds b, such that a reader or a crash sees the old or the new one, whole.
-func writeAtomically(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Chmod(0o644) // CreateTemp's 0600 would keep a run of root's from everybody's reports
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes a rename or a new file survive a power cut.
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // bare takes operation and path off an error whose message names the path already.
