@@ -3,8 +3,10 @@
 package reports
 
 import (
+	"bytes"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,10 +26,13 @@ func TestClopperPearson(t *testing.T) {
 	}
 }
 
-// poolRun is a pool made of noise of a known spread, with a plant of a known size.
+// attached is what a synthetic handicap costs by being there.
+const attached = 0.025
+
+// poolRun is a pool made of noise of a known spread, with a plant of a known size beyond what being attached costs.
 func poolRun(blocks int, spread, plant float64) *econbench.Run {
 	run := rrRun(nil, nil)
-	run.Plan.Arms = []econbench.Arm{arm("overlay"), arm("overlay#2"), arm("overlay+handicap:1us")}
+	run.Plan.Arms = []econbench.Arm{arm("overlay"), arm("overlay#2"), arm("overlay+handicap:0s"), arm("overlay+handicap:1us")}
 	run.Plan.Baseline, run.Plan.Blocks, run.Plan.RebuildEvery = run.Plan.Arms[0], blocks, 5
 	random := rand.New(rand.NewPCG(7, 8))
 	for b := range blocks {
@@ -35,6 +40,9 @@ func poolRun(blocks int, spread, plant float64) *econbench.Run {
 		for i, c := range run.Plan.Cells() {
 			v := 1000 * level * math.Exp(spread/math.Sqrt2*random.NormFloat64())
 			if c.Arm.Fastpath == "handicap" {
+				v *= 1 - attached
+			}
+			if c.Arm.Setting == "1us" {
 				v *= 1 - plant
 			}
 			run.Trials = append(run.Trials, econbench.Trial{Schema: 1, Run: run.ID, Block: b, Position: i, Cell: c, Valid: true, Elapsed: 2,
@@ -65,14 +73,49 @@ func TestCalibrate(t *testing.T) {
 			t.Errorf("%g minutes: sees %v, theory says about %.4f", l.Minutes, l.Sees, want)
 		}
 	}
-	p := w.Plants[0]
+	zero, p := w.Plants[0], w.Plants[1]
+	near(t, "what being attached costs", *zero.Ratio.Median, 1-attached, 0.004)
 	near(t, "plant's size", *p.Ratio.Median, 0.97, 0.004)
+	if zero.Against != arm("overlay") || p.Against != zero.Arm {
+		t.Errorf("%s is held against %s, %s against %s", zero.Arm, zero.Against, p.Arm, p.Against)
+	}
 	if p.Found[1].Share < 0.99 || p.Wrong[1].Hits > 0 || p.Ratio.Verdict != VerdictWorse {
 		t.Errorf("plant of 3 %% in 75 blocks: %+v", p)
 	}
 	if w.AA.Verdict != VerdictSame {
 		t.Errorf("the pool tells an arm from itself: %+v", w.AA)
 	}
+	if text := calibrationText(t, c); !strings.Contains(strings.Join(strings.Fields(text), " "), "held against overlay+handicap:0s") {
+		t.Error(text)
+	}
+}
+
+// TestCalibrateOlderPool: a pool without the handicap that burns nothing holds its plants against the baseline.
+func TestCalibrateOlderPool(t *testing.T) {
+	run := poolRun(60, 0.02, 0.03)
+	run.Plan.Arms = slices.Delete(run.Plan.Arms, 2, 3)
+	c, err := Calibrate(run, CalibrationOptions{Minutes: []float64{1}, Runs: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plants := c.Workloads[0].Plants
+	if len(plants) != 1 || plants[0].Against != arm("overlay") {
+		t.Fatalf("%+v, want one plant against overlay", plants)
+	}
+	near(t, "plant's size", *plants[0].Ratio.Median, 0.97*(1-attached), 0.008)
+	if text := calibrationText(t, c); strings.Contains(text, "held against handicap") {
+		t.Error(text)
+	}
+}
+
+func calibrationText(t testing.TB, c *Calibration) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := c.RenderText(&b); err != nil {
+		t.Fatal(err)
+	}
+	checkWidth(t, b.String())
+	return b.String()
 }
 
 func TestCalibrateRefuses(t *testing.T) {

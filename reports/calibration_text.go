@@ -33,9 +33,22 @@ func (c *Calibration) RenderText(w io.Writer) error {
 	}
 	b.WriteByte('\n')
 	wrap(&b, "", fmt.Sprintf("A run of so many minutes spends them on two arms of one workload. False alarms: runs that tell an arm from itself. Sees: the "+
-		"smallest effect that %.0f%% of the runs find. Behind a plant its true size over the whole pool and the runs that found it. Each rate is of %d "+
+		"smallest effect that %.0f%% of the runs find. Behind a plant its true size over the whole pool and the runs that found it"+c.against()+". Each rate is of %d "+
 		"runs resampled from the pool in stretches of %s, [Clopper-Pearson bounds] of the resampling alone.", 100*c.Power, c.Runs, counted(c.Segment, "block")))
 	return writeTrimmed(w, b.Bytes())
+}
+
+// against says what plants are held against, where that is not the bare arm.
+func (c *Calibration) against() string {
+	for _, one := range c.Workloads {
+		for _, p := range one.Plants {
+			if p.Against != c.Arm {
+				against := clean(p.Against.String())
+				return fmt.Sprintf(", held against %s; %s itself against %s: what being attached costs", against, against, clean(c.Arm.String()))
+			}
+		}
+	}
+	return ""
 }
 
 func valueOr(v *float64, otherwise float64) float64 {

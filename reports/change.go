@@ -57,8 +57,21 @@ func unlog(v float64) float64 {
 	return math.Exp(v)
 }
 
-// judge gives the verdict on a metric that may move one way or the other. p is corrected over a family of hypotheses; nil
-// stands for the change's own.
+// lacks says what a change has too little of for any verdict; "" where it has enough.
+func (c *Change) lacks(o Options) string {
+	switch {
+	case c.Excluded > 0:
+		return fmt.Sprintf("%d of %d values have no ratio: zero or negative", c.Excluded, c.OldN+c.NewN+c.Excluded)
+	case c.OldN == 0 || c.NewN == 0:
+		return fmt.Sprintf("%s of old, %d of new", counted(c.OldN, "value"), c.NewN)
+	case c.Low == nil || c.High == nil || c.Factor == nil || c.P == nil:
+		return fmt.Sprintf("%d+%d blocks; an interval takes %[3]d+%[3]d", c.OldN, c.NewN, fewest(1-o.Confidence))
+	}
+	return ""
+}
+
+// judge gives the verdict on a metric that may move one way or the other, and of which nothing lacks. p is corrected over a family of
+// hypotheses; nil stands for the change's own.
 func (c *Change) judge(better econbench.Better, pHolm *float64, family int, o Options) (Verdict, string) {
 	p := c.P
 	if pHolm != nil {
@@ -66,12 +79,6 @@ func (c *Change) judge(better econbench.Better, pHolm *float64, family int, o Op
 	}
 	width := 100 * halfWidth(c.Low, c.High, c.Factor)
 	switch {
-	case c.Excluded > 0:
-		return VerdictInconclusive, fmt.Sprintf("%d of %d values have no ratio: zero or negative", c.Excluded, c.OldN+c.NewN+c.Excluded)
-	case c.OldN == 0 || c.NewN == 0:
-		return VerdictInconclusive, fmt.Sprintf("%s of old, %d of new", counted(c.OldN, "value"), c.NewN)
-	case c.Low == nil || c.High == nil || c.Factor == nil || p == nil:
-		return VerdictInconclusive, fmt.Sprintf("%d+%d blocks; an interval takes %[3]d+%[3]d", c.OldN, c.NewN, fewest(1-o.Confidence))
 	case *p <= o.Alpha && *c.Factor != 1:
 		verdict, reason := direction(better, *c.Factor)
 		if verdict.directed() && effect(*c.Factor) < o.MinEffect {

@@ -25,7 +25,7 @@ type Carrier string
 
 const (
 	CarrierRatio    Carrier = "ratio"    // to the baseline of the same block: levels drift between days and boots
-	CarrierAbsolute Carrier = "absolute" // of the baseline itself, where the baseline is missing, or as asked for
+	CarrierAbsolute Carrier = "absolute" // of the baseline itself, where the baseline is missing, or as asked for: levels
 )
 
 // Labelled is a run to be compared, under the name that its column has.
@@ -40,7 +40,7 @@ type ArmPair struct{ Old, New econbench.Arm }
 // CompareOptions are choices of a comparison. The zero value of a field stands for its default.
 type CompareOptions struct {
 	Options             // MinEffect: 0 stands for DefaultMinEffect, a negative one for none
-	Absolute  bool      // absolute values carry all verdicts
+	Absolute  bool      // absolute values carry all verdicts; without it they carry none, but within one run
 	Force     bool      // compare runs that differ in what decides figures, and mark the result
 	Arms      []ArmPair // compare these alone; none: each arm with itself
 	Workloads []string  // compare these alone; none: all
@@ -132,9 +132,11 @@ type MetricChange struct {
 	Absolute *Change          `json:"absolute"` // of the values
 	Ratio    *Change          `json:"ratio"`    // of their ratios to the baseline; null for the baseline, and without one
 	Carrier  Carrier          `json:"carrier"`  // which of the two carries the verdict
-	PHolm    *float64         `json:"p_holm"`   // its p, adjusted over the workloads' primary metrics of this arm; null for other metrics
+	PHolm    *float64         `json:"p_holm"`   // its p, adjusted over the workloads' primary metrics of this arm; null for what is not judged
 	Verdict  Verdict          `json:"verdict"`
-	Reason   string           `json:"reason,omitempty"` // why it is inconclusive, or why a significant change is "~"
+	Reason   string           `json:"reason,omitempty"` // why it is inconclusive or has no verdict, or why a significant change is "~"
+
+	levels bool // what carries it drifts between the two runs
 }
 
 // carried is the change that carries the verdict.
@@ -293,7 +295,7 @@ func comparePair(old, new Labelled, oldData, newData []*cellData, o CompareOptio
 		return m
 	}
 	oldIndex, newIndex := index(oldData), index(newData)
-	b := baselines{old: old.Run.Plan.Baseline, new: new.Run.Plan.Baseline, oldCells: oldIndex, newCells: newIndex, o: o}
+	b := baselines{old: old.Run.Plan.Baseline, new: new.Run.Plan.Baseline, oneRun: sameRun(old.Run, new.Run), oldCells: oldIndex, newCells: newIndex, o: o}
 	for _, d := range oldData {
 		for _, arm := range o.wants(d.cell, false) {
 			if other := newIndex[keyOf(withArm(d.cell, arm))]; other != nil {
@@ -319,6 +321,8 @@ func comparePair(old, new Labelled, oldData, newData []*cellData, o CompareOptio
 	return p, nil
 }
 
+func sameRun(a, b *econbench.Run) bool { return a.ID != "" && a.ID == b.ID }
+
 func listCells(data []*cellData) string {
 	const most = 4
 	var list []string
@@ -335,13 +339,13 @@ func listCells(data []*cellData) string {
 	return strings.Join(list, ", ")
 }
 
-// warn says why verdicts rest on absolute values, and why there is none.
+// warn says why there are no verdicts.
 func (p *RunPair) warn(old, new *econbench.Run, b baselines) {
-	if old.ID != "" && old.ID == new.ID {
+	if b.oneRun {
 		p.Warnings = append(p.Warnings, Note{Text: "both are one and the same run"})
 	}
-	if why := b.missing(); why != "" && !b.o.Absolute {
-		p.Warnings = append(p.Warnings, Note{Text: why + ": absolute values carry the verdicts, and those drift between days and boots"})
+	if why := b.missing(); why != "" && !b.o.Absolute && !b.oneRun {
+		p.Warnings = append(p.Warnings, Note{Text: why + ": absolute values are left, which drift from run to run and are not judged (--absolute judges them)"})
 	}
 	s := &Summary{} // for one line about what several cells have in common
 	for _, c := range p.Cells {
@@ -350,7 +354,7 @@ func (p *RunPair) warn(old, new *econbench.Run, b baselines) {
 		switch {
 		case !ok:
 			cell.Warnings = append(cell.Warnings, Note{Text: "no primary metric was collected"})
-		case m.Reason != "":
+		case m.Reason != "" && m.Verdict != VerdictNone: // the baseline never has one
 			cell.Warnings = append(cell.Warnings, Note{Text: c.primary + " " + string(m.Verdict) + ": " + m.Reason})
 		}
 		if c.old.primary != c.new.primary && c.old.primary != "" && c.new.primary != "" {
@@ -376,7 +380,7 @@ func correctChanges(cells []ComparedCell, o Options) {
 	places := make(map[string][]int) // by arm: where its family's cells are
 	ps := make(map[string][]float64)
 	for i, c := range cells {
-		if m, ok := c.Metrics[c.primary]; ok && m.carried() != nil && m.carried().P != nil {
+		if m, ok := c.Metrics[c.primary]; ok && !m.levels && m.carried() != nil && m.carried().P != nil {
 			arm := c.name()
 			places[arm], ps[arm] = append(places[arm], i), append(ps[arm], *m.carried().P)
 		}
@@ -409,5 +413,17 @@ func (m MetricChange) judge(family int, o Options) (Verdict, string) {
 	case m.New.N == 0:
 		return VerdictInconclusive, "no valid trial of the new run has it"
 	}
-	return m.carried().judge(m.Better, m.PHolm, family, o)
+	c := m.carried()
+	if reason := c.lacks(o); reason != "" {
+		return VerdictInconclusive, reason
+	}
+	if m.levels {
+		return VerdictNone, drifting
+	}
+	return c.judge(m.Better, m.PHolm, family, o)
 }
+
+// drifting is why a change of levels between two runs has no verdict. The test takes blocks as independent, and what drifts from run to
+// run all of a run's blocks have in common: two runs of one thing, minutes apart, came out 3.8 % worse with a p of 0.03. One run a
+// side says nothing about how far runs lie apart, so that there is nothing to hold such a change against.
+const drifting = "levels drift from run to run, and one run a side does not tell how far; --absolute judges them all the same"

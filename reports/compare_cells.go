@@ -12,6 +12,7 @@ import (
 // baselines knows which cells of two runs have a baseline to be compared by.
 type baselines struct {
 	old, new           econbench.Arm
+	oneRun             bool // both are one and the same run, whose arms' levels have drifted together
 	oldCells, newCells map[cellKey]*cellData
 	o                  CompareOptions
 }
@@ -91,6 +92,7 @@ func (b baselines) compareCell(old, new *cellData) ComparedCell {
 		if m.Ratio != nil && !b.o.Absolute {
 			m.Carrier = CarrierRatio
 		}
+		m.levels = m.Carrier == CarrierAbsolute && !b.o.Absolute && !b.oneRun
 		c.Metrics[name] = m
 	}
 	return c

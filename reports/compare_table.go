@@ -165,7 +165,7 @@ func showCounts(m MetricChange) string {
 	return ""
 }
 
-// showShortChange is the change of a metric that is described: the number if it is significant.
+// showShortChange is the change of a metric that is described: the number if it is significant, or if nothing judges it.
 func showShortChange(m MetricChange) string {
 	c := m.carried()
 	switch {

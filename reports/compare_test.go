@@ -137,12 +137,12 @@ func TestCompareByRatio(t *testing.T) {
 		verdict               Verdict
 		carrier               Carrier
 	}{
-		{"host", "tcp_rr", "transactions", VerdictWorse, CarrierAbsolute},
+		{"host", "tcp_rr", "transactions", VerdictNone, CarrierAbsolute},
 		{"overlay", "tcp_rr", "transactions", VerdictWorse, CarrierRatio},
 		{"overlay+oncache", "tcp_rr", "transactions", VerdictSame, CarrierRatio},
 	} {
 		m := comparedCell(t, c, want.arm, want.workload).Metrics[want.metric]
-		if m.Verdict != want.verdict || m.Carrier != want.carrier || m.PHolm == nil || !m.Primary || (m.Ratio == nil) != (want.arm == "host") {
+		if m.Verdict != want.verdict || m.Carrier != want.carrier || (m.PHolm == nil) != (want.arm == "host") || !m.Primary || (m.Ratio == nil) != (want.arm == "host") {
 			t.Errorf("%s %s: %+v", want.arm, want.workload, m)
 		}
 	}
@@ -186,7 +186,7 @@ func TestCompareSwapped(t *testing.T) {
 	}
 }
 
-// TestCompareVerdicts: values of the baseline, whose level carries the verdict; NaN stands for no trial.
+// TestCompareVerdicts: values of the baseline, whose level carries the verdict as asked for; NaN stands for no trial.
 func TestCompareVerdicts(t *testing.T) {
 	nan := math.NaN()
 	seven := []float64{99.1, 99.4, 99.7, 100, 100.3, 100.6, 100.9}
@@ -222,7 +222,7 @@ func TestCompareVerdicts(t *testing.T) {
 		"extreme":      {repeat(7, 1e-300), repeat(7, 1e300), VerdictInconclusive, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cell := comparedCell(t, compareRuns(t, rrRun(c.old, nil), rrRun(c.new, nil), CompareOptions{}), "host", "tcp_rr")
+			cell := comparedCell(t, compareRuns(t, rrRun(c.old, nil), rrRun(c.new, nil), CompareOptions{Absolute: true}), "host", "tcp_rr")
 			m, ok := cell.Metrics["transactions"]
 			if name == "neither" {
 				if ok {
@@ -234,6 +234,45 @@ func TestCompareVerdicts(t *testing.T) {
 				t.Errorf("%q, %q; want %q, %q", m.Verdict, m.Reason, c.verdict, c.reason)
 			}
 		})
+	}
+}
+
+// TestCompareLevels: levels of two runs carry no verdict, however far they lie apart, unless that is asked for; nor do they count in
+// a family. Those of one run's arms drift together, and what a run lacks is said all the same.
+func TestCompareLevels(t *testing.T) {
+	level := func(id string, factor float64) *econbench.Run {
+		run := rrRun([]float64{99 * factor, 100 * factor, 101 * factor, 102 * factor, 103 * factor}, []float64{49, 50, 51, 52, 53})
+		run.ID = id
+		return run
+	}
+	zero := level("c", 1)
+	*zero.Trials[0].Metrics["transactions"] = 0
+	alone := level("d", 0.5)
+	alone.Plan.Baseline = arm("overlay")
+	swapped := CompareOptions{Arms: []ArmPair{{arm("host"), arm("overlay")}}}
+	for name, c := range map[string]struct {
+		new     *econbench.Run
+		o       CompareOptions
+		verdict Verdict
+		reason  string
+	}{
+		"half":             {level("b", 0.5), CompareOptions{}, VerdictNone, "levels drift from run to run"},
+		"same":             {level("b", 1), CompareOptions{}, VerdictNone, "--absolute"},
+		"as asked for":     {level("b", 0.5), CompareOptions{Absolute: true}, VerdictWorse, ""},
+		"within one run":   {level("a", 1), swapped, VerdictWorse, ""},
+		"of two runs":      {level("b", 1), swapped, VerdictNone, "levels drift"},
+		"a zero":           {zero, CompareOptions{}, VerdictInconclusive, "1 of 10 values have no ratio"},
+		"no trials":        {rrRun(nil, nil), CompareOptions{}, VerdictInconclusive, "no valid trial of the new run"},
+		"another baseline": {alone, CompareOptions{}, VerdictNone, "levels drift"},
+	} {
+		p := compareRuns(t, level("a", 1), c.new, c.o).Pairs[0]
+		m := p.Cells[0].Metrics["transactions"]
+		if m.Verdict != c.verdict || !strings.Contains(m.Reason, c.reason) || c.reason == "" && m.Reason != "" {
+			t.Errorf("%s: %q, %q; want %q, %q", name, m.Verdict, m.Reason, c.verdict, c.reason)
+		}
+		if c.verdict == VerdictNone && (m.PHolm != nil || m.Absolute.P == nil || m.Absolute.Factor == nil || m.Absolute.Low == nil) {
+			t.Errorf("%s: %+v, %+v; want change, interval and p, and no p of a family", name, m, m.Absolute)
+		}
 	}
 }
 
@@ -314,7 +353,7 @@ func TestCompareMatching(t *testing.T) {
 	cells := func(list []econbench.Cell) string { return strings.Join(cellLines(list), "; ") }
 	missing := comparisons(t)["compare-missing"].Pairs[0]
 	if len(missing.Cells) != 2 || cells(missing.OnlyNew) != "overlay+xmasq tcp_stream message=131072 streams=1; overlay+xmasq tcp_rr request=1 response=1" ||
-		len(missing.OnlyOld) != 4 || !strings.Contains(fmt.Sprint(missing.Warnings), "the new run has no valid trial of its baseline host: absolute values carry") {
+		len(missing.OnlyOld) != 4 || !strings.Contains(fmt.Sprint(missing.Warnings), "the new run has no valid trial of its baseline host: absolute values are left") {
 		t.Errorf("%d cells, only old %s, only new %s, %v", len(missing.Cells), cells(missing.OnlyOld), cells(missing.OnlyNew), missing.Warnings)
 	}
 	old, new := sampleRun(5), secondRun(5)

@@ -102,15 +102,16 @@ func (p RunPair) forcedLine() string {
 
 // legend explains the signs, once, below everything.
 func (c *Comparison) legend() string {
-	by := "the ratio where there is one, since levels drift between days and boots"
+	by, none := "the ratio where there is one", " none: a change of levels, which drift from run to run; p takes blocks as "+
+		"independent and knows nothing of that (--absolute judges all the same);"
 	if c.Absolute {
-		by = "absolute values, as asked for"
+		by, none = "absolute values, as asked for", ""
 	}
 	return fmt.Sprintf("Medians over blocks, ± half their interval; change: median of all quotients new/old, with its interval; "+
 		"vs: the same of the ratios to the baseline in the same block; intervals cover at least %.3g%%. by: which of the two carries p, n "+
-		"and verdict: %s. p: Mann-Whitney, after Holm's correction; n: blocks, old+new. ~: no significant change, or one below %.3g%%; "+
+		"and verdict: %s. p: Mann-Whitney, after Holm's correction; n: blocks, old+new. ~: no significant change, or one below %.3g%%;%s "+
 		"inconclusive: the data cannot tell. Behind the verdict: changes of what is described, ? if the data cannot tell.",
-		100*c.Confidence, by, 100*c.MinEffect)
+		100*c.Confidence, by, 100*c.MinEffect, none)
 }
 
 func cellLines(cells []econbench.Cell) (lines []string) {

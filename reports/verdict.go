@@ -19,6 +19,7 @@ const (
 	VerdictWorse        Verdict = "worse"
 	VerdictSame         Verdict = "~"            // no significant difference, and one above the threshold would have shown
 	VerdictInconclusive Verdict = "inconclusive" // the data cannot tell; Ratio.Reason says why
+	VerdictNone         Verdict = "none"         // of a change of levels between runs: described, and no more blocks would bring a verdict
 )
 
 // Options of a summary. The zero value of a field stands for its default.

@@ -19,16 +19,19 @@ import (
 	"github.com/econbench/econbench/reports"
 )
 
-// plants are the handicaps' nominal sizes, in shares of what the path takes for a frame.
+// plants are the handicaps' nominal sizes beyond one that burns nothing, in shares of what the path with that takes for a frame.
 var plants = []float64{0.01, 0.03, 0.10}
+
+// leastStep is by how much plants differ at the least: a handicap's time is whole turns of some 2 ns, and its proof allows for 5 ns.
+const leastStep = 5 * time.Nanosecond
 
 // resampling are the flags that change nothing about what is measured.
 var resampling = []string{"format", "runs", "no-store", "quiet"}
 
 const (
 	pilotBlocks  = 3
-	poolRebuild  = 10 // blocks that a build of the topologies lasts in a pool
-	defaultSpend = 10 * time.Minute
+	poolRebuild  = 10               // blocks that a build of the topologies lasts in a pool
+	defaultSpend = 12 * time.Minute // some 30 blocks
 )
 
 // calibrateFlags are what the user says to `calibrate`.
@@ -51,9 +54,10 @@ func calibrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "calibrate [POOL …]",
 		Short: "measure the ruler: false alarms, planted effects found, the smallest effect that this machine sees",
-		Long: `calibrate measures one arm under two names, and the same arm with handicaps of 1, 3 and 10 % of its cost. From this pool of
-trials it resamples runs of 1, 5, 10 and 30 minutes: how many tell the arm from itself, how many find the handicaps, and
-which effect is the smallest that they find nearly always.
+		Long: `calibrate measures one arm under two names, and the same arm with handicaps: one that burns nothing, to see what being attached
+costs, and three that burn 1, 3 and 10 % of the path's cost more than that one. From this pool of trials it resamples runs
+of 1, 5, 10 and 30 minutes: how many tell the arm from itself, how many find the handicaps, and which effect is the smallest
+that they find nearly always.
 
 Each workload's pool is a run directory of its own, which report and run --resume take like any other. Given the
 directories of pools, calibrate measures nothing and resamples those.
@@ -116,7 +120,7 @@ func (f *calibrateFlags) measure(cmd *cobra.Command) (pools []string, err error)
 		return nil, fmt.Errorf("for %v: want 24h at most", f.spend)
 	}
 	// All is sound before anything starts. What a frame takes changes no plan's length.
-	if _, err := f.pool(f.workloads, base, time.Microsecond); err != nil {
+	if _, err := f.pool(f.workloads, base, frameCost{path: time.Microsecond}); err != nil {
 		return nil, err
 	}
 	if f.out == "" {
@@ -142,7 +146,7 @@ func (f *calibrateFlags) calibrate(cmd *cobra.Command, workload string, base eco
 	if err := f.fill(cmd, pilot, plan); err != nil {
 		return "", err
 	}
-	frame, err := frameTime(pilot)
+	frame, err := frameCostOf(pilot)
 	if err != nil {
 		return "", err
 	}
@@ -166,8 +170,8 @@ func (f *calibrateFlags) plan(workloads []string, base econbench.Arm) (p econben
 	return p, nil
 }
 
-func handicapped(base econbench.Arm, frame time.Duration) econbench.Arm {
-	return econbench.Arm{Topology: base.Topology, Fastpath: "handicap", Setting: frame.String()}
+func handicapped(base econbench.Arm, burn time.Duration) econbench.Arm {
+	return econbench.Arm{Topology: base.Topology, Fastpath: "handicap", Setting: burn.String()}
 }
 
 // pilot counts frames by a handicap that burns nothing.
@@ -180,17 +184,18 @@ func (f *calibrateFlags) pilot(workloads []string, base econbench.Arm) (econbenc
 	return parts().Resolve(p)
 }
 
-// pool holds an arm against itself and against handicaps, for as many blocks as the time for one workload has room for.
-func (f *calibrateFlags) pool(workloads []string, base econbench.Arm, frame time.Duration) (econbench.Plan, error) {
+// pool holds an arm against itself and against handicaps, for as many blocks as the time for one workload has room for. The
+// handicap that burns nothing is what the others are held against: to be attached costs a path 2 to 3 % by itself.
+func (f *calibrateFlags) pool(workloads []string, base econbench.Arm, frame frameCost) (econbench.Plan, error) {
 	p, err := f.plan(workloads, base)
 	if err != nil {
 		return p, err
 	}
 	again := base
 	again.Copy = 2
-	p.Arms, p.RebuildEvery, p.Blocks = []econbench.Arm{base, again}, poolRebuild, reports.LeastPool
-	for _, share := range plants {
-		p.Arms = append(p.Arms, handicapped(base, max(time.Nanosecond, time.Duration(share*float64(frame)))))
+	p.Arms, p.RebuildEvery, p.Blocks = []econbench.Arm{base, again, handicapped(base, 0)}, poolRebuild, reports.LeastPool
+	for _, burn := range frame.plants() {
+		p.Arms = append(p.Arms, handicapped(base, burn))
 	}
 	if p, err = parts().Resolve(p); err != nil {
 		return p, err
@@ -218,27 +223,45 @@ func (f *calibrateFlags) fill(cmd *cobra.Command, dir string, plan econbench.Pla
 	return err
 }
 
-// frameTime is how much time passes between two frames of a pilot, both hosts' together: in a closed loop, and on a CPU that
-// is never idle, what is added to each frame adds as much to it.
-func frameTime(dir string) (time.Duration, error) {
+// frameCost is what a frame takes where a handicap is attached that burns nothing.
+type frameCost struct {
+	path    time.Duration // between two frames, both hosts' together
+	program time.Duration // of the handicap's program by itself, which is part of every handicap's time
+}
+
+// plants are the times of the handicaps that are planted, no two the same however little a frame takes.
+func (c frameCost) plants() (burn []time.Duration) {
+	last := c.program
+	for _, share := range plants {
+		last = max(last+leastStep, c.program+time.Duration(share*float64(c.path)))
+		burn = append(burn, last)
+	}
+	return burn
+}
+
+// frameCostOf reads a pilot. What passes between two frames is their cost in a closed loop, and on a CPU that is never idle:
+// what is added to each frame adds as much to it.
+func frameCostOf(dir string) (c frameCost, err error) {
 	run, err := rundir.Load(dir)
 	if err != nil {
-		return 0, err
+		return c, err
 	}
-	var frames, seconds float64
+	var frames, seconds, burnt float64
 	for _, t := range run.Trials {
 		if t.Arm.Fastpath != "handicap" || !t.Valid {
 			continue
 		}
 		for _, h := range t.Hosts {
 			frames += h.Counters["fastpath"]["frames"]
+			burnt += h.Counters["fastpath"]["burnt"]
 			seconds += float64(h.Seconds) / float64(len(t.Hosts))
 		}
 	}
 	if frames == 0 {
-		return 0, fmt.Errorf("pilot %s: no valid trial counted frames", dir)
+		return c, fmt.Errorf("pilot %s: no valid trial counted frames", dir)
 	}
-	return time.Duration(seconds / frames * float64(time.Second)), nil
+	each := func(s float64) time.Duration { return econbench.Seconds(s / frames).Duration() }
+	return frameCost{path: each(seconds), program: each(burnt)}, nil
 }
 
 // show resamples pools, prints what comes of each and stores it.

@@ -36,9 +36,10 @@ func compareCommand() *cobra.Command {
 		Short: "compare runs: what changed from one to the next",
 		Long: `compare holds run directories against the first of them, as benchstat does. It needs neither Docker nor root.
 
-Levels drift between days and boots. So an arm's verdict rests on its ratio to the baseline of the same block: the ratios of
-the one run against those of the other, by the Mann-Whitney U test, corrected over the workloads. The baseline itself, and
-arms without one, are judged by their absolute values. Both changes are shown.
+Levels drift between days and boots, and within minutes. So an arm's verdict rests on its ratio to the baseline of the same
+block: the ratios of the one run against those of the other, by the Mann-Whitney U test, corrected over the workloads. The
+baseline itself, and arms without one, have nothing but their absolute values: their change is shown and not judged, unless
+--absolute asks for it or both are arms of one run. Both changes are shown.
 
 Runs that differ in what decides figures (kernel, CPUs, placement, wire …) are refused, and every difference is named.`,
 		Example: `  econbench compare night-1 night-2
@@ -52,7 +53,7 @@ Runs that differ in what decides figures (kernel, CPUs, placement, wire …) are
 	cmd.Flags().StringVarP(&f.out, "output", "o", "", "`file` to write (default: standard output)")
 	cmd.Flags().Var(&f.threshold, "threshold", "half an interval's `width` above which \"no change\" is inconclusive")
 	cmd.Flags().Var(&f.minEffect, "min-effect", "least `change` that gets a verdict: boots and builds differ by themselves")
-	cmd.Flags().BoolVar(&f.absolute, "absolute", false, "absolute values carry all verdicts, not ratios to the baseline")
+	cmd.Flags().BoolVar(&f.absolute, "absolute", false, "absolute values carry all verdicts, drift and all, not ratios to the baseline")
 	cmd.Flags().BoolVar(&f.force, "force", false, "compare runs that differ in what decides figures, and mark the result")
 	cmd.Flags().StringSliceVar(&f.arms, "arm", nil, "compare this `arm` alone, or OLDARM=NEWARM: two different ones")
 	cmd.Flags().StringSliceVar(&f.workloads, "workload", nil, "compare this `workload` alone")
