@@ -24,8 +24,10 @@ type Ruler struct {
 // RulerLength is what runs of so many blocks can tell.
 type RulerLength struct {
 	Blocks      int      `json:"blocks"`
-	Sees        *float64 `json:"sees"`         // smallest effect that is seen; null: none up to twofold
-	FalseAlarms Bounded  `json:"false_alarms"` // share of runs that tell an arm from itself
+	Sees        *float64 `json:"sees"`                // smallest effect that is seen; null: none up to twofold
+	SeesLow     *float64 `json:"sees_low,omitempty"`  // bounds of Sees by the pool's being one of many
+	SeesHigh    *float64 `json:"sees_high,omitempty"` // null: not known, or beyond twofold
+	FalseAlarms Bounded  `json:"false_alarms"`        // share of runs that tell an arm from itself
 }
 
 // Bounded is a share with the bounds between which it lies, with the confidence that stands beside it.

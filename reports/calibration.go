@@ -5,7 +5,6 @@ package reports
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -26,7 +25,17 @@ const CalibrationSchema = 1
 // blocks, Künsch, Ann. Statist. 17, 1989), so that what neighbouring blocks have in common stays. Its verdict is that of a
 // report with one workload. In an A/A run each block's names are drawn anew: the order of the two trials was drawn when they
 // were measured, so either may have had either name. What that takes for granted, that a name changes nothing, is tested on
-// the pool itself: AA.
+// the pool itself: AA. It also makes ratios symmetrical about 1, which is what the signed-rank test asks for; so false alarms are
+// at most alpha nearly by construction. They test that the code keeps to that, with ties, approximations and the least effect that
+// counts, and that blocks whose noise comes in bursts don't matter; they can't find a machine on which alpha does not hold.
+//
+// Tried and rejected: false alarms of runs that keep the pool's names, with the pool's own deviation taken out. What
+// neighbouring blocks' ratios have in common would show there; but order is drawn block by block, so that a drift from one trial to
+// the next has no name to follow, and a pool of three stretches has nothing to tell such a rate by.
+//
+// The pool itself is one of many that might have been measured. Pools drawn from it, in stretches as runs are, and each
+// resampled in its turn, say how far that matters (percentile bootstrap: Efron, Tibshirani, An Introduction to the Bootstrap,
+// 1993, chapter 13). TestCalibratePools has how often its intervals hold what is true.
 type Calibration struct {
 	Schema     int                  `json:"schema"`
 	Run        string               `json:"run"`     // the pool
@@ -37,9 +46,11 @@ type Calibration struct {
 	Wire       econbench.Wire       `json:"wire"`
 	Duration   econbench.Seconds    `json:"duration"` // of a trial's window; 0: made before it was recorded
 	Warmup     econbench.Seconds    `json:"warmup"`
-	Arm        econbench.Arm        `json:"arm"`     // that was held against itself
-	Runs       int                  `json:"runs"`    // resampled for each rate
-	Segment    int                  `json:"segment"` // blocks that stay together
+	Arm        econbench.Arm        `json:"arm"`       // that was held against itself
+	Runs       int                  `json:"runs"`      // resampled for each rate
+	Pools      int                  `json:"pools"`     // drawn from the pool, for the bounds that its being one of many has
+	PoolRuns   int                  `json:"pool_runs"` // resampled from each of them for each rate
+	Segment    int                  `json:"segment"`   // blocks that stay together
 	Workloads  []CalibratedWorkload `json:"workloads"`
 	Confidence float64              `json:"confidence"` // of the rates' bounds
 	Power      float64              `json:"power"`      // share of runs that find an effect that the machine "sees"
@@ -64,6 +75,8 @@ type CalibratedLength struct {
 	Blocks      int      `json:"blocks"` // that fit in
 	FalseAlarms Rate     `json:"false_alarms"`
 	Sees        *float64 `json:"sees"` // smallest effect that is found in Power of the runs; null: none up to twofold
+	SeesLow     *float64 `json:"sees_low"`
+	SeesHigh    *float64 `json:"sees_high"` // bounds of Sees by the pools; null as above
 }
 
 // Plant is an effect that was put there. Handicaps that burn time are held against one that burns none, where the pool has it, and
@@ -76,46 +89,55 @@ type Plant struct {
 	Wrong   []Rate        `json:"wrong"` // by length: runs that say "better"
 }
 
-// Rate is how many of the resampled runs had an outcome, with the exact interval of Clopper and Pearson (Biometrika 26, 1934).
-// The interval is about the resampling alone: that the pool is one of many possible ones is not in it.
+// Rate is how many of the resampled runs had an outcome, with the exact interval of Clopper and Pearson (Biometrika 26, 1934),
+// which is about the resampling alone, and the interval of the rates that pools drawn from the pool have.
 type Rate struct {
-	Hits  int     `json:"hits"`
-	Runs  int     `json:"runs"`
-	Share float64 `json:"share"`
-	Low   float64 `json:"low"`
-	High  float64 `json:"high"`
+	Hits     int     `json:"hits"`
+	Runs     int     `json:"runs"`
+	Share    float64 `json:"share"`
+	Low      float64 `json:"low"`
+	High     float64 `json:"high"`
+	PoolLow  float64 `json:"pool_low"`
+	PoolHigh float64 `json:"pool_high"`
 }
 
 // CalibrationOptions say how a pool is resampled. The zero value of a field stands for its default.
 type CalibrationOptions struct {
 	Options
-	Minutes []float64 // lengths of runs; 1, 5, 10, 30
-	Runs    int       // for each rate; 1000
-	Power   float64   // 0.95
-	Seed    uint64
+	Minutes  []float64 // lengths of runs; 1, 2, 5, 10, 30
+	Runs     int       // for each rate; 1000
+	Pools    int       // drawn from the pool; 199
+	PoolRuns int       // for each rate, from each of those pools; 200, and no more than Runs
+	Power    float64   // 0.95
+	Seed     uint64
+}
+
+func (o CalibrationOptions) withDefaults() CalibrationOptions {
+	o.Options = o.Options.withDefaults()
+	if len(o.Minutes) == 0 {
+		o.Minutes = []float64{1, 2, 5, 10, 30}
+	}
+	if o.Runs <= 0 {
+		o.Runs = 1000
+	}
+	if o.Pools <= 0 {
+		o.Pools = 199
+	}
+	if o.PoolRuns <= 0 {
+		o.PoolRuns = min(200, o.Runs)
+	}
+	if !(o.Power > 0 && o.Power < 1) {
+		o.Power = 0.95
+	}
+	return o
 }
 
 // LeastPool is how many pairs a pool must have to be resampled at all.
 const LeastPool = 12
 
-const (
-	seesRuns    = 400 // resampled for each size tried when looking for the smallest effect
-	seesAtMost  = 1.0 // twofold
-	seesAtLeast = 0.001
-)
-
 // Calibrate resamples a pool.
 func Calibrate(pool *econbench.Run, o CalibrationOptions) (*Calibration, error) {
-	o.Options = o.withDefaults()
-	if len(o.Minutes) == 0 {
-		o.Minutes = []float64{1, 5, 10, 30}
-	}
-	if o.Runs <= 0 {
-		o.Runs = 1000
-	}
-	if !(o.Power > 0 && o.Power < 1) {
-		o.Power = 0.95
-	}
+	o = o.withDefaults()
 	base := pool.Plan.Baseline
 	again := base
 	again.Copy = 2
@@ -124,7 +146,8 @@ func Calibrate(pool *econbench.Run, o CalibrationOptions) (*Calibration, error) 
 	}
 	c := &Calibration{
 		Schema: CalibrationSchema, Run: pool.ID, Machine: pool.MachineKey(), Version: pool.Version, Started: pool.Started,
-		Placement: pool.Plan.Placement, Wire: pool.Plan.Wire, Duration: pool.Plan.Duration, Warmup: pool.Plan.Warmup, Arm: base, Runs: o.Runs, Segment: max(1, pool.Plan.RebuildEvery),
+		Placement: pool.Plan.Placement, Wire: pool.Plan.Wire, Duration: pool.Plan.Duration, Warmup: pool.Plan.Warmup, Arm: base,
+		Runs: o.Runs, Pools: o.Pools, PoolRuns: o.PoolRuns, Segment: max(1, pool.Plan.RebuildEvery),
 		Confidence: o.Confidence, Power: o.Power, Workloads: []CalibratedWorkload{},
 	}
 	data := sortIntoCells(pool)
@@ -137,9 +160,7 @@ func Calibrate(pool *econbench.Run, o CalibrationOptions) (*Calibration, error) 
 			}
 			return nil
 		}
-		p := resampler{o: o, c: c, random: rand.New(rand.NewPCG(o.Seed, uint64(i))), trial: trialTime(pool, w)}
-		p.known, _ = econbench.MetricNamed(w.Primary)
-		one, err := p.workload(w, pool.Plan.Arms, base, again, at)
+		one, err := c.workload(o, w, uint64(i), pool.Plan.Arms, trialTime(pool, w), at)
 		if err != nil {
 			return nil, fmt.Errorf("calibrate run %s: %s: %w", pool.ID, w.Name, err)
 		}
@@ -162,48 +183,68 @@ func trialTime(run *econbench.Run, w econbench.PlannedWorkload) econbench.Second
 	return econbench.Seconds(median(took))
 }
 
-// resampler draws runs of one workload from its pool.
-type resampler struct {
-	o      CalibrationOptions
-	c      *Calibration
-	random *rand.Rand
-	known  econbench.Metric
-	trial  econbench.Seconds
-}
-
-func (p *resampler) workload(w econbench.PlannedWorkload, arms []econbench.Arm, base, again econbench.Arm, at func(econbench.Arm) map[int]float64) (one CalibratedWorkload, err error) {
+// workload resamples one workload's part of the pool: its equal arms first, and then the plants.
+func (c *Calibration) workload(o CalibrationOptions, w econbench.PlannedWorkload, seed uint64, arms []econbench.Arm, trial econbench.Seconds,
+	at func(econbench.Arm) map[int]float64) (one CalibratedWorkload, err error) {
+	base, again := c.Arm, c.Arm
+	again.Copy = 2
+	known, _ := econbench.MetricNamed(w.Primary)
+	judged := func(arm, against econbench.Arm) *Ratio {
+		r := compare(at(arm), at(against), o.Options)
+		r.judge(known.Better, 1, o.Options)
+		return r
+	}
 	aa := logRatios(at(again), at(base))
-	if len(aa) < LeastPool || p.trial <= 0 {
+	if len(aa) < LeastPool || trial <= 0 {
 		return one, fmt.Errorf("%s of the two equal arms: want %d or more", counted(len(aa), "block"), LeastPool)
 	}
-	one = CalibratedWorkload{Workload: w.Name, Params: w.Params, Primary: w.Primary, Blocks: len(aa), Trial: p.trial, Spread: stat.StdDev(aa, nil)}
-	one.AA = compare(at(again), at(base), p.o.Options)
-	one.AA.judge(p.known.Better, 1, p.o.Options)
-	for _, minutes := range p.o.Minutes {
-		n := int(minutes * 60 / (2 * float64(p.trial)))
-		l := CalibratedLength{Minutes: minutes, Blocks: n}
-		said := p.verdicts(n, aa, true)
-		l.FalseAlarms = p.rate(said[VerdictBetter] + said[VerdictWorse])
-		l.Sees = p.sees(n, aa)
-		one.Lengths = append(one.Lengths, l)
-	}
+	one = CalibratedWorkload{Workload: w.Name, Params: w.Params, Primary: w.Primary, Blocks: len(aa), Trial: trial, Spread: stat.StdDev(aa, nil), AA: judged(again, base)}
+	list := []pooled{{logs: aa, equal: true}}
 	for _, arm := range arms {
 		if arm == base || arm == again {
 			continue
 		}
-		plant := Plant{Arm: arm, Against: heldAgainst(arm, base, arms)}
-		against := at(plant.Against)
-		plant.Ratio = compare(at(arm), against, p.o.Options)
-		plant.Ratio.judge(p.known.Better, 1, p.o.Options)
-		logs := logRatios(at(arm), against)
-		for _, l := range one.Lengths {
-			said := p.verdicts(l.Blocks, logs, false)
-			plant.Found = append(plant.Found, p.rate(said[VerdictWorse]))
-			plant.Wrong = append(plant.Wrong, p.rate(said[VerdictBetter]))
+		against := heldAgainst(arm, base, arms)
+		one.Plants = append(one.Plants, Plant{Arm: arm, Against: against, Ratio: judged(arm, against)})
+		list = append(list, pooled{logs: logRatios(at(arm), at(against))})
+	}
+	q := asked{o: o, better: known.Better, segment: c.Segment}
+	for _, minutes := range o.Minutes {
+		q.lengths = append(q.lengths, int(minutes*60/(2*float64(trial))))
+	}
+	answers := q.ask(list, seed)
+	for k, n := range q.lengths {
+		l := CalibratedLength{Minutes: o.Minutes[k], Blocks: n}
+		l.FalseAlarms = rateOf(answers[0], k, func(a answer) int { return a.better + a.worse }, o.Confidence)
+		l.Sees, l.SeesLow, l.SeesHigh = seesOf(answers[0], k, o.Confidence)
+		one.Lengths = append(one.Lengths, l)
+		for i := range one.Plants {
+			p := &one.Plants[i]
+			p.Found = append(p.Found, rateOf(answers[1+i], k, func(a answer) int { return a.worse }, o.Confidence))
+			p.Wrong = append(p.Wrong, rateOf(answers[1+i], k, func(a answer) int { return a.better }, o.Confidence))
 		}
-		one.Plants = append(one.Plants, plant)
 	}
 	return one, nil
+}
+
+// rateOf is the rate of an outcome at the kth length, from the answers of the pool and of those drawn from it.
+func rateOf(answers [][]answer, k int, hits func(answer) int, confidence float64) Rate {
+	r := clopperPearson(hits(answers[0][k]), answers[0][k].runs, confidence)
+	var shares []float64
+	for _, a := range answers[1:] {
+		shares = append(shares, a[k].share(hits(a[k])))
+	}
+	r.PoolLow, r.PoolHigh = percentiles(shares, confidence)
+	return r
+}
+
+func seesOf(answers [][]answer, k int, confidence float64) (sees, low, high *float64) {
+	var all []float64
+	for _, a := range answers[1:] {
+		all = append(all, a[k].sees)
+	}
+	l, h := percentiles(all, confidence)
+	return number(answers[0][k].sees), number(l), number(h)
 }
 
 // heldAgainst is what a plant is held against: a pool's handicap that burns nothing, if it has one, and that one the baseline.
@@ -226,74 +267,6 @@ func logRatios(arm, baseline map[int]float64) []float64 {
 		logs[i] = math.Log(ratio)
 	}
 	return logs
-}
-
-// draw is a run of n blocks from the pool; swap draws each block's names anew.
-func (p *resampler) draw(n int, pool []float64, swap bool) []float64 {
-	out := make([]float64, 0, n)
-	for len(out) < n && len(pool) > 0 {
-		start := p.random.IntN(len(pool))
-		for i := range min(p.c.Segment, n-len(out)) {
-			v := pool[(start+i)%len(pool)]
-			if swap && p.random.IntN(2) == 0 {
-				v = -v
-			}
-			out = append(out, v)
-		}
-	}
-	return out
-}
-
-// verdict is what a report would say of such a run.
-func (p *resampler) verdict(logs []float64, shift float64) Verdict {
-	arm, baseline := make(map[int]float64, len(logs)), make(map[int]float64, len(logs))
-	for i, v := range logs {
-		arm[i], baseline[i] = math.Exp(v+shift), 1
-	}
-	r := compare(arm, baseline, p.o.Options)
-	r.judge(p.known.Better, 1, p.o.Options)
-	return r.Verdict
-}
-
-// verdicts counts what runs of n blocks say.
-func (p *resampler) verdicts(n int, pool []float64, swap bool) map[Verdict]int {
-	said := make(map[Verdict]int)
-	for range p.o.Runs {
-		said[p.verdict(p.draw(n, pool, swap), 0)]++
-	}
-	return said
-}
-
-func (p *resampler) rate(hits int) Rate { return clopperPearson(hits, p.o.Runs, p.o.Confidence) }
-
-// sees is the smallest effect that Power of the runs find, taking it that an effect moves every block by the same factor and
-// leaves the noise as it is. The plants, which are really there, show how far that holds.
-func (p *resampler) sees(n int, pool []float64) *float64 {
-	runs := make([][]float64, seesRuns)
-	for i := range runs {
-		runs[i] = p.draw(n, pool, true)
-	}
-	found := func(effect float64) bool {
-		hits := 0
-		for _, logs := range runs {
-			if p.verdict(logs, math.Log1p(effect)).directed() {
-				hits++
-			}
-		}
-		return float64(hits) >= p.o.Power*seesRuns
-	}
-	low, high := seesAtLeast, seesAtMost
-	if !found(high) {
-		return nil
-	}
-	for high/low > 1.02 {
-		if middle := math.Sqrt(low * high); found(middle) {
-			high = middle
-		} else {
-			low = middle
-		}
-	}
-	return number(high)
 }
 
 // clopperPearson is the exact interval of a binomial proportion.

@@ -88,8 +88,9 @@ func (c *Calibration) ruler(one CalibratedWorkload) econbench.Ruler {
 		Blocks: one.Blocks, Trial: one.Trial, Confidence: c.Confidence, Power: c.Power,
 	}
 	for _, l := range one.Lengths {
-		alarms := econbench.Bounded{Share: l.FalseAlarms.Share, Low: l.FalseAlarms.Low, High: l.FalseAlarms.High}
-		r.Lengths = append(r.Lengths, econbench.RulerLength{Blocks: l.Blocks, Sees: l.Sees, FalseAlarms: alarms})
+		r.Lengths = append(r.Lengths, econbench.RulerLength{
+			Blocks: l.Blocks, Sees: l.Sees, SeesLow: l.SeesLow, SeesHigh: l.SeesHigh, FalseAlarms: l.FalseAlarms.bounded(),
+		})
 	}
 	return r
 }
@@ -110,6 +111,8 @@ type Quote struct {
 	Arm          econbench.Arm      `json:"arm"`          // that was held against itself
 	Blocks       int                `json:"blocks"`       // pairs with the baseline's
 	Sees         *float64           `json:"sees"`         // smallest effect that Power of the runs find; null: none up to twofold
+	SeesLow      *float64           `json:"sees_low"`     // its bounds by the pool's being one of many
+	SeesHigh     *float64           `json:"sees_high"`    // null: not known, or beyond twofold
 	Extrapolated bool               `json:"extrapolated"` // no calibrated run was as short or as long, or the pool not as long
 	FalseAlarms  *econbench.Bounded `json:"false_alarms"` // of the calibrated length that is nearest; null where no verdict is possible
 	Power        float64            `json:"power"`
@@ -130,6 +133,8 @@ func quote(r *econbench.Ruler, pairs int, o Options) *Quote {
 	slices.SortFunc(lengths, func(a, b econbench.RulerLength) int { return a.Blocks - b.Blocks })
 	q.Sees, q.Extrapolated = seen(lengths, pairs, o)
 	q.Extrapolated = q.Extrapolated || q.Sees != nil && pairs > r.Blocks
+	q.SeesLow, _ = seen(seeing(lengths, func(l econbench.RulerLength) *float64 { return l.SeesLow }), pairs, o)
+	q.SeesHigh, _ = seen(seeing(lengths, func(l econbench.RulerLength) *float64 { return l.SeesHigh }), pairs, o)
 	least := math.Inf(1)
 	for _, l := range lengths {
 		if apart := math.Abs(math.Log(float64(l.Blocks) / float64(pairs))); apart < least {
@@ -137,6 +142,15 @@ func quote(r *econbench.Ruler, pairs int, o Options) *Quote {
 		}
 	}
 	return q
+}
+
+// seeing are the lengths with another figure in the place of Sees.
+func seeing(lengths []econbench.RulerLength, figure func(econbench.RulerLength) *float64) []econbench.RulerLength {
+	lengths = slices.Clone(lengths)
+	for i, l := range lengths {
+		lengths[i].Sees = figure(l)
+	}
+	return lengths
 }
 
 // seen is the smallest effect that runs of n pairs see, by lengths in ascending order. Between two of them it is a straight
@@ -202,7 +216,7 @@ func rulerLine(s *Summary, cells []Cell) string {
 	about := []string{clean(most.Arm.String()) + " against itself", calibrated + most.Measured.UTC().Format(time.DateOnly), "pool " + clean(most.Pool)}
 	line += " (" + strings.Join(about, ", ")
 	if r := most.FalseAlarms; r != nil {
-		line += "; false alarms " + Rate{Share: r.Share, Low: r.Low, High: r.High}.show()
+		line += "; false alarms " + showBounded(*r)
 	}
 	return line + ")"
 }
@@ -213,10 +227,18 @@ func (q *Quote) show() string {
 		return fmt.Sprintf("nothing: a verdict takes %d", q.least)
 	case q.Sees == nil:
 		return "nothing up to twofold"
-	case q.Extrapolated:
-		return fmt.Sprintf("about %.1f%%", 100**q.Sees)
 	}
-	return fmt.Sprintf("%.1f%%", 100**q.Sees)
+	text := fmt.Sprintf("%.1f%%", 100**q.Sees)
+	if q.Extrapolated {
+		text = "about " + text
+	}
+	switch {
+	case q.SeesLow == nil:
+		return text
+	case q.SeesHigh == nil:
+		return text + fmt.Sprintf(" [%.1f, >%.0f]", 100**q.SeesLow, 100*seesAtMost)
+	}
+	return text + fmt.Sprintf(" [%.1f, %.1f]", 100**q.SeesLow, 100**q.SeesHigh)
 }
 
 // rulerLegend explains the line where there is one.

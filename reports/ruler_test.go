@@ -28,7 +28,7 @@ func ruledRun() *econbench.Run {
 	}
 	run.Rulers = []econbench.Ruler{
 		ruler(0, "overlay", run.Started.AddDate(0, 0, -1), econbench.RulerLength{Blocks: 13, FalseAlarms: alarms},
-			econbench.RulerLength{Blocks: 136, Sees: ptr(0.012), FalseAlarms: alarms}),
+			econbench.RulerLength{Blocks: 136, Sees: ptr(0.012), SeesLow: ptr(0.010), SeesHigh: ptr(0.015), FalseAlarms: alarms}),
 		ruler(1, "host", run.Started.AddDate(0, 1, 0), econbench.RulerLength{Blocks: 13, Sees: ptr(0.104), FalseAlarms: alarms},
 			econbench.RulerLength{Blocks: 68, Sees: ptr(0.018), FalseAlarms: alarms}),
 	}
@@ -102,6 +102,10 @@ func TestQuote(t *testing.T) {
 		if (q.FalseAlarms == nil) != (c.alarms == 0) || q.FalseAlarms != nil && q.FalseAlarms.Share != c.alarms {
 			t.Errorf("%d pairs: false alarms %+v, want %g", c.pairs, q.FalseAlarms, c.alarms)
 		}
+	}
+	r.Lengths = []econbench.RulerLength{{Blocks: 16, Sees: ptr(0.04), SeesLow: ptr(0.02), SeesHigh: ptr(0.08)}, {Blocks: 64, Sees: ptr(0.02), SeesLow: ptr(0.01), SeesHigh: ptr(0.04)}}
+	if q := quote(r, 32, o); math.Abs(*q.SeesLow/math.Sqrt(0.02*0.01)-1) > 1e-9 || math.Abs(*q.SeesHigh/math.Sqrt(0.08*0.04)-1) > 1e-9 {
+		t.Errorf("32 pairs: bounds %g and %g, want the geometric means of those of 16 and 64", *q.SeesLow, *q.SeesHigh)
 	}
 	if quote(nil, 10, o) != nil || quote(r, 0, o) != nil {
 		t.Error("a quote without a ruler, or of nothing")

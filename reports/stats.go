@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sort"
+	"sync"
 
 	"gonum.org/v1/gonum/stat/distuv"
 )
@@ -19,8 +20,9 @@ import (
 // on the right (n=7: 1st to 6th), so that turning a ratio upside down changes its interval; above n=30 it is approximate.
 
 // median of at least one finite value, which need not be sorted. An even number gives the mean of the middle two.
-func median(values []float64) float64 {
-	s := slices.Sorted(slices.Values(values))
+func median(values []float64) float64 { return sortedMedian(slices.Sorted(slices.Values(values))) }
+
+func sortedMedian(s []float64) float64 {
 	n := len(s)
 	if n%2 == 1 {
 		return s[n/2]
@@ -40,17 +42,37 @@ type interval struct {
 // medianInterval is the shortest symmetric interval between order statistics, kth smallest to kth largest, whose exact
 // coverage is at least the one asked for: 0.95 takes 6 values (minimum to maximum, 0.96875).
 func medianInterval(values []float64, atLeast float64) interval {
-	n := len(values)
+	return sortedInterval(slices.Sorted(slices.Values(values)), atLeast)
+}
+
+func sortedInterval(s []float64, atLeast float64) interval {
+	n := len(s)
 	if n == 0 {
 		return interval{}
 	}
-	// Coverage falls as k grows; k-1 is how many of the n/2 pairs of extremes are cut off.
-	cut := sort.Search((n-1)/2, func(i int) bool { return orderCoverage(n, i+2) < atLeast })
-	k := cut + 1
-	s := slices.Sorted(slices.Values(values))
-	iv := interval{low: s[k-1], high: s[n-k], coverage: orderCoverage(n, k)}
-	iv.ok = iv.coverage >= atLeast
-	return iv
+	o := medianOrder(n, atLeast)
+	return interval{low: s[o.k-1], high: s[n-o.k], coverage: o.coverage, ok: o.coverage >= atLeast}
+}
+
+type medianKey struct {
+	n       int
+	atLeast float64
+}
+
+// medianOrders keeps what medianOrder found: resampling asks for the same ones millions of times.
+var medianOrders sync.Map // medianKey → order
+
+// medianOrder is the k of a median's interval with its coverage, which falls as k grows; k-1 is how many of the n/2 pairs of
+// extremes are cut off.
+func medianOrder(n int, atLeast float64) order {
+	key := medianKey{n, atLeast}
+	if found, ok := medianOrders.Load(key); ok {
+		return found.(order)
+	}
+	k := 1 + sort.Search((n-1)/2, func(i int) bool { return orderCoverage(n, i+2) < atLeast })
+	o := order{k, orderCoverage(n, k)}
+	medianOrders.Store(key, o)
+	return o
 }
 
 // orderCoverage is the probability that the median lies between the kth smallest and the kth largest of n values: the
@@ -68,6 +90,10 @@ const maxExact = 50
 // differences p is exact, ties included (the permutation distribution given the ranks); beyond it is the normal
 // approximation with corrections for ties and continuity.
 func signedRank(differences []float64) (p float64, n int) {
+	return sortedSignedRank(slices.Sorted(slices.Values(differences)))
+}
+
+func sortedSignedRank(differences []float64) (p float64, n int) {
 	ranks, positive := midranks(differences)
 	n = len(ranks)
 	if n == 0 {
@@ -85,23 +111,32 @@ func signedRank(differences []float64) (p float64, n int) {
 	return normalSignedRank(ranks, sum), n
 }
 
-// midranks ranks the magnitudes of the differences that are not 0. Ranks are doubled, so that means of two are whole.
+// midranks ranks the magnitudes of the sorted differences that are not 0. Ranks are doubled, so that means of two are whole.
+// Magnitudes fall up to 0 and rise from there, so that the two halves are merged and nothing is sorted again.
 func midranks(differences []float64) (doubled []int, positive []bool) {
-	var d []float64
-	for _, v := range differences {
+	d := make([]float64, 0, len(differences)) // magnitudes
+	positive = make([]bool, 0, len(differences))
+	right, _ := slices.BinarySearch(differences, 0)
+	for left := right - 1; left >= 0 || right < len(differences); {
+		fromRight := left < 0 || right < len(differences) && differences[right] < -differences[left]
+		var v float64
+		if fromRight {
+			v = differences[right]
+			right++
+		} else {
+			v = -differences[left]
+			left--
+		}
 		if !same(v, 0) {
-			d = append(d, v)
+			d, positive = append(d, v), append(positive, fromRight)
 		}
 	}
-	slices.SortFunc(d, func(a, b float64) int { return cmp.Compare(math.Abs(a), math.Abs(b)) })
-	for _, v := range d {
-		positive = append(positive, v > 0)
-	}
-	return doubledRanks(len(d), func(i, j int) bool { return same(math.Abs(d[i]), math.Abs(d[j])) }), positive
+	return doubledRanks(len(d), func(i, j int) bool { return same(d[i], d[j]) }), positive
 }
 
 // doubledRanks ranks n sorted things, equal ones by twice the mean of their ranks.
 func doubledRanks(n int, equal func(i, j int) bool) (doubled []int) {
+	doubled = make([]int, 0, n)
 	for i := 0; i < n; {
 		j := i + 1
 		for j < n && equal(i, j) {
@@ -118,27 +153,30 @@ func doubledRanks(n int, equal func(i, j int) bool) (doubled []int) {
 // same ignores what rounding does to logarithms: latencies in whole microseconds give equal ratios that differ by an ulp.
 func same(a, b float64) bool { return math.Abs(a-b) <= 1e-12*max(1, math.Abs(a), math.Abs(b)) }
 
-// exactSignedRank gives every sign to every rank with probability ½ and adds up the tail: one step of the distribution
-// for each rank.
+// exactSignedRank gives every sign to every rank with probability ½ and adds up the smaller tail: one step of the distribution for
+// each rank, as far as that tail goes.
 func exactSignedRank(doubled []int, sum int) float64 {
 	total := 0
 	for _, r := range doubled {
 		total += r
 	}
-	prob := make([]float64, total+1)
+	end := min(sum, total-sum) // the distribution is symmetric about total/2
+	prob := make([]float64, end+1)
 	prob[0] = 1
 	reached := 0
 	for _, r := range doubled {
-		for s := reached; s >= 0; s-- {
+		for s := min(reached, end); s >= 0; s-- {
 			half := prob[s] / 2
 			prob[s] = half
-			prob[s+r] += half
+			if s+r <= end {
+				prob[s+r] += half
+			}
 		}
 		reached += r
 	}
 	tail := 0.0
-	for s := 0; s <= min(sum, total-sum); s++ { // the distribution is symmetric about total/2
-		tail += prob[s]
+	for _, v := range prob {
+		tail += v
 	}
 	return min(1, 2*tail)
 }

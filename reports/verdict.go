@@ -4,7 +4,9 @@ package reports
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/stat/distuv"
 
@@ -62,23 +64,31 @@ type Ratio struct {
 
 // compare pairs the blocks that both have. It leaves the verdict to judge: Holm's correction must know all p first.
 func compare(arm, baseline map[int]float64, o Options) *Ratio {
-	r := new(Ratio)
 	byBlock, excluded := pairedRatios(arm, baseline)
-	r.Excluded = excluded
-	var ratios, logs []float64
-	for _, ratio := range byBlock {
-		ratios, logs = append(ratios, ratio), append(logs, math.Log(ratio))
+	ratios := slices.Sorted(maps.Values(byBlock))
+	logs := make([]float64, len(ratios))
+	for i, ratio := range ratios {
+		logs[i] = math.Log(ratio)
 	}
-	if r.N = len(ratios); r.N == 0 {
+	r := ratioOf(ratios, logs, o)
+	r.Excluded = excluded
+	return r
+}
+
+// ratioOf compares by the blocks' ratios and their logarithms, both sorted. It is the one place where that is done, for reports and
+// for the millions of runs that a calibration resamples.
+func ratioOf(ratios, logs []float64, o Options) *Ratio {
+	r := &Ratio{N: len(ratios)}
+	if r.N == 0 {
 		return r
 	}
-	r.Median = number(median(ratios))
-	iv := medianInterval(ratios, o.Confidence)
+	r.Median = number(sortedMedian(ratios))
+	iv := sortedInterval(ratios, o.Confidence)
 	r.Coverage = iv.coverage
 	if iv.ok {
 		r.Low, r.High = number(iv.low), number(iv.high)
 	}
-	p, n := signedRank(logs)
+	p, n := sortedSignedRank(logs)
 	r.P, r.informative = number(p), n
 	return r
 }
