@@ -341,6 +341,28 @@ type Attached interface {
 	Status() (any, error)
 }
 
+// Order is what an attached fast path can be told to do while packets pass.
+type Order string
+
+// Orders that a Commanded takes. What changes is what happens to the next packet; flows go on in either case.
+const (
+	OrderOn    Order = "on"    // carry
+	OrderOff   Order = "off"   // stand aside as if nothing were attached
+	OrderDry   Order = "dry"   // judge, learn and count, and carry nothing
+	OrderClear Order = "clear" // forget all flows; what it does stays
+)
+
+// Orders are all of them, as users type them.
+func Orders() []string {
+	return []string{string(OrderOn), string(OrderOff), string(OrderDry), string(OrderClear)}
+}
+
+// Commanded is an Attached that takes orders (after ECON's proc file, which takes 1, 0, d and clear).
+type Commanded interface {
+	Attached
+	Obey(Order) error
+}
+
 // Counters of a fast path that carries packets. Each but the last is of a direction, "egress." or "ingress." before it, seen
 // from the endpoint on this host, and in segments.
 const (
@@ -348,6 +370,7 @@ const (
 	CounterEligible = "eligible" // of these, what the fast path promises to carry once warmed up
 	CounterHits     = "hits"     // carried
 	CounterMisses   = "misses"   // eligible and not carried
+	CounterDry      = "dry"      // eligible, and would have been carried: a fast path that only looks on
 	CounterBail     = "bail."    // with the reason after it: left to the kernel's path
 	CounterLost     = "lost."    // of no direction, with the reason after it: dropped by the fast path
 )

@@ -10,13 +10,13 @@ import (
 
 // bails are the reasons to leave a packet to the kernel's path, in the order of enum bail in bpf/lib/account.h.
 var bails = [...]string{
-	"protocol", "options", "fragment", "flags", "length", "socket", "bound", "flow", "address", "outer", "spoofed", "superframe", "expired",
+	"protocol", "options", "fragment", "checksum", "flags", "length", "socket", "bound", "flow", "address", "outer", "spoofed", "superframe", "expired",
 }
 
 // direction is struct direction of bpf/lib/account.h, in segments.
 type direction struct {
-	Seen, Eligible, Hits, HitBytes, Misses uint64
-	Bails                                  [len(bails)]uint64
+	Seen, Eligible, Hits, HitBytes, Misses, Dry uint64
+	Bails                                       [len(bails)]uint64
 }
 
 func (d *direction) addTo(c econbench.Counters, prefix string) {
@@ -24,6 +24,7 @@ func (d *direction) addTo(c econbench.Counters, prefix string) {
 	c[prefix+econbench.CounterEligible] += float64(d.Eligible)
 	c[prefix+econbench.CounterHits] += float64(d.Hits)
 	c[prefix+econbench.CounterMisses] += float64(d.Misses)
+	c[prefix+econbench.CounterDry] += float64(d.Dry)
 	c[prefix+"hit_bytes"] += float64(d.HitBytes)
 	for i, n := range d.Bails {
 		c[prefix+econbench.CounterBail+bails[i]] += float64(n)

@@ -28,6 +28,8 @@ type lane interface {
 	outside() (ifindex int, hook ebpf.AttachType)
 	// into is the device in the host's namespace whose peer in the container takes frames in (bpf_redirect_peer).
 	into() int
+	// mac is the hardware address of that peer.
+	mac() [6]byte
 	// close removes the lane; one that went with its container is fine.
 	close() error
 }
@@ -62,12 +64,14 @@ func (macvlanLanes) kind() string { return "macvlan" }
 type macvlanLane struct {
 	made        *tune.Applied
 	outer, lane int // indices of vph and of the lane
+	inner       [6]byte
 }
 
 func (*macvlanLane) kind() string                      { return "macvlan" }
 func (m *macvlanLane) inside() int                     { return m.lane }
 func (m *macvlanLane) outside() (int, ebpf.AttachType) { return m.outer, ebpf.AttachTCXEgress }
 func (m *macvlanLane) into() int                       { return m.outer }
+func (m *macvlanLane) mac() [6]byte                    { return m.inner }
 func (m *macvlanLane) close() error                    { return m.made.Undo() }
 
 // headroom is how much larger than the container's MTU that of the lane's devices is, in bytes: bpf_skb_adjust_room grows no
@@ -114,6 +118,9 @@ func (m macvlanLanes) make(host, container netns.NsHandle, l local, drop *ebpf.P
 	if made.lane, err = indexOf(c, inside); err != nil {
 		return nil, err
 	}
+	if made.inner, err = hardwareAddress(c, vpc); err != nil {
+		return nil, err
+	}
 	// None of the devices is up before this filter stands.
 	if _, err := addFilter(h, point{host, made.outer, ebpf.AttachTCXIngress}, drop, vph); err != nil {
 		return nil, err
@@ -127,6 +134,18 @@ func indexOf(h *netlink.Handle, name string) (int, error) {
 		return 0, fmt.Errorf("device %s: %w", name, err)
 	}
 	return link.Attrs().Index, nil
+}
+
+func hardwareAddress(h *netlink.Handle, name string) (mac [6]byte, err error) {
+	link, err := h.LinkByName(name)
+	if err != nil {
+		return mac, fmt.Errorf("device %s: %w", name, err)
+	}
+	mac, ok := macOf(link.Attrs().HardwareAddr)
+	if !ok {
+		return mac, fmt.Errorf("device %s: hardware address %q: want one of Ethernet", name, link.Attrs().HardwareAddr)
+	}
+	return mac, nil
 }
 
 func attrs(name string, mtu int) netlink.LinkAttrs {

@@ -7,17 +7,23 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -33,8 +39,16 @@ import (
 
 const testWire = "wire0"
 
-// space makes a network namespace with a file in dir, as an engine keeps its own.
+// space makes a network namespace with a file in dir, as an engine keeps its own, until the test ends.
 func space(t *testing.T, dir, name string) netns.NsHandle {
+	t.Helper()
+	ns, remove := passingSpace(t, dir, name)
+	t.Cleanup(remove)
+	return ns
+}
+
+// passingSpace makes one until it is removed.
+func passingSpace(t *testing.T, dir, name string) (ns netns.NsHandle, remove func()) {
 	t.Helper()
 	file := filepath.Join(dir, name)
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -54,17 +68,16 @@ func space(t *testing.T, dir, name string) netns.NsHandle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ns, err := netns.GetFromPath(file)
+	ns, err = netns.GetFromPath(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	return ns, func() {
 		ns.Close()
-		if err := unix.Unmount(file, unix.MNT_DETACH); err != nil {
+		if err := errors.Join(unix.Unmount(file, unix.MNT_DETACH), os.Remove(file)); err != nil {
 			t.Error(err)
 		}
-	})
-	return ns
+	}
 }
 
 // testHost is one host with a container on its overlay.
@@ -217,6 +230,22 @@ func (host *testHost) detach() error {
 	err := host.attached.Close()
 	host.attached = nil
 	return err
+}
+
+func (host *testHost) obey(t *testing.T, order econbench.Order) {
+	t.Helper()
+	if err := host.attached.(econbench.Commanded).Obey(order); err != nil {
+		t.Fatalf("%s: %v", order, err)
+	}
+}
+
+func (host *testHost) status(t *testing.T) OverlayStatus {
+	t.Helper()
+	s, err := host.attached.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.(OverlayStatus)
 }
 
 func (host *testHost) counters(t *testing.T) econbench.Counters {
@@ -476,6 +505,307 @@ func TestThirdAddress(t *testing.T) {
 	}
 }
 
+// TestOrders switches both hosts while nothing passes, and looks at what is counted then.
+func TestOrders(t *testing.T) {
+	hosts := twoHosts(t)
+	for _, h := range hosts {
+		h.attach(t, econbench.AttachOptions{})
+	}
+	grown := func(order econbench.Order) econbench.Counters {
+		t.Helper()
+		for _, h := range hosts {
+			h.obey(t, order)
+		}
+		before := hosts[0].counters(t)
+		stream(t, hosts[0], hosts[1], 2_000_000, "")
+		after := hosts[0].counters(t)
+		for name := range after {
+			after[name] -= before[name]
+		}
+		return after
+	}
+	carried := func(order econbench.Order) {
+		t.Helper()
+		if c := grown(order); c["egress.hits"] < 1000 || c["ingress.hits"] < 10 || c["egress.dry"]+c["ingress.dry"] != 0 {
+			t.Errorf("%s: %v, want hits", order, c)
+		}
+	}
+	carried(econbench.OrderOn)
+	if c := grown(econbench.OrderDry); c["egress.dry"] < 1000 || c["egress.hits"]+c["ingress.hits"] != 0 || c["egress.eligible"] != c["egress.dry"] {
+		t.Errorf("dry: %v, want nothing carried", c)
+	}
+	for name, n := range grown(econbench.OrderOff) {
+		if n != 0 {
+			t.Errorf("off: %s grew by %g, want nothing counted", name, n)
+		}
+	}
+	carried(econbench.OrderOn)
+	carried(econbench.OrderClear)
+	for _, h := range hosts {
+		h.obey(t, econbench.OrderClear)
+		if s := h.status(t); s.Flows != 0 || s.Mode != "on" || len(s.Containers) != 1 || s.Peers != 1 {
+			t.Errorf("after clear: %+v", s)
+		}
+	}
+	err := hosts[0].attached.(econbench.Commanded).Obey("of")
+	if err == nil || err.Error() != `unknown order "of": did you mean "off"?` && !strings.Contains(err.Error(), "allowed: on, off, dry, clear") {
+		t.Errorf("an order that there is not: %v", err)
+	}
+}
+
+// TestOrdersInTheMiddle switches both hosts back and forth while data flows: all of it arrives, whatever is in a lane by then.
+func TestOrdersInTheMiddle(t *testing.T) {
+	hosts := twoHosts(t)
+	for _, h := range hosts {
+		h.attach(t, econbench.AttachOptions{})
+	}
+	done, ended, given := make(chan struct{}), make(chan struct{}), 0
+	go func() {
+		defer close(ended)
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+			order := econbench.Order(econbench.Orders()[i%4])
+			if err := hosts[i/4%2].attached.(econbench.Commanded).Obey(order); err != nil {
+				t.Error(err)
+				return
+			}
+			given++
+		}
+	}()
+	for range 3 {
+		stream(t, hosts[0], hosts[1], 30_000_000, "")
+		pingPong(t, hosts[1], hosts[0], 500, 100)
+	}
+	close(done)
+	<-ended
+	c := hosts[0].counters(t)
+	if given < 40 || c["egress.hits"] < 100 || c["egress.dry"] < 100 || c["lost.refused"]+c["lost.failed"] != 0 {
+		t.Errorf("%d orders; %v", given, c)
+	}
+}
+
+// join adds a container to a host's sandbox, until it is removed.
+func (host *testHost) join(t *testing.T, name string, inner netip.Addr, mac net.HardwareAddr) (n *testHost, remove func()) {
+	t.Helper()
+	n = &testHost{host: host.host, sandbox: host.sandbox, outer: host.outer, inner: inner, mac: mac}
+	var leave func()
+	n.container, leave = passingSpace(t, host.dir, name)
+	do(t, host.sandbox, func(h *netlink.Handle) error {
+		bridge, err := h.LinkByName("br0")
+		if err != nil {
+			return err
+		}
+		return steps(
+			func() error {
+				return h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "v" + name, MTU: 1450, MasterIndex: bridge.Attrs().Index},
+					PeerName: "eth0", PeerNamespace: netlink.NsFd(n.container), PeerHardwareAddr: mac, PeerMTU: 1450})
+			},
+			func() error { return up(h, "v"+name, "") },
+		)
+	})
+	do(t, n.container, func(h *netlink.Handle) error { return up(h, "eth0", inner.String()+"/24") })
+	return n, func() {
+		do(t, host.sandbox, func(h *netlink.Handle) error {
+			link, err := h.LinkByName("v" + name)
+			if err != nil {
+				return err
+			}
+			return h.LinkDel(link)
+		})
+		leave()
+	}
+}
+
+// TestNextDoor sends between two containers of one host, both ways and by both transports, while one of them talks to the other
+// host as well.
+func TestNextDoor(t *testing.T) {
+	for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
+		t.Run(hook, func(t *testing.T) {
+			hosts := twoHosts(t)
+			near, leave := hosts[0].join(t, "decaf", netip.MustParseAddr("198.19.77.44"), net.HardwareAddr{2, 66, 198, 19, 77, 44})
+			t.Cleanup(leave)
+			for _, h := range hosts {
+				h.attach(t, econbench.AttachOptions{Hook: hook})
+			}
+			stream(t, hosts[0], near, 30_000_000, "")
+			stream(t, near, hosts[0], 3_000_001, "")
+			pingPong(t, hosts[0], near, 300, 1422)
+			pingPong(t, near, hosts[0], 300, 1)
+			c := hosts[0].counters(t)
+			if c["egress.hits"] < 0.97*c["egress.seen"] || c["egress.hits"] < 1200 || c["ingress.seen"] != 0 || c["lost.refused"]+c["lost.failed"] != 0 {
+				t.Errorf("next door: %v", c)
+			}
+			stream(t, hosts[0], hosts[1], 3_000_001, "")
+			if c := hosts[0].counters(t); c["ingress.hits"] < 10 || c["lost.refused"]+c["lost.failed"] != 0 {
+				t.Errorf("and to the other host: %v", c)
+			}
+		})
+	}
+}
+
+// knows makes a host's sandbox know where a container on another host is, as libnetwork does when it hears of one; or forget it.
+func (host *testHost) knows(t *testing.T, peer *testHost, known bool) {
+	t.Helper()
+	do(t, host.sandbox, func(h *netlink.Handle) error {
+		vxlan, err := h.LinkByName("vxlan0")
+		if err != nil {
+			return err
+		}
+		entry := &netlink.Neigh{LinkIndex: vxlan.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_SELF,
+			State: netlink.NUD_PERMANENT, IP: peer.outer.AsSlice(), HardwareAddr: peer.mac}
+		neighbour := &netlink.Neigh{LinkIndex: vxlan.Attrs().Index, State: netlink.NUD_PERMANENT, IP: peer.inner.AsSlice(), HardwareAddr: peer.mac}
+		if known {
+			return errors.Join(h.NeighSet(entry), h.NeighSet(neighbour))
+		}
+		return errors.Join(h.NeighDel(neighbour), h.NeighDel(entry))
+	})
+}
+
+// echo answers datagrams with its own name before them, and fails the test when a frame comes that is for somebody else.
+func (host *testHost) echo(t *testing.T, port int, name string) (stop func()) {
+	t.Helper()
+	s := in(t, host.container, func() (net.PacketConn, error) {
+		return net.ListenPacket("udp4", fmt.Sprintf("%s:%d", host.inner, port))
+	})
+	tap := packetSocket(t, host.container, "")
+	if err := unix.SetsockoptTimeval(tap, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20_000}); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	done := make(chan struct{})
+	for _, other := range []string{"198.19.77.2", "198.19.77.3"} { // bridges hear where it is
+		if _, err := s.WriteTo([]byte("here"), &net.UDPAddr{IP: net.ParseIP(other), Port: 9}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all.Go(func() {
+		b := make([]byte, 2000)
+		for {
+			n, addr, err := s.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = s.WriteTo(append([]byte(name+" "), b[:n]...), addr)
+		}
+	})
+	all.Go(func() {
+		b := make([]byte, 2000)
+		for {
+			n, who, err := unix.Recvfrom(tap, b, 0)
+			// A bridge floods what it knows no port for: the stack takes no such frame, nor does the tap's PACKET_HOST. By a lane's
+			// end it takes any, those of its own address from next door too.
+			if at, ok := who.(*unix.SockaddrLinklayer); err == nil && ok && at.Pkttype == unix.PACKET_HOST && n >= 34 &&
+				binary.BigEndian.Uint16(b[12:]) == unix.ETH_P_IP &&
+				(bytes.Equal(b[:3], host.mac[:3]) && !bytes.Equal(b[:6], host.mac) || !bytes.Equal(b[30:34], host.inner.AsSlice())) {
+				t.Errorf("%s was given a frame for somebody else: % x", name, b[:n])
+			}
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	})
+	return func() { close(done); s.Close(); all.Wait() }
+}
+
+// TestComeAndGo has a container leave and another come under the same address, on the same host or the other, time and again,
+// while somebody talks to that address from both hosts: no frame reaches the wrong one, and each new one is soon on the fast path.
+func TestComeAndGo(t *testing.T) {
+	hosts := twoHosts(t)
+	for _, h := range hosts {
+		h.attach(t, econbench.AttachOptions{})
+	}
+	addr := netip.MustParseAddr("198.19.77.99")
+	var talkers [2]net.Conn
+	for i, h := range hosts {
+		talkers[i] = in(t, h.container, func() (net.Conn, error) { return net.Dial("udp4", addr.String()+":7777") })
+		defer talkers[i].Close()
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	hits := func() float64 { return hosts[0].counters(t)["egress.hits"] + hosts[1].counters(t)["egress.hits"] }
+	for round := range *rounds {
+		at, name := r.IntN(2), fmt.Sprintf("c%d", round)
+		n, leave := hosts[at].join(t, name, addr, net.HardwareAddr{2, 66, 198, 19, 77, 99}) // an engine makes it from the address
+		hosts[1-at].knows(t, n, true)
+		stop := n.echo(t, 7777, name)
+		for i, c := range talkers {
+			answers, before := 0, hits()
+			for deadline := time.Now().Add(10 * time.Second); answers < 20 || hits() < before+10; {
+				if time.Now().After(deadline) {
+					t.Fatalf("round %d, host %d to a container on host %d: %d answers, %g hits", round, i, at, answers, hits()-before)
+				}
+				answers += ask(t, c, round)
+			}
+		}
+		hosts[1-at].knows(t, n, false)
+		stop()
+		leave()
+	}
+	for i, h := range hosts {
+		eventually := time.Now().Add(5 * time.Second)
+		for s := h.status(t); len(s.Containers) != 1 || s.Peers != 1; s = h.status(t) {
+			if time.Now().After(eventually) {
+				t.Fatalf("host %d: %+v", i, s)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+}
+
+// ask asks once in a round and returns how many answers came in time. Each answer is the name of who gave it, which has to be that of
+// the round that the question was asked in.
+func ask(t *testing.T, c net.Conn, round int) int {
+	t.Helper()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Millisecond))
+	if _, err := fmt.Fprint(c, round); err != nil {
+		return 0 // refused, in the round before
+	}
+	b := make([]byte, 100)
+	n, err := c.Read(b)
+	if err != nil {
+		return 0
+	}
+	who, question, _ := strings.Cut(string(b[:n]), " ")
+	if who != "c"+question {
+		t.Errorf("%s answered a question of round %s", who, question)
+	}
+	if who != fmt.Sprintf("c%d", round) {
+		return 0 // late
+	}
+	return 1
+}
+
+// TestTakenDown has a sandbox that loses its tunnel, as when Docker takes it down: no container is on the fast path then, and
+// that is no error.
+func TestTakenDown(t *testing.T) {
+	hosts := twoHosts(t)
+	hosts[0].attach(t, econbench.AttachOptions{})
+	do(t, hosts[0].sandbox, func(h *netlink.Handle) error {
+		vxlan, err := h.LinkByName("vxlan0")
+		if err != nil {
+			return err
+		}
+		return h.LinkDel(vxlan)
+	})
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		s := hosts[0].status(t)
+		if s.Error != "" {
+			t.Fatalf("status has the error %q", s.Error)
+		}
+		if len(s.Containers) == 0 && s.Peers == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still there: %+v", s)
+		}
+	}
+}
+
 // TestForgets has a peer that leaves and one that moves: its packets go by the kernel's path from then on.
 func TestForgets(t *testing.T) {
 	hosts := twoHosts(t)
@@ -656,4 +986,69 @@ func TestGoneWhenClosed(t *testing.T) {
 		})
 		stream(t, hosts[0], hosts[1], 1000, "")
 	}
+}
+
+// rounds is small so that a test run is short: what leaks or goes wrong now and then takes hundreds to be found.
+var rounds = flag.Int("rounds", 30, "rounds of attaching and detaching, and of containers coming and going")
+
+// inventory is what a host has that an attachment makes, and what the process and the kernel hold.
+type inventory struct {
+	devices                           string
+	programs, maps, files, goroutines int
+}
+
+func (host *testHost) inventory(t *testing.T) (v inventory) {
+	t.Helper()
+	for _, ns := range []netns.NsHandle{host.host, host.sandbox, host.container} {
+		do(t, ns, func(h *netlink.Handle) error {
+			list, err := h.LinkList()
+			for _, l := range list {
+				v.devices += l.Attrs().Name + " "
+			}
+			return err
+		})
+	}
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.programs, v.maps, v.files, v.goroutines = count(t, ebpf.ProgramGetNextID), count(t, ebpf.MapGetNextID), len(files), runtime.NumGoroutine()
+	return v
+}
+
+func count[ID ~uint32](t *testing.T, next func(ID) (ID, error)) (n int) {
+	t.Helper()
+	for id := ID(0); ; n++ {
+		var err error
+		if id, err = next(id); errors.Is(err, os.ErrNotExist) {
+			return n
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestAttachRounds attaches and detaches many times: devices, programs, maps, descriptors and goroutines are as many as before.
+func TestAttachRounds(t *testing.T) {
+	hosts := twoHosts(t)
+	round := func() {
+		hosts[0].attach(t, econbench.AttachOptions{})
+		if err := hosts[0].detach(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := hosts[0].inventory(t)
+	round() // what is made once and kept: the journal, the runtime's own
+	files, goroutines := hosts[0].inventory(t).files, hosts[0].inventory(t).goroutines
+	for range *rounds {
+		round()
+	}
+	var after inventory
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) { // maps go a moment after they are let go
+		after = hosts[0].inventory(t)
+		if after.devices == before.devices && after.programs <= before.programs && after.maps <= before.maps && after.files <= files && after.goroutines <= goroutines {
+			return
+		}
+	}
+	t.Errorf("after %d rounds %+v, before %+v, %d files and %d goroutines after the first", *rounds, after, before, files, goroutines)
 }

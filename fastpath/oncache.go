@@ -116,7 +116,7 @@ func (p *oncacheCache) forEndpoint(variables map[string]any, programs ...string)
 	all := maps.Clone(p.host)
 	maps.Copy(all, variables)
 	shared := map[string]*ebpf.Map{}
-	for _, name := range []string{"accounts", "endpoints", "flows", "lease", "peers"} {
+	for _, name := range []string{"accounts", "controls", "endpoints", "flows", "peers"} {
 		shared[name] = p.coll.Maps[name]
 	}
 	return loadPrograms(p.spec, shared, all, programs...)
@@ -130,12 +130,12 @@ func (p *oncacheCache) drop(l local, number uint32) (*ebpf.Collection, error) {
 func (p *oncacheCache) around(l local, number uint32, lane lane) (*ebpf.Collection, error) {
 	return p.forEndpoint(map[string]any{
 		"endpoint": number, "lane_ifindex": uint32(lane.inside()), "container_addr": wire32(l.addr), "container_mac": l.mac,
-		"container_vni": wireVNI(l.vni), "max_frame": uint32(l.mtu + ethernetHeader),
+		"container_vni": wireVNI(l.vni), "lane_mac": lane.mac(), "max_frame": uint32(l.mtu + ethernetHeader),
 	}, progFromContainer, progFromLane)
 }
 
-func (p *oncacheCache) setLease(until uint64) error {
-	return p.coll.Maps["lease"].Put(uint32(0), until)
+func (p *oncacheCache) setControl(c control) error {
+	return p.coll.Maps["controls"].Put(uint32(0), oncacheControl{Until: c.until, Mode: uint32(c.mode)})
 }
 
 func (p *oncacheCache) setRemote(a address, r remote, nextHop netip.Addr) error {
@@ -146,8 +146,9 @@ func (p *oncacheCache) dropRemote(a address) error {
 	return ignoreMissing(p.coll.Maps["peers"].Delete(keyOf(a)))
 }
 
-func (p *oncacheCache) setEndpoint(l local, number uint32, into int) error {
-	return p.coll.Maps["endpoints"].Put(keyOf(address{l.vni, l.addr}), oncacheDelivery{Endpoint: number, Ifindex: uint32(into), Mac: l.mac})
+func (p *oncacheCache) setEndpoint(l local, number uint32, lane lane) error {
+	d := oncacheDelivery{Endpoint: number, Ifindex: uint32(lane.into()), Mac: l.mac, LaneMac: lane.mac()}
+	return p.coll.Maps["endpoints"].Put(keyOf(address{l.vni, l.addr}), d)
 }
 
 func (p *oncacheCache) dropEndpoint(l local) error {
@@ -163,16 +164,39 @@ func (p *oncacheCache) accounts() (cpus []account, err error) {
 
 // flows counts the flows that are known, about: they come and go meanwhile.
 func (p *oncacheCache) flows() (n int, err error) {
+	err = p.eachFlow(func(oncacheFlowKey) error {
+		n++
+		return nil
+	})
+	return n, err
+}
+
+// forgetFlows forgets the flows that are known. What becomes known meanwhile may stay.
+func (p *oncacheCache) forgetFlows() error {
+	var all []oncacheFlowKey // first, for an iteration starts over when the key that it stands at is gone
+	err := p.eachFlow(func(key oncacheFlowKey) error {
+		all = append(all, key)
+		return nil
+	})
+	for _, key := range all {
+		err = errors.Join(err, ignoreMissing(p.coll.Maps["flows"].Delete(key)))
+	}
+	return err
+}
+
+func (p *oncacheCache) eachFlow(do func(oncacheFlowKey) error) error {
 	var key oncacheFlowKey
 	var state uint32
 	it := p.coll.Maps["flows"].Iterate()
 	for it.Next(&key, &state) {
-		n++
+		if err := do(key); err != nil {
+			return err
+		}
 	}
 	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
-		return n, fmt.Errorf("flows: %w", err)
+		return fmt.Errorf("flows: %w", err)
 	}
-	return n, nil
+	return nil
 }
 
 func ignoreMissing(err error) error {

@@ -22,7 +22,8 @@ type oncacheAccount struct {
 		Hits     uint64
 		HitBytes uint64
 		Misses   uint64
-		Bails    [13]uint64
+		Dry      uint64
+		Bails    [14]uint64
 	}
 	Ingress struct {
 		_        structs.HostLayout
@@ -31,7 +32,8 @@ type oncacheAccount struct {
 		Hits     uint64
 		HitBytes uint64
 		Misses   uint64
-		Bails    [13]uint64
+		Dry      uint64
+		Bails    [14]uint64
 	}
 	Refused uint64
 	Failed  uint64
@@ -43,12 +45,19 @@ type oncacheAddress struct {
 	Ip  uint32
 }
 
+type oncacheControl struct {
+	_     structs.HostLayout
+	Until uint64
+	Mode  uint32
+	Pad   uint32
+}
+
 type oncacheDelivery struct {
 	_        structs.HostLayout
 	Endpoint uint32
 	Ifindex  uint32
 	Mac      [6]uint8
-	Pad      uint16
+	LaneMac  [6]uint8
 }
 
 type oncacheFlowKey struct {
@@ -121,9 +130,9 @@ type oncacheProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type oncacheMapSpecs struct {
 	Accounts  *ebpf.MapSpec `ebpf:"accounts"`
+	Controls  *ebpf.MapSpec `ebpf:"controls"`
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
-	Lease     *ebpf.MapSpec `ebpf:"lease"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
 }
 
@@ -136,6 +145,7 @@ type oncacheVariableSpecs struct {
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
 	Endpoint      *ebpf.VariableSpec `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.VariableSpec `ebpf:"lane_ifindex"`
+	LaneMac       *ebpf.VariableSpec `ebpf:"lane_mac"`
 	Learning      *ebpf.VariableSpec `ebpf:"learning"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
 	SourcePortMax *ebpf.VariableSpec `ebpf:"source_port_max"`
@@ -166,18 +176,18 @@ func (o *oncacheObjects) Close() error {
 // It can be passed to loadOncacheObjects or ebpf.CollectionSpec.LoadAndAssign.
 type oncacheMaps struct {
 	Accounts  *ebpf.Map `ebpf:"accounts"`
+	Controls  *ebpf.Map `ebpf:"controls"`
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
 	Flows     *ebpf.Map `ebpf:"flows"`
-	Lease     *ebpf.Map `ebpf:"lease"`
 	Peers     *ebpf.Map `ebpf:"peers"`
 }
 
 func (m *oncacheMaps) Close() error {
 	return _OncacheClose(
 		m.Accounts,
+		m.Controls,
 		m.Endpoints,
 		m.Flows,
-		m.Lease,
 		m.Peers,
 	)
 }
@@ -191,6 +201,7 @@ type oncacheVariables struct {
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`
 	Endpoint      *ebpf.Variable `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.Variable `ebpf:"lane_ifindex"`
+	LaneMac       *ebpf.Variable `ebpf:"lane_mac"`
 	Learning      *ebpf.Variable `ebpf:"learning"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`
 	SourcePortMax *ebpf.Variable `ebpf:"source_port_max"`

@@ -62,7 +62,21 @@ var (
 	hereMAC             = [6]byte{2, 0x42, 10, 1, 0, 2}
 	thereMAC            = [6]byte{2, 0x42, 10, 1, 0, 3}
 	otherMAC            = []byte{2, 0x42, 10, 1, 0, 99}
+	laneMAC             = [6]byte{2, 0, 0, 0, 0, 7} // where this container's lane takes frames in
+
+	// A container next door, on the same host.
+	near        = netip.MustParseAddr("10.1.0.4")
+	nearMAC     = [6]byte{2, 0x42, 10, 1, 0, 4}
+	nearLane    = nearDoor{}
+	nearNumber  = uint32(testNumber + 1)
+	nearLaneMAC = [6]byte{2, 0, 0, 0, 0, 8}
+	nextDoor    = uint32(0x65636f6e) // NEXT_DOOR
 )
+
+type nearDoor struct{ fakeLane }
+
+func (nearDoor) into() int    { return 4 }
+func (nearDoor) mac() [6]byte { return nearLaneMAC }
 
 // skbuff is struct __sk_buff of include/uapi/linux/bpf.h.
 type skbuff struct {
@@ -89,6 +103,7 @@ func (fakeLane) kind() string                    { return "fake" }
 func (fakeLane) inside() int                     { return 3 }
 func (fakeLane) outside() (int, ebpf.AttachType) { return 2, ebpf.AttachTCXEgress }
 func (fakeLane) into() int                       { return 2 }
+func (fakeLane) mac() [6]byte                    { return laneMAC }
 func (fakeLane) close() error                    { return nil }
 
 // rig is one container's programs with one peer in their caches.
@@ -112,9 +127,9 @@ func newRig(t *testing.T) *rig {
 	r.must(err)
 	t.Cleanup(own.Close)
 	r.own.fromContainer, r.own.fromLane = own.Programs[progFromContainer], own.Programs[progFromLane]
-	r.must(r.cache.setEndpoint(l, testNumber, fakeLane{}.into()))
+	r.must(r.cache.setEndpoint(l, testNumber, fakeLane{}))
 	r.must(r.cache.setRemote(address{testVNI, there}, remote{thereMAC, thereHost}, nextHop))
-	r.must(r.cache.setLease(math.MaxUint64))
+	r.must(r.cache.setControl(control{until: math.MaxUint64}))
 	return r
 }
 
@@ -360,7 +375,6 @@ func TestFromWireDelivers(t *testing.T) {
 		{"any outer source port", protoUDP, 1, set(34, 0, 1)},
 		{"any outer source MAC", protoUDP, 1, set(6, 0xaa, 0xbb)},
 		// What the container's own stack looks at anew is left to it.
-		{"inner checksum", protoTCP, 1, set(iSum, 0xde, 0xad)},
 		{"length of the inner UDP header", protoUDP, 1, add16(iPorts+4, 1)},
 		{"inner TTL", protoTCP, 1, edits(set(iTOS+7, 0), resum(iIP))},
 	} {
@@ -429,6 +443,7 @@ func TestFromWirePasses(t *testing.T) {
 		{"header length below 5", protoTCP, set(iIP, 0x44), "options"},
 		{"inner version", protoTCP, set(iIP, 0x65), "protocol"},
 		{"ICMP", protoTCP, edits(set(iProto, 1), resum(iIP)), "protocol"},
+		{"inner checksum", protoTCP, set(iSum, 0xde, 0xad), "checksum"},
 		{"MF", protoTCP, edits(set(iFrag, 0x20), resum(iIP)), "fragment"},
 		{"offset", protoUDP, edits(set(iFrag, 0, 1), resum(iIP)), "fragment"},
 		{"largest offset", protoUDP, edits(set(iFrag, 0x1f, 0xff), resum(iIP)), "fragment"},
@@ -479,9 +494,9 @@ func TestFromWireState(t *testing.T) {
 	pass("unknown flow", frame, bailed("ingress", "flow", 1), 0)
 
 	r.flow(key, flowSent)
-	r.must(r.cache.setLease(0))
+	r.must(r.cache.setControl(control{}))
 	pass("lease ran out", frame, bailed("ingress", "expired", 1), flowSent)
-	r.must(r.cache.setLease(math.MaxUint64))
+	r.must(r.cache.setControl(control{until: math.MaxUint64}))
 	pass("spoofed host", outerSet(oSrc+3, 3)(bytes.Clone(frame)), bailed("ingress", "spoofed", 1), flowSent)
 	pass("spoofed MAC", set(iSrcMAC, otherMAC...)(bytes.Clone(frame)), bailed("ingress", "spoofed", 1), flowSent)
 
@@ -498,10 +513,17 @@ func TestFromWireState(t *testing.T) {
 	pass("heard by the kernel's path", byKernel, bailed("ingress", "outer", 1), flowAgreed)
 	r.expect(r.cache.fromWire(), frame, skbuff{}, verdictRedirect, received(frame), frame[encapsulation:])
 
+	r.must(r.cache.setControl(control{math.MaxUint64, modeOff}))
+	pass("off", frame, econbench.Counters{}, flowAgreed)
+	r.must(r.cache.setControl(control{math.MaxUint64, modeDry}))
+	pass("dry", frame, econbench.Counters{"ingress.seen": 1, "ingress.eligible": 1, "ingress.dry": 1}, flowAgreed)
+	r.must(r.cache.setControl(control{until: math.MaxUint64}))
+	r.expect(r.cache.fromWire(), frame, skbuff{}, verdictRedirect, received(frame), frame[encapsulation:])
+
 	tcp := wrapped(plain(protoTCP, false, 10))
 	pass("the same ports in TCP", tcp, bailed("ingress", "flow", 1), flowAgreed)
 	l := local{vni: testVNI, mac: hereMAC, addr: here}
-	r.must(r.cache.setEndpoint(l, testNumber+1, 2))
+	r.must(r.cache.setEndpoint(l, testNumber+1, fakeLane{}))
 	pass("container of another number", frame, bailed("ingress", "flow", 1), flowAgreed)
 	r.must(r.cache.dropEndpoint(l))
 	pass("container that left", frame, econbench.Counters{}, flowAgreed)
@@ -704,6 +726,55 @@ func TestFromLaneRefuses(t *testing.T) {
 	r.expect(r.own.fromLane, plain(protoTCP, true, 100), skbuff{}, verdictShot, refused, nil)
 }
 
+// TestFromLaneNextDoor has frames to and from a container on the same host: out of this one's lane into that one's, if its side
+// of the flow was seen too, and not a byte of them changed but whom they are for.
+func TestFromLaneNextDoor(t *testing.T) {
+	r := newRig(t)
+	l := local{vni: testVNI, mac: nearMAC, addr: near, mtu: testMTU}
+	r.must(r.cache.setEndpoint(l, nearNumber, nearLane))
+	p := func(at int) int { return at - encapsulation }
+	to := func(protocol byte) []byte { // from here to next door
+		return edits(set(p(iDstMAC), nearMAC[:]...), set(p(iDst), near.AsSlice()...), resum(p(iIP)))(plain(protocol, true, 100))
+	}
+	refused := econbench.Counters{"lost.refused": 1}
+	refuse := func(what string, frame []byte, ctx skbuff) {
+		t.Helper()
+		t.Log(what)
+		r.expect(r.own.fromLane, frame, ctx, verdictShot, refused, nil)
+	}
+	for _, protocol := range []byte{protoTCP, protoUDP} {
+		frame := to(protocol)
+		refuse("a flow that next door knows nothing of", frame, skbuff{})
+		back := oncacheFlowKey{Endpoint: nearNumber, Remote: wire32(here), LocalPort: wire16(remotePort), RemotePort: wire16(localPort), Protocol: uint32(protocol)}
+		r.flow(back, flowRefused)
+		refuse("a flow that next door's program does not want this way", frame, skbuff{})
+		r.flow(back, flowSent)
+		want := econbench.Counters{"egress.hits": 1, "egress.hit_bytes": float64(len(frame))}
+		got, out, counted, after := r.run(r.own.fromLane, frame, skbuff{})
+		if got != verdictRedirect || !maps.Equal(counted, want) || after.Mark != nextDoor {
+			t.Errorf("verdict %#x, counted %v, mark %#x", got, counted, after.Mark)
+		}
+		if want := set(p(iDstMAC), nearLaneMAC[:]...)(bytes.Clone(frame)); !bytes.Equal(out, want) {
+			t.Errorf("frame is now\n%x, want\n%x", out, want)
+		}
+		refuse("another's hardware address", set(p(iDstMAC), thereMAC[:]...)(bytes.Clone(frame)), skbuff{})
+		refuse("another's ports", set(p(iPorts)+3, 99)(bytes.Clone(frame)), skbuff{})
+		refuse("another's source", edits(set(p(iSrc)+3, 9), resum(p(iIP)))(bytes.Clone(frame)), skbuff{})
+
+		// What from_lane of the container next door would have made of a frame for this one.
+		came := edits(set(p(iSrcMAC), nearMAC[:]...), set(p(iDstMAC), laneMAC[:]...), set(p(iSrc), near.AsSlice()...), resum(p(iIP)))(plain(protocol, false, 100))
+		r.expect(r.own.fromLane, came, skbuff{Mark: nextDoor}, verdictNext, econbench.Counters{}, nil)
+		refuse("no mark", came, skbuff{})
+		refuse("another's lane", set(p(iDstMAC)+5, 9)(bytes.Clone(came)), skbuff{Mark: nextDoor})
+		refuse("another's address", edits(set(p(iDst)+3, 9), resum(p(iIP)))(bytes.Clone(came)), skbuff{Mark: nextDoor})
+	}
+	self := edits(set(p(iDstMAC), hereMAC[:]...), set(p(iDst), here.AsSlice()...), resum(p(iIP)))(plain(protoUDP, true, 100))
+	r.flow(flowKey(protoUDP, here), flowAgreed)
+	refuse("to itself", self, skbuff{})
+	r.must(r.cache.dropEndpoint(l))
+	refuse("who has left", to(protoUDP), skbuff{})
+}
+
 // TestFromContainer has what keeps a container's packets on the kernel's path. A test run's packets have a socket, of no
 // protocol, so the last thing to keep them there is that.
 func TestFromContainer(t *testing.T) {
@@ -837,7 +908,7 @@ func deliverable(b, valid []byte) bool {
 		return false
 	}
 	outer, inner := b[oTOS]&3, b[iTOS]&3
-	if be.Uint16(b[oSum:]) != sumIP(b[oIP:]) || outer == 3 || outer == 1 && inner == 2 {
+	if be.Uint16(b[oSum:]) != sumIP(b[oIP:]) || be.Uint16(b[iSum:]) != sumIP(b[iIP:]) || outer == 3 || outer == 1 && inner == 2 {
 		return false
 	}
 	blank := func(b []byte) []byte {

@@ -64,13 +64,14 @@ type overlayPrograms interface {
 	drop(l local, number uint32) (*ebpf.Collection, error)
 	// around are from_container and from_lane of a container with a lane.
 	around(l local, number uint32, lane lane) (*ebpf.Collection, error)
-	setLease(until uint64) error
+	setControl(control) error
 	setRemote(a address, r remote, nextHop netip.Addr) error
 	dropRemote(address) error
-	setEndpoint(l local, number uint32, into int) error
+	setEndpoint(l local, number uint32, lane lane) error
 	dropEndpoint(local) error
 	accounts() ([]account, error)
 	flows() (int, error)
+	forgetFlows() error
 }
 
 // endpoint is a container of this host at work on the fast path.
@@ -100,6 +101,7 @@ type overlay struct {
 	endpoints []*endpoint
 	remotes   map[address]route
 	refused   map[string]string // containers and peers left to the kernel's path, with why
+	control   control           // as the programs were last told
 	next      uint32            // number of the next endpoint
 	syncErr   error
 
@@ -292,7 +294,9 @@ func (o *overlay) sync() error {
 	}
 	if o.sandbox != nil {
 		var err error
-		if t, err = o.sandbox.read(); err != nil {
+		if t, err = o.sandbox.read(); errors.Is(err, errNoTunnel) {
+			t = tables{} // it is being taken down: nobody lives there any more
+		} else if err != nil {
 			return err
 		}
 	}
@@ -305,7 +309,16 @@ func (o *overlay) sync() error {
 	if err != nil {
 		return err
 	}
-	return o.progs.setLease(until)
+	return o.tell(control{until: until, mode: o.control.mode})
+}
+
+// tell tells the programs, and remembers what they were told.
+func (o *overlay) tell(c control) error {
+	err := o.progs.setControl(c)
+	if err == nil {
+		o.control = c
+	}
+	return err
 }
 
 // leaseEnd is until when programs may be trusted that were cared for just now: CLOCK_MONOTONIC, ns.
@@ -470,7 +483,7 @@ func (o *overlay) take(e *endpoint) error {
 	if err := e.attach(o.hooks, point{o.host, outside, hook}, around.Programs[progFromLane]); err != nil {
 		return err
 	}
-	if err := o.progs.setEndpoint(e.local, e.number, e.lane.into()); err != nil {
+	if err := o.progs.setEndpoint(e.local, e.number, e.lane); err != nil {
 		return err
 	}
 	e.undo = append(e.undo, func() error { return o.progs.dropEndpoint(e.local) })
@@ -524,7 +537,7 @@ func (o *overlay) tearDown() error {
 	defer o.mu.Unlock()
 	var errs []error
 	if len(o.endpoints) > 0 {
-		errs = append(errs, o.progs.setLease(0)) // from here on all goes by the kernel's path
+		errs = append(errs, o.progs.setControl(control{mode: modeOff})) // from here on all goes by the kernel's path
 	}
 	for _, e := range slices.Backward(o.endpoints) {
 		for len(e.undo) > 0 { // nothing takes a lane any more, so what can't be undone keeps nothing else from it
@@ -554,6 +567,7 @@ func (o *overlay) tearDown() error {
 type OverlayStatus struct {
 	Sandbox    string             `json:"sandbox"`
 	Mechanism  string             `json:"mechanism"` // of the hook at the underlay's device
+	Mode       string             `json:"mode"`      // on, off, dry
 	Containers []ContainerStatus  `json:"containers"`
 	Peers      int                `json:"peers"` // containers on other hosts
 	Flows      int                `json:"flows"` // known, at most 65536: the least used ones give way
@@ -573,7 +587,7 @@ type ContainerStatus struct {
 func (o *overlay) Status() (any, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: mechanismOf(o.onWire), Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
+	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
 		s.Containers = append(s.Containers, ContainerStatus{e.addr.String(), e.device, e.lane.kind()})
 	}

@@ -26,6 +26,9 @@ import (
 // errNoSandbox says that no container of this host is on the network: Docker makes its sandbox with the first.
 var errNoSandbox = errors.New("network has no container on this host")
 
+// errNoTunnel is of a sandbox of another kind of network, or of one that Docker is just taking down after its last container.
+var errNoTunnel = errors.New("no vxlan device: not an overlay network's")
+
 // address is an address within an overlay: other subnets and networks may use it too.
 type address struct {
 	vni  uint32
@@ -124,7 +127,7 @@ func (s *sandbox) read() (t tables, err error) {
 		}
 	}
 	if len(tunnels) == 0 {
-		return t, fmt.Errorf("sandbox %s: no vxlan device: not an overlay network's", s.path)
+		return t, fmt.Errorf("sandbox %s: %w", s.path, errNoTunnel)
 	}
 	for _, tun := range tunnels {
 		if t.port != 0 && t.port != tun.port {

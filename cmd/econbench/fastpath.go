@@ -32,11 +32,12 @@ agent keeps it until it is detached: a container named econbench-fastpath-NETWOR
 containers that come later, and undoes all it did when it ends. A restart of the engine ends it: attach again.`,
 		Example: `  econbench fastpath attach NETWORK --hosts ssh://a,ssh://b
   econbench fastpath status
+  econbench fastpath set NETWORK off --hosts ssh://a,ssh://b
   econbench fastpath detach NETWORK --hosts ssh://a,ssh://b`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(attachCommand(), fastpathStatusCommand(), detachCommand())
+	cmd.AddCommand(attachCommand(), fastpathStatusCommand(), fastpathSetCommand(), detachCommand())
 	return cmd
 }
 
@@ -153,6 +154,39 @@ func detachCommand() *cobra.Command {
 	return cmd
 }
 
+func fastpathSetCommand() *cobra.Command {
+	var f labFlags
+	orders := econbench.Orders()
+	cmd := &cobra.Command{
+		Use: "set NETWORK " + strings.Join(orders, "|"), Short: "switch what is attached to a network, while packets pass",
+		Long: `set switches a fast path on each host, from the next packet on and without losing one:
+
+  on     it carries packets, as after attach; coming from off it forgets all flows first
+  off    it stands aside, as if nothing were attached, and counts nothing
+  dry    it judges, learns and counts what it would have carried, and carries nothing
+  clear  it forgets all flows, and goes on as it was`,
+		Example: "  econbench fastpath set NETWORK dry --hosts ssh://a,ssh://b\n  econbench fastpath set NETWORK on",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				return nil
+			}
+			return fmt.Errorf("%s wants a network and an order (%s), got %d arguments: see %s --help", cmd.CommandPath(), strings.Join(orders, ", "), len(args), cmd.CommandPath())
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !slices.Contains(orders, args[1]) {
+				return names.Unknown("order", args[1], orders)
+			}
+			s, err := f.stay(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			return s.Tell(cmd.Context(), econbench.Order(args[1]))
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
 func fastpathStatusCommand() *cobra.Command {
 	var f labFlags
 	var format outputFlag
@@ -204,7 +238,7 @@ func printOverlay(w io.Writer, o fastpath.OverlayStatus) {
 	for _, c := range o.Containers {
 		fmt.Fprintf(w, "  container %s (%s) by lane %s, hooks %s\n", c.Address, c.Device, c.Lane, o.Mechanism)
 	}
-	fmt.Fprintf(w, "  %d peers, %d flows known\n", o.Peers, o.Flows)
+	fmt.Fprintf(w, "  %s; %d peers, %d flows known\n", o.Mode, o.Peers, o.Flows)
 	for _, what := range slices.Sorted(maps.Keys(o.Refused)) {
 		fmt.Fprintf(w, "  left to the kernel's path: %s: %s\n", what, o.Refused[what])
 	}
@@ -215,6 +249,9 @@ func printOverlay(w io.Writer, o fastpath.OverlayStatus) {
 		n := func(name string) float64 { return o.Counters[direction+"."+name] }
 		fmt.Fprintf(w, "  %-7s  %.0f segments seen, %.0f eligible, %.0f hits, %.0f misses", direction, n(econbench.CounterSeen),
 			n(econbench.CounterEligible), n(econbench.CounterHits), n(econbench.CounterMisses))
+		if dry := n(econbench.CounterDry); dry > 0 {
+			fmt.Fprintf(w, ", %.0f dry", dry)
+		}
 		for _, name := range slices.Sorted(maps.Keys(o.Counters)) {
 			if why, ok := strings.CutPrefix(name, direction+"."+econbench.CounterBail); ok && o.Counters[name] > 0 {
 				fmt.Fprintf(w, ", %.0f bailed (%s)", o.Counters[name], why)

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -142,6 +143,21 @@ func TestFastpathStays(t *testing.T) {
 			t.Errorf("hits %v: direction %d has hardly any", first, i)
 		}
 	}
+	command("set", someNetwork, "of").want(1).wantError(`unknown order "of"`)
+	command("set", "nowhere", "off").want(1).wantError("no fast path is attached")
+	command("set", someNetwork, "off").want(0).until("oncache on network " + someNetwork + ": off")
+	still := hits(statuses(t))
+	transfer(t, hosts[0], client)
+	if now := hits(statuses(t)); !slices.Equal(still, now) {
+		t.Errorf("hits %v, then %v: it carries what it was told not to", still, now)
+	}
+	for _, o := range statuses(t) {
+		if o.Mode != "off" {
+			t.Errorf("mode %q, want off", o.Mode)
+		}
+	}
+	command("set", someNetwork, "on").want(0)
+
 	hosts[1].must(t, "DELETE", "/containers/"+server+"?force=1", nil, nil)
 	eventually(t, "the removed container's end on the fast path", patience, func() bool { return len(statuses(t)[1].Containers) == 0 })
 	runOn(t, hosts[1], serverAddr, "iperf3", "-s") // another one under the same address

@@ -5,12 +5,15 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/cmd/internal/agent"
 	"github.com/econbench/econbench/collectors"
 	"github.com/econbench/econbench/fastpath"
+	"github.com/econbench/econbench/internal/agentproto"
 	"github.com/econbench/econbench/internal/lab"
 )
 
@@ -46,10 +49,11 @@ func stayCommand() *cobra.Command {
 // askCommand runs beside it, in the same container.
 func askCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: lab.AskCommand, Hidden: true, Args: noArgs,
-		Short: "ask the agent that keeps a fast path attached (started by econbench)",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return agent.Ask(cmd.Context(), agent.StatusSocket, cmd.OutOrStdout())
+		Use: lab.AskCommand, Hidden: true, Args: upToOneArg("order"),
+		Short: "ask the agent that keeps a fast path attached, or tell it (started by econbench)",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			request := agentproto.StayRequest{Order: econbench.Order(strings.Join(args, ""))}
+			return agent.Ask(cmd.Context(), agent.StatusSocket, request, cmd.OutOrStdout())
 		},
 	}
 }

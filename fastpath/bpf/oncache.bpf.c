@@ -13,6 +13,9 @@
  *
  * The kernel's path would have gone A's eth0 ─► sandbox's bridge ─► vxlan device ─► NIC, and back up the same way.
  *
+ * To a container C next door, on the same host and network, the lane's end leads to that of C's lane, and there is nothing to
+ * encapsulate: from_lane of A, then from_lane of C, which lets it pass, and C's stack. The kernel's path: A's eth0 ─► bridge ─► C's.
+ *
  * On any doubt the packet goes on as it came (NEXT), untouched. The caches are filled by the agent from the sandbox's
  * neighbour and forwarding tables (peers, endpoints) and by from_container (flows). A flow is known to be established by
  * its own socket (TCP), or when it has been seen in both directions (UDP). Nothing is done once the agent has stopped
@@ -23,6 +26,7 @@
  * BPF_F_ADJ_ROOM_ENCAP_L2_ETH (5.13).
  */
 #include "account.h"
+#include "control.h"
 #include "packet.h"
 
 /* Of this host. */
@@ -37,6 +41,7 @@ const volatile __u32 lane_ifindex; /* in the container's namespace */
 const volatile __be32 container_addr;
 const volatile __u16 container_mac[ETH_ALEN / 2];
 const volatile __be32 container_vni; /* as in the header: in the upper 24 bits */
+const volatile __u16 lane_mac[ETH_ALEN / 2]; /* of the device in the container that takes frames in */
 const volatile __u32 max_frame;	     /* bytes that still fit the wire once encapsulated */
 
 /* For tests that take a part away and look whether it is noticed. */
@@ -60,7 +65,7 @@ struct delivery {
 	__u32 endpoint;
 	__u32 ifindex; /* of the device whose other end is in the container */
 	__u8 mac[ETH_ALEN];
-	__u16 pad;
+	__u8 lane_mac[ETH_ALEN]; /* of that other end */
 };
 
 struct flow_key {
@@ -100,22 +105,6 @@ struct {
 	__uint(max_entries, 65536);
 } flows SEC(".maps");
 
-/* CLOCK_MONOTONIC, ns, until which the caches may be trusted. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__type(key, __u32);
-	__type(value, __u64);
-	__uint(max_entries, 1);
-} lease SEC(".maps");
-
-static __always_inline bool expired(void)
-{
-	__u32 zero = 0;
-	__u64 *until = bpf_map_lookup_elem(&lease, &zero);
-
-	return !until || bpf_ktime_get_coarse_ns() > *until;
-}
-
 static __always_inline int bail(struct direction *d, enum bail why, __u32 segs)
 {
 	d->bails[why] += segs;
@@ -132,6 +121,8 @@ static __always_inline enum bail judge(const struct iphdr *ip, const void *end)
 		return ip->version == 4 ? BAIL_OPTIONS : BAIL_PROTOCOL;
 	if (ip->frag_off & bpf_htons(IP_FRAGMENT))
 		return BAIL_FRAGMENT;
+	if (ip_sum(ip))
+		return BAIL_CHECKSUM;
 	if (ip->protocol == IPPROTO_UDP)
 		return bpf_ntohs(ip->tot_len) < sizeof(*ip) + sizeof(struct udphdr) ? BAIL_LENGTH : BAILS;
 	if (ip->protocol != IPPROTO_TCP)
@@ -163,21 +154,42 @@ static __always_inline enum bail ask_socket(struct __sk_buff *skb, __u8 protocol
 	return sk->state == BPF_TCP_ESTABLISHED || sk->state == BPF_TCP_CLOSE_WAIT ? BAILS : BAIL_FLOW;
 }
 
+/* Whether a container next door has sent on a flow that this container sends on, as one that may take its lane. */
+static __always_inline bool answered(const struct delivery *next_door, const struct flow_key *key)
+{
+	struct flow_key back = {next_door->endpoint, container_addr, key->remote_port, key->local_port, key->protocol};
+	__u32 *seen = bpf_map_lookup_elem(&flows, &back);
+
+	return seen && *seen != FLOW_REFUSED;
+}
+
+/* Whether both sides of a flow between two containers of this host have been seen: nobody comes by the wire to tell. */
+static __always_inline bool met(const struct flow_key *key)
+{
+	struct address to = {container_vni, key->remote};
+	struct delivery *next_door = bpf_map_lookup_elem(&endpoints, &to);
+
+	return next_door && answered(next_door, key);
+}
+
 /* Remembers that the container sent on this flow; true when the flow is established. */
 static __always_inline bool learn(const struct flow_key *key)
 {
 	__u32 *seen = bpf_map_lookup_elem(&flows, key);
 	__u32 first = key->protocol == IPPROTO_TCP ? FLOW_ESTABLISHED : FLOW_SENT;
 
-	if (seen)
+	if (seen) {
+		if (*seen == FLOW_SENT && met(key))
+			*seen = FLOW_ESTABLISHED;
 		return *seen == FLOW_ESTABLISHED;
+	}
 	if (learning)
 		bpf_map_update_elem(&flows, key, &first, BPF_NOEXIST);
 	return first == FLOW_ESTABLISHED;
 }
 
 /* Whether a packet that the container sends is data of an established flow, and of which: a reason to bail, or BAILS. */
-static __always_inline enum bail judge_sent(struct __sk_buff *skb, struct flow_key *key)
+static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct control *c, struct flow_key *key)
 {
 	struct ports *ports;
 	struct iphdr *ip;
@@ -209,7 +221,7 @@ static __always_inline enum bail judge_sent(struct __sk_buff *skb, struct flow_k
 		bpf_map_delete_elem(&flows, key);
 	if (why != BAILS)
 		return why;
-	if (expired())
+	if (expired(c))
 		return BAIL_EXPIRED;
 	return learn(key) ? BAILS : BAIL_FLOW;
 }
@@ -221,27 +233,38 @@ int from_container(struct __sk_buff *skb)
 	struct address to = {.vni = container_vni};
 	struct flow_key key = {.endpoint = endpoint};
 	struct account *a = account();
+	struct control *c = control();
 	__u32 segs = segments(skb);
+	struct delivery *next_door;
 	struct direction *d;
 	struct ethhdr *eth;
 	struct peer *peer;
+	const __u8 *mac;
 	enum bail why;
 
-	if (!a)
+	if (!a || !c || c->mode == MODE_OFF)
 		return NEXT;
 	d = &a->egress;
 	d->seen += segs;
-	why = judge_sent(skb, &key);
+	why = judge_sent(skb, c, &key);
 	if (why != BAILS)
 		return bail(d, why, segs);
 	to.ip = key.remote;
 	peer = bpf_map_lookup_elem(&peers, &to);
+	next_door = peer ? NULL : bpf_map_lookup_elem(&endpoints, &to);
+	mac = peer ? peer->mac : next_door ? next_door->mac : NULL;
 	eth = data(skb);
-	if ((void *)(eth + 1) > data_end(skb) || (peer && !same_mac(eth->h_dest, peer->mac)))
+	if ((void *)(eth + 1) > data_end(skb) || (mac && !same_mac(eth->h_dest, mac)))
 		return bail(d, BAIL_ADDRESS, segs);
+	if (next_door && !answered(next_door, &key))
+		return bail(d, BAIL_FLOW, segs);
 	d->eligible += segs;
-	if (!peer || !learning) {
+	if (!mac || !learning) {
 		d->misses += segs;
+		return NEXT;
+	}
+	if (c->mode == MODE_DRY) {
+		d->dry += segs;
 		return NEXT;
 	}
 	return bpf_redirect(lane_ifindex, 0);
@@ -284,38 +307,70 @@ static __always_inline void write_outer(struct outer *o, __u32 frame_len, __u8 t
 }
 
 /* Compared as it is, volatile: with that cast away the compiler knows that a constant without a value is 0. */
-static __always_inline bool is_ours(const __u8 *mac)
+static __always_inline bool is_mac(const __u8 *mac, const volatile __u16 *ours)
 {
 	const __u16 *w = (const __u16 *)mac;
 
-	return w[0] == container_mac[0] && w[1] == container_mac[1] && w[2] == container_mac[2];
+	return w[0] == ours[0] && w[1] == ours[1] && w[2] == ours[2];
 }
 
-/* Whether a frame that came out of the lane is one that the container might send by its own device to this peer. Whoever
- * has CAP_NET_RAW in there can put any frame into the lane, past from_container. */
-static __always_inline struct peer *may_send(struct __sk_buff *skb)
+/* Whether a frame that came out of the lane is one that the container might send by its own device, to whomever: key says to
+ * whom. Whoever has CAP_NET_RAW in there can put any frame into the lane, past from_container. */
+static __always_inline bool may_send(struct __sk_buff *skb, struct flow_key *key)
 {
-	struct address to = {.vni = container_vni};
-	struct peer *peer;
+	struct ports *ports;
 	struct ethhdr *eth;
 	struct iphdr *ip;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
 	    !linear(skb, sizeof(*eth) + sizeof(*ip) + sizeof(struct udphdr)))
-		return NULL;
+		return false;
 	eth = data(skb);
 	ip = (void *)(eth + 1);
-	if ((void *)(ip + 1) > data_end(skb))
-		return NULL;
+	ports = (void *)(ip + 1);
+	if ((void *)(ports + 1) > data_end(skb))
+		return false;
 	if (judge(ip, data_end(skb)) != BAILS || ip->saddr != container_addr ||
 	    bpf_ntohs(ip->tot_len) != (__u16)(skb->len - ETH_HLEN) || (skb->gso_size == 0 && skb->len > max_frame))
-		return NULL;
-	to.ip = ip->daddr;
-	peer = bpf_map_lookup_elem(&peers, &to);
-	if (!peer || eth->h_proto != bpf_htons(ETH_P_IP) || !same_mac(eth->h_dest, peer->mac) ||
-	    !is_ours(eth->h_source))
-		return NULL;
-	return peer;
+		return false;
+	*key = (struct flow_key){endpoint, ip->daddr, ports->source, ports->dest, ip->protocol};
+	return eth->h_proto == bpf_htons(ETH_P_IP) && is_mac(eth->h_source, container_mac);
+}
+
+static __always_inline int refuse(struct account *a, __u32 segs)
+{
+	a->refused += segs;
+	return TC_ACT_SHOT;
+}
+
+/* Set by from_lane of a container for that of the one next door, and gone where the frame enters its namespace. */
+#define NEXT_DOOR 0x65636f6e
+
+/* A frame for a container next door: by its lane's end, as if it had come from the wire. */
+static __always_inline int send_next_door(struct __sk_buff *skb, struct account *a, const struct flow_key *key, __u32 segs)
+{
+	struct address to = {container_vni, key->remote};
+	struct delivery *next_door = bpf_map_lookup_elem(&endpoints, &to);
+	struct ethhdr *eth = data(skb);
+
+	if (!next_door || next_door->endpoint == endpoint || (void *)(eth + 1) > data_end(skb) ||
+	    !same_mac(eth->h_dest, next_door->mac) || !answered(next_door, key))
+		return refuse(a, segs);
+	__builtin_memcpy(eth->h_dest, next_door->lane_mac, ETH_ALEN); /* the device takes no other */
+	skb->mark = NEXT_DOOR;
+	a->egress.hits += segs;
+	a->egress.hit_bytes += skb->len;
+	return bpf_redirect(next_door->ifindex, 0);
+}
+
+/* Whether a frame comes from a container next door, for this one. Who forges it in this container's own lane, marks need
+ * CAP_NET_RAW there, sends it to itself. */
+static __always_inline bool from_next_door(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = data(skb);
+	struct iphdr *ip = (void *)(eth + 1);
+
+	return skb->mark == NEXT_DOOR && (void *)(ip + 1) <= data_end(skb) && is_mac(eth->h_dest, lane_mac) && ip->daddr == container_addr;
 }
 
 #define ENCAP_FLAGS                                                                                                    \
@@ -328,7 +383,9 @@ int from_lane(struct __sk_buff *skb)
 {
 	struct bpf_redir_neigh hop = {.nh_family = 2 /* AF_INET */};
 	__u32 segs = segments(skb), len = skb->len, hash;
+	struct address to = {.vni = container_vni};
 	struct account *a = account();
+	struct flow_key key = {};
 	struct peer *peer;
 	struct ethhdr *eth;
 	struct outer *o;
@@ -338,18 +395,21 @@ int from_lane(struct __sk_buff *skb)
 
 	if (!a)
 		return TC_ACT_SHOT;
-	peer = may_send(skb);
-	if (!peer) {
-		a->refused += segs;
-		return TC_ACT_SHOT;
-	}
+	if (from_next_door(skb))
+		return NEXT;
+	if (!may_send(skb, &key))
+		return refuse(a, segs);
+	to.ip = key.remote;
+	peer = bpf_map_lookup_elem(&peers, &to);
+	if (!peer)
+		return send_next_door(skb, a, &key, segs);
 	host = peer->host;
 	hop.ipv4_nh = peer->next_hop;
 	hash = bpf_get_hash_recalc(skb); /* of the inner packet: once encapsulated it would be that of the tunnel */
 	eth = data(skb);
 	ip = (void *)(eth + 1);
-	if ((void *)(ip + 1) > data_end(skb))
-		return TC_ACT_SHOT;
+	if ((void *)(ip + 1) > data_end(skb) || !same_mac(eth->h_dest, peer->mac))
+		return refuse(a, segs);
 	tos = ip->tos;
 	if (bpf_skb_adjust_room(skb, OUTER_LEN, BPF_ADJ_ROOM_MAC, ENCAP_FLAGS))
 		goto failed;
@@ -454,8 +514,8 @@ static __always_inline struct outer *tunnelled(struct __sk_buff *skb)
 }
 
 /* Whether a packet is what it seems to be, for this container: a reason to bail, or BAILS. The outer checksum is not looked at. */
-static __always_inline enum bail judge_received(struct __sk_buff *skb, const struct outer *o, const struct iphdr *ip,
-						const struct delivery *to)
+static __always_inline enum bail judge_received(struct __sk_buff *skb, const struct control *c, const struct outer *o,
+						const struct iphdr *ip, const struct delivery *to)
 {
 	enum bail why = judge_outer(o, ip, skb->len);
 
@@ -467,7 +527,7 @@ static __always_inline enum bail judge_received(struct __sk_buff *skb, const str
 		return BAIL_LENGTH;
 	if (!same_mac(o->eth.h_dest, to->mac))
 		return BAIL_ADDRESS;
-	return expired() ? BAIL_EXPIRED : BAILS;
+	return expired(c) ? BAIL_EXPIRED : BAILS;
 }
 
 /* Whether its flow is one that this host's side established, with a sender that lives where it came from. */
@@ -494,6 +554,7 @@ SEC("tc")
 int from_wire(struct __sk_buff *skb)
 {
 	struct address local = {}, remote = {};
+	struct control *c = control();
 	struct account *a = account();
 	__u32 segs = segments(skb);
 	struct flow_key key = {};
@@ -506,7 +567,7 @@ int from_wire(struct __sk_buff *skb)
 	enum bail why;
 
 	o = tunnelled(skb);
-	if (!o || !a)
+	if (!o || !a || !c || c->mode == MODE_OFF)
 		return NEXT;
 	ip = (void *)(o + 1);
 	ports = (void *)(ip + 1);
@@ -519,7 +580,7 @@ int from_wire(struct __sk_buff *skb)
 		return NEXT; /* of no container of ours, as far as one can tell */
 	d = &a->ingress;
 	d->seen += segs;
-	why = judge_received(skb, o, ip, to);
+	why = judge_received(skb, c, o, ip, to);
 	if (why != BAILS)
 		return bail(d, why, segs);
 	key = (struct flow_key){to->endpoint, ip->saddr, ports->dest, ports->source, ip->protocol};
@@ -533,6 +594,10 @@ int from_wire(struct __sk_buff *skb)
 	if (why != BAILS)
 		return bail(d, why, segs);
 	d->eligible += segs;
+	if (from && c->mode == MODE_DRY) {
+		d->dry += segs;
+		return NEXT;
+	}
 	if (!from || !decapsulate(skb, o->eth)) {
 		d->misses += segs;
 		return NEXT;

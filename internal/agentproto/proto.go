@@ -134,6 +134,11 @@ type StayReply struct {
 	Error string `json:"error,omitempty"`
 }
 
+// StayRequest is the one line that an agent that stays is asked, or told, and answers with StayStatus.
+type StayRequest struct {
+	Order econbench.Order `json:"order,omitempty"` // "": only how things stand
+}
+
 // StayStatus is what an agent that stays says of itself when asked.
 type StayStatus struct {
 	Version  string          `json:"version"` // of econbench

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/agentproto"
 	"github.com/econbench/econbench/internal/docker"
 	"github.com/econbench/econbench/internal/netspace"
@@ -277,7 +278,7 @@ func (s Stay) Status(ctx context.Context) (list []StayStatus, err error) {
 	err = stays(ctx, s.Engines, s.TLSDir, func(_ int, e *docker.Engine) error {
 		found, err := s.find(ctx, e)
 		for _, d := range found {
-			answer, err := ask(ctx, e, d.ID)
+			answer, err := ask(ctx, e, d.ID, "")
 			if err != nil {
 				answer.Error = err.Error()
 			}
@@ -291,10 +292,38 @@ func (s Stay) Status(ctx context.Context) (list []StayStatus, err error) {
 	return list, err
 }
 
-func ask(ctx context.Context, e *docker.Engine, id string) (r agentproto.StayStatus, err error) {
+// Tell gives the agents of a network an order. The first that can't follow it ends this: those before it have, and it says so.
+func (s Stay) Tell(ctx context.Context, order econbench.Order) error {
+	told := 0
+	err := stays(ctx, s.Engines, s.TLSDir, func(_ int, e *docker.Engine) error {
+		found, err := s.find(ctx, e)
+		for _, d := range found {
+			answer, err := ask(ctx, e, d.ID, order)
+			if err == nil && answer.Error != "" {
+				err = errors.New(answer.Error)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: agent %s: %w", e.Host(), d.Name, err)
+			}
+			s.Progress("%s: %s on network %s: %s", e.Host(), d.Labels[docker.LabelFastpath], d.Labels[docker.LabelNetworkName], order)
+			told++
+		}
+		return err
+	})
+	if err == nil && told == 0 {
+		err = fmt.Errorf("network %q: %w on %v", s.Network, ErrNotAttached, s.Engines)
+	}
+	return err
+}
+
+func ask(ctx context.Context, e *docker.Engine, id string, order econbench.Order) (r agentproto.StayStatus, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, docker.StepTimeout, fmt.Errorf("no answer in %v", docker.StepTimeout))
 	defer cancel()
-	x, err := e.Exec(ctx, id, []string{"/econbench", AskCommand})
+	argv := []string{"/econbench", AskCommand}
+	if order != "" {
+		argv = append(argv, string(order))
+	}
+	x, err := e.Exec(ctx, id, argv)
 	if err != nil {
 		return r, err
 	}

@@ -70,35 +70,57 @@ func Stay(ctx context.Context, in io.Reader, out io.Writer, socket string, opt O
 	return nil
 }
 
-// answer tells the status to whoever connects, until the listener is closed.
+// answer answers whoever connects, one after the other, until the listener is closed.
 func answer(listener net.Listener, attached econbench.Attached, s agentproto.StayStatus) {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
 			return
 		}
+		_ = conn.SetDeadline(time.Now().Add(statusTimeout))
+		var request agentproto.StayRequest
 		now := s
-		status, err := attached.Status()
+		err = json.NewDecoder(conn).Decode(&request)
 		if err == nil {
-			now.Detail, err = json.Marshal(status)
+			now.Detail, err = obey(attached, request.Order)
 		}
 		if err != nil {
 			now.Error = err.Error()
 		}
-		_ = conn.SetDeadline(time.Now().Add(statusTimeout))
 		_ = json.NewEncoder(conn).Encode(now) // whoever asked is gone: no loss
 		_ = conn.Close()
 	}
 }
 
-// Ask copies the status of the agent that stays behind a socket to out.
-func Ask(ctx context.Context, socket string, out io.Writer) error {
+// obey does what is ordered, if anything, and tells how things stand then.
+func obey(attached econbench.Attached, order econbench.Order) (json.RawMessage, error) {
+	if order != "" {
+		c, ok := attached.(econbench.Commanded)
+		if !ok {
+			return nil, fmt.Errorf("order %q: the fast path takes none", order)
+		}
+		if err := c.Obey(order); err != nil {
+			return nil, err
+		}
+	}
+	status, err := attached.Status()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(status)
+}
+
+// Ask sends a request to the agent that stays behind a socket and copies its answer to out.
+func Ask(ctx context.Context, socket string, request agentproto.StayRequest, out io.Writer) error {
 	d := net.Dialer{Timeout: statusTimeout}
 	conn, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
 	defer conn.Close()
+	if err := json.NewEncoder(conn).Encode(request); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
 	_, err = io.Copy(out, conn)
 	return err
 }

@@ -3,8 +3,8 @@
  * What every fast path counts, in segments, per CPU and direction. Nothing is counted twice: of the packets that an
  * endpoint's device sees in a direction,
  *
- *	seen = hits + misses + the sum of bails + those lost after the decision (refused and failed; egress alone)
- *	eligible = hits + misses + lost
+ *	seen = hits + misses + dry + the sum of bails + those lost after the decision (refused and failed; egress alone)
+ *	eligible = hits + misses + dry + lost
  */
 #ifndef ECONBENCH_ACCOUNT_H
 #define ECONBENCH_ACCOUNT_H
@@ -17,6 +17,7 @@ enum bail {
 	BAIL_PROTOCOL,	  /* not IPv4, or neither TCP nor UDP */
 	BAIL_OPTIONS,	  /* IP options */
 	BAIL_FRAGMENT,	  /* a fragment */
+	BAIL_CHECKSUM,	  /* that of the IPv4 header does not hold: bridges drop such a packet (br_netfilter) */
 	BAIL_FLAGS,	  /* TCP's SYN, FIN, RST or URG */
 	BAIL_LENGTH,	  /* truncated, or lengths that contradict each other */
 	BAIL_SOCKET,	  /* no full socket of this container sent it, or one whose ports are others: a tunnel, a raw socket */
@@ -36,6 +37,7 @@ struct direction {
 	__u64 hits;
 	__u64 hit_bytes; /* of frames without encapsulation */
 	__u64 misses;	 /* eligible, but the cache has no entry that serves them */
+	__u64 dry;	 /* would have been hits: MODE_DRY */
 	__u64 bails[BAILS];
 };
 
