@@ -86,6 +86,8 @@ type testHost struct {
 	host, sandbox, container netns.NsHandle
 	outer, inner             netip.Addr
 	mac                      net.HardwareAddr
+	vni                      int
+	network                  string // name of the sandbox
 	journal                  *tune.Journal
 	attached                 econbench.Attached
 }
@@ -141,8 +143,8 @@ func twoHosts(t *testing.T) [2]*testHost {
 	var hosts [2]*testHost
 	for i := range hosts {
 		h := &testHost{dir: t.TempDir(), outer: netip.AddrFrom4([4]byte{198, 18, 77, byte(1 + i)}), inner: netip.AddrFrom4([4]byte{198, 19, 77, byte(2 + i)})}
-		h.mac = net.HardwareAddr{2, 66, 198, 19, 77, byte(2 + i)}
-		h.host, h.sandbox, h.container = space(t, h.dir, "host"), space(t, h.dir, "1-0123456789"), space(t, h.dir, "c0ffee")
+		h.mac, h.vni, h.network = net.HardwareAddr{2, 66, 198, 19, 77, byte(2 + i)}, 4242, "1-0123456789"
+		h.host, h.sandbox, h.container = space(t, h.dir, "host"), space(t, h.dir, h.network), space(t, h.dir, "c0ffee")
 		hosts[i] = h
 	}
 	do(t, hosts[0].host, func(h *netlink.Handle) error {
@@ -155,6 +157,20 @@ func twoHosts(t *testing.T) [2]*testHost {
 		host.overlay(t, hosts[1-i])
 	}
 	return hosts
+}
+
+// another is a second network across the same hosts, with the same addresses in it.
+func another(t *testing.T, hosts [2]*testHost) (others [2]*testHost) {
+	t.Helper()
+	for i, h := range hosts {
+		o := &testHost{dir: t.TempDir(), host: h.host, outer: h.outer, inner: h.inner, mac: h.mac, vni: h.vni + 1, network: "1-9876543210"}
+		o.sandbox, o.container = space(t, o.dir, o.network), space(t, o.dir, "c0ffee")
+		others[i] = o
+	}
+	for i, o := range others {
+		o.overlay(t, others[1-i])
+	}
+	return others
 }
 
 // noOffloads makes the wire carry frames of the MTU's size with checksums made in software.
@@ -177,7 +193,7 @@ func (host *testHost) overlay(t *testing.T, peer *testHost) {
 	t.Helper()
 	do(t, host.host, func(h *netlink.Handle) error {
 		return h.LinkAdd(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vxlan0", MTU: 1450, Namespace: netlink.NsFd(host.sandbox)},
-			VxlanId: 4242, Port: 4789, Proxy: true, L2miss: true, L3miss: true, UDPCSum: true})
+			VxlanId: host.vni, Port: 4789, Proxy: true, L2miss: true, L3miss: true, UDPCSum: true})
 	})
 	do(t, host.sandbox, func(h *netlink.Handle) error {
 		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
@@ -218,7 +234,7 @@ func (host *testHost) attach(t *testing.T, opt econbench.AttachOptions) {
 		})
 	}
 	host.attached = in(t, host.host, func() (econbench.Attached, error) {
-		cfg := OverlayConfig{Sandbox: filepath.Join(host.dir, "1-0123456789"), Underlay: host.outer, AttachOptions: opt}
+		cfg := OverlayConfig{Sandbox: filepath.Join(host.dir, host.network), Underlay: host.outer, AttachOptions: opt}
 		return attachToSandbox(context.Background(), cfg, host.journal, &oncacheCache{})
 	})
 }
@@ -778,6 +794,47 @@ func ask(t *testing.T, c net.Conn, round int) int {
 		return 0 // late
 	}
 	return 1
+}
+
+// TestTwoNetworks has two networks with the same addresses on the same hosts, each on a fast path of its own, and both at work at
+// once: each network's packets are its own, and the one's coming off does not disturb the other.
+func TestTwoNetworks(t *testing.T) {
+	for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
+		t.Run(hook, func(t *testing.T) {
+			hosts := twoHosts(t)
+			others := another(t, hosts)
+			for _, network := range [][2]*testHost{hosts, others} {
+				for _, h := range network {
+					h.attach(t, econbench.AttachOptions{Hook: hook})
+				}
+			}
+			var all sync.WaitGroup
+			for _, network := range [][2]*testHost{hosts, others} {
+				all.Go(func() { stream(t, network[0], network[1], 10_000_001, "") })
+				all.Go(func() { pingPong(t, network[1], network[0], 500, 1422) })
+			}
+			all.Wait()
+			for _, h := range []*testHost{hosts[0], hosts[1], others[0], others[1]} {
+				c := h.counters(t)
+				for _, d := range []string{"egress.", "ingress."} {
+					if c[d+"hits"] < 500 || c[d+"hits"] < 0.97*c[d+"seen"] || c[d+"misses"] != 0 {
+						t.Errorf("network %d: %s%v", h.vni, d, c)
+					}
+				}
+			}
+			for _, h := range others {
+				if err := h.detach(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := hosts[0].counters(t)["egress.hits"]
+			stream(t, hosts[0], hosts[1], 1_000_001, "")
+			stream(t, others[0], others[1], 1_000_001, "")
+			if now := hosts[0].counters(t)["egress.hits"]; now < before+300 {
+				t.Errorf("%g hits, then %g: what is left is not at work", before, now)
+			}
+		})
+	}
 }
 
 // TestTakenDown has a sandbox that loses its tunnel, as when Docker takes it down: no container is on the fast path then, and
