@@ -341,6 +341,13 @@ type Attached interface {
 	Status() (any, error)
 }
 
+// Itemized is an Attached that can tell of each thing in its caches.
+type Itemized interface {
+	Attached
+	// Items is Status with the flows that are known, each.
+	Items() (any, error)
+}
+
 // Order is what an attached fast path can be told to do while packets pass.
 type Order string
 

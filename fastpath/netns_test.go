@@ -837,6 +837,35 @@ func TestTwoNetworks(t *testing.T) {
 	}
 }
 
+// TestItems tells of each flow, by the container's end of it.
+func TestItems(t *testing.T) {
+	hosts := twoHosts(t)
+	for _, h := range hosts {
+		h.attach(t, econbench.AttachOptions{})
+	}
+	stream(t, hosts[0], hosts[1], 100_000, "")
+	pingPong(t, hosts[1], hosts[0], 10, 100)
+	for i, h := range hosts {
+		s, err := h.attached.(econbench.Itemized).Items()
+		if err != nil {
+			t.Fatal(err)
+		}
+		items := s.(OverlayStatus).Items
+		if len(items) != 2 || s.(OverlayStatus).Flows != 2 {
+			t.Fatalf("host %d: %+v, want two flows", i, s)
+		}
+		for k, protocol := range []string{"tcp", "udp"} {
+			f := items[k]
+			if f.Protocol != protocol || !strings.HasPrefix(f.Local, h.inner.String()+":") || !strings.HasPrefix(f.Remote, hosts[1-i].inner.String()+":") || f.State != "established" {
+				t.Errorf("host %d: %+v", i, f)
+			}
+		}
+		if s := h.status(t); s.Flows != 2 || s.Items != nil {
+			t.Errorf("host %d: status %+v, want two flows and no items", i, s)
+		}
+	}
+}
+
 // TestTakenDown has a sandbox that loses its tunnel, as when Docker takes it down: no container is on the fast path then, and
 // that is no error.
 func TestTakenDown(t *testing.T) {

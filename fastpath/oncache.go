@@ -79,6 +79,12 @@ type oncacheCache struct {
 }
 
 func wire32(a netip.Addr) uint32 { b := a.As4(); return binary.NativeEndian.Uint32(b[:]) }
+func addrOf(n uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte(binary.NativeEndian.AppendUint32(nil, n)))
+}
+func portOf(n uint16) uint16 {
+	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, n))
+}
 func wire16(n uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
 }
@@ -162,36 +168,33 @@ func (p *oncacheCache) accounts() (cpus []account, err error) {
 	return cpus, nil
 }
 
-// flows counts the flows that are known, about: they come and go meanwhile.
-func (p *oncacheCache) flows() (n int, err error) {
-	err = p.eachFlow(func(oncacheFlowKey) error {
-		n++
-		return nil
+// flows lists the flows that are known, about: they come and go meanwhile.
+func (p *oncacheCache) flows() (list []flow, err error) {
+	err = p.eachFlow(func(k oncacheFlowKey, state uint32) {
+		list = append(list, flow{
+			endpoint: k.Endpoint, protocol: uint8(k.Protocol), remote: addrOf(k.Remote),
+			localPort: portOf(k.LocalPort), remotePort: portOf(k.RemotePort), state: flowState(state),
+		})
 	})
-	return n, err
+	return list, err
 }
 
 // forgetFlows forgets the flows that are known. What becomes known meanwhile may stay.
 func (p *oncacheCache) forgetFlows() error {
 	var all []oncacheFlowKey // first, for an iteration starts over when the key that it stands at is gone
-	err := p.eachFlow(func(key oncacheFlowKey) error {
-		all = append(all, key)
-		return nil
-	})
+	err := p.eachFlow(func(k oncacheFlowKey, _ uint32) { all = append(all, k) })
 	for _, key := range all {
 		err = errors.Join(err, ignoreMissing(p.coll.Maps["flows"].Delete(key)))
 	}
 	return err
 }
 
-func (p *oncacheCache) eachFlow(do func(oncacheFlowKey) error) error {
+func (p *oncacheCache) eachFlow(do func(oncacheFlowKey, uint32)) error {
 	var key oncacheFlowKey
 	var state uint32
 	it := p.coll.Maps["flows"].Iterate()
 	for it.Next(&key, &state) {
-		if err := do(key); err != nil {
-			return err
-		}
+		do(key, state)
 	}
 	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
 		return fmt.Errorf("flows: %w", err)

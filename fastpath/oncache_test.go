@@ -819,8 +819,8 @@ func TestFromContainer(t *testing.T) {
 		})
 	}
 	r.T = t
-	if n, err := r.cache.flows(); n != 0 || err != nil {
-		t.Errorf("%d flows were learned of packets that no socket sent (%v)", n, err)
+	if list, err := r.cache.flows(); len(list) != 0 || err != nil {
+		t.Errorf("%d flows were learned of packets that no socket sent (%v)", len(list), err)
 	}
 }
 

@@ -70,7 +70,7 @@ type overlayPrograms interface {
 	setEndpoint(l local, number uint32, lane lane) error
 	dropEndpoint(local) error
 	accounts() ([]account, error)
-	flows() (int, error)
+	flows() ([]flow, error)
 	forgetFlows() error
 }
 
@@ -574,6 +574,7 @@ type OverlayStatus struct {
 	Refused    map[string]string  `json:"refused"`
 	Error      string             `json:"error,omitempty"` // why the caches are not kept at present
 	Counters   econbench.Counters `json:"counters"`
+	Items      []FlowStatus       `json:"items,omitempty"` // each flow, where asked for
 }
 
 // ContainerStatus is a container on the fast path.
@@ -587,6 +588,11 @@ type ContainerStatus struct {
 func (o *overlay) Status() (any, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.known(o.status(), false)
+}
+
+// status is what the agent knows by itself.
+func (o *overlay) status() OverlayStatus {
 	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
 		s.Containers = append(s.Containers, ContainerStatus{e.addr.String(), e.device, e.lane.kind()})
@@ -594,9 +600,25 @@ func (o *overlay) Status() (any, error) {
 	if o.syncErr != nil {
 		s.Error = o.syncErr.Error()
 	}
-	var err error
-	if s.Counters, err = o.Read(); err == nil {
-		s.Flows, err = o.progs.flows()
+	return s
+}
+
+// Items is OverlayStatus with each flow.
+func (o *overlay) Items() (any, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.known(o.status(), true)
+}
+
+// known adds what the programs know and have counted.
+func (o *overlay) known(s OverlayStatus, items bool) (_ OverlayStatus, err error) {
+	if s.Counters, err = o.Read(); err != nil {
+		return s, err
+	}
+	flows, err := o.progs.flows()
+	s.Flows = len(flows)
+	if items {
+		s.Items = o.itemize(flows)
 	}
 	return s, err
 }

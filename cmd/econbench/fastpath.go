@@ -190,9 +190,10 @@ func fastpathSetCommand() *cobra.Command {
 func fastpathStatusCommand() *cobra.Command {
 	var f labFlags
 	var format outputFlag
+	var flows bool
 	cmd := &cobra.Command{
 		Use: "status [NETWORK]", Short: "say what is attached, and what it has carried",
-		Example: "  econbench fastpath status\n  econbench fastpath status NETWORK -o json",
+		Example: "  econbench fastpath status\n  econbench fastpath status NETWORK --flows\n  econbench fastpath status NETWORK -o json",
 		Args:    upToOneArg("network"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := format.check(); err != nil {
@@ -202,7 +203,7 @@ func fastpathStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := s.Status(cmd.Context())
+			list, err := s.Status(cmd.Context(), flows)
 			if err != nil {
 				return err
 			}
@@ -211,6 +212,7 @@ func fastpathStatusCommand() *cobra.Command {
 	}
 	f.register(cmd)
 	format.register(cmd)
+	cmd.Flags().BoolVar(&flows, "flows", false, "each flow that is known, too")
 	return cmd
 }
 
@@ -258,5 +260,8 @@ func printOverlay(w io.Writer, o fastpath.OverlayStatus) {
 			}
 		}
 		fmt.Fprintln(w)
+	}
+	for _, f := range o.Items {
+		fmt.Fprintf(w, "  flow %s %s %s %s\n", f.Protocol, f.Local, f.Remote, f.State)
 	}
 }

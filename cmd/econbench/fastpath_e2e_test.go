@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -142,6 +143,10 @@ func TestFastpathStays(t *testing.T) {
 		if n < 10 {
 			t.Errorf("hits %v: direction %d has hardly any", first, i)
 		}
+	}
+	flows := command("status", someNetwork, "--flows").want(0).stdout.String()
+	if !strings.Contains(flows, "  flow tcp "+clientAddr+":") || !strings.Contains(flows, " "+serverAddr+":5201 established\n") {
+		t.Errorf("no flow of the transfer in:\n%s", flows)
 	}
 	command("set", someNetwork, "of").want(1).wantError(`unknown order "of"`)
 	command("set", "nowhere", "off").want(1).wantError("no fast path is attached")

@@ -48,14 +48,17 @@ func stayCommand() *cobra.Command {
 
 // askCommand runs beside it, in the same container.
 func askCommand() *cobra.Command {
-	return &cobra.Command{
+	var request agentproto.StayRequest
+	cmd := &cobra.Command{
 		Use: lab.AskCommand, Hidden: true, Args: upToOneArg("order"),
 		Short: "ask the agent that keeps a fast path attached, or tell it (started by econbench)",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			request := agentproto.StayRequest{Order: econbench.Order(strings.Join(args, ""))}
+			request.Order = econbench.Order(strings.Join(args, ""))
 			return agent.Ask(cmd.Context(), agent.StatusSocket, request, cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().BoolVar(&request.Items, lab.AskItems, false, "each flow that is known, too")
+	return cmd
 }
 
 func labInitCommand() *cobra.Command {

@@ -137,6 +137,7 @@ type StayReply struct {
 // StayRequest is the one line that an agent that stays is asked, or told, and answers with StayStatus.
 type StayRequest struct {
 	Order econbench.Order `json:"order,omitempty"` // "": only how things stand
+	Items bool            `json:"items,omitempty"` // with each flow that is known
 }
 
 // StayStatus is what an agent that stays says of itself when asked.

@@ -27,6 +27,7 @@ import (
 const (
 	StayCommand = "fastpath-agent"
 	AskCommand  = "fastpath-ask"
+	AskItems    = "items" // its flag
 )
 
 // ErrNotAttached says that no fast path is attached to a network.
@@ -272,13 +273,13 @@ func dropVolume(ctx context.Context, e *docker.Engine, name string) {
 	})
 }
 
-// Status asks the agents.
-func (s Stay) Status(ctx context.Context) (list []StayStatus, err error) {
+// Status asks the agents; items: of each flow that they know, too.
+func (s Stay) Status(ctx context.Context, items bool) (list []StayStatus, err error) {
 	list = []StayStatus{}
 	err = stays(ctx, s.Engines, s.TLSDir, func(_ int, e *docker.Engine) error {
 		found, err := s.find(ctx, e)
 		for _, d := range found {
-			answer, err := ask(ctx, e, d.ID, "")
+			answer, err := ask(ctx, e, d.ID, agentproto.StayRequest{Items: items})
 			if err != nil {
 				answer.Error = err.Error()
 			}
@@ -298,7 +299,7 @@ func (s Stay) Tell(ctx context.Context, order econbench.Order) error {
 	err := stays(ctx, s.Engines, s.TLSDir, func(_ int, e *docker.Engine) error {
 		found, err := s.find(ctx, e)
 		for _, d := range found {
-			answer, err := ask(ctx, e, d.ID, order)
+			answer, err := ask(ctx, e, d.ID, agentproto.StayRequest{Order: order})
 			if err == nil && answer.Error != "" {
 				err = errors.New(answer.Error)
 			}
@@ -316,12 +317,15 @@ func (s Stay) Tell(ctx context.Context, order econbench.Order) error {
 	return err
 }
 
-func ask(ctx context.Context, e *docker.Engine, id string, order econbench.Order) (r agentproto.StayStatus, err error) {
+func ask(ctx context.Context, e *docker.Engine, id string, request agentproto.StayRequest) (r agentproto.StayStatus, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, docker.StepTimeout, fmt.Errorf("no answer in %v", docker.StepTimeout))
 	defer cancel()
 	argv := []string{"/econbench", AskCommand}
-	if order != "" {
-		argv = append(argv, string(order))
+	if request.Items {
+		argv = append(argv, "--"+AskItems)
+	}
+	if request.Order != "" {
+		argv = append(argv, string(request.Order))
 	}
 	x, err := e.Exec(ctx, id, argv)
 	if err != nil {

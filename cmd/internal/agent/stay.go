@@ -82,7 +82,7 @@ func answer(listener net.Listener, attached econbench.Attached, s agentproto.Sta
 		now := s
 		err = json.NewDecoder(conn).Decode(&request)
 		if err == nil {
-			now.Detail, err = obey(attached, request.Order)
+			now.Detail, err = obey(attached, request)
 		}
 		if err != nil {
 			now.Error = err.Error()
@@ -93,8 +93,8 @@ func answer(listener net.Listener, attached econbench.Attached, s agentproto.Sta
 }
 
 // obey does what is ordered, if anything, and tells how things stand then.
-func obey(attached econbench.Attached, order econbench.Order) (json.RawMessage, error) {
-	if order != "" {
+func obey(attached econbench.Attached, request agentproto.StayRequest) (json.RawMessage, error) {
+	if order := request.Order; order != "" {
 		c, ok := attached.(econbench.Commanded)
 		if !ok {
 			return nil, fmt.Errorf("order %q: the fast path takes none", order)
@@ -103,7 +103,11 @@ func obey(attached econbench.Attached, order econbench.Order) (json.RawMessage, 
 			return nil, err
 		}
 	}
-	status, err := attached.Status()
+	tell := attached.Status
+	if i, ok := attached.(econbench.Itemized); ok && request.Items {
+		tell = i.Items
+	}
+	status, err := tell()
 	if err != nil {
 		return nil, err
 	}
