@@ -166,8 +166,11 @@ var knownPorts = map[uint16]uint32{5201: flowAgreed, 5202: flowSent, 5203: flowR
 
 func newRecipe(r *rand.Rand, count int) recipe {
 	c := recipe{protocol: protoTCP, port: 5201, payload: r.IntN(80), seed: r.Uint64()}
-	if r.IntN(2) == 0 {
+	switch r.IntN(5) {
+	case 0, 1:
 		c.protocol = protoUDP
+	case 2:
+		c.protocol = protoICMP
 	}
 	if r.IntN(4) == 0 {
 		c.port += uint16(r.IntN(4))
@@ -222,8 +225,11 @@ func (b *bench) known() {
 	flows := b.to.attached.(*overlay).progs.(*oncacheCache).coll.Maps["flows"]
 	number := b.to.attached.(*overlay).endpoints[0].number
 	for port, state := range knownPorts {
-		for _, protocol := range []uint32{protoTCP, protoUDP} {
+		for _, protocol := range []uint32{protoTCP, protoUDP, protoICMP} {
 			key := oncacheFlowKey{Endpoint: number, Remote: wire32(b.from.inner), LocalPort: wire16(localPort), RemotePort: wire16(port), Protocol: protocol}
+			if protocol == protoICMP {
+				key.LocalPort = key.RemotePort
+			}
 			if err := flows.Put(key, state); err != nil {
 				b.Fatal(err)
 			}
@@ -293,10 +299,14 @@ func (b *bench) frame(c recipe) []byte {
 	inner := append(append(append([]byte{}, mac(b.to.mac)...), mac(b.from.mac)...), 8, 0)
 	inner = appendIP(inner, c.protocol, b.from.inner, b.to.inner, header+c.payload)
 	inner = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(inner, c.port), localPort)
-	if c.protocol == protoTCP {
+	switch c.protocol {
+	case protoICMP:
+		inner = append(inner[:len(inner)-4], byte(c.seed%2)*8, 0, 0xab, 0xcd) // reply or request
+		inner = append(binary.BigEndian.AppendUint16(inner, c.port), 0, 1)
+	case protoTCP:
 		inner = binary.BigEndian.AppendUint64(inner, c.seed) // no two follow each other: nothing is to be merged
 		inner = append(inner, 0x50, tcpACK, 1, 0, 0xab, 0xcd, 0, 0)
-	} else {
+	default:
 		inner = append(binary.BigEndian.AppendUint16(inner, uint16(header+c.payload)), 0xab, 0xcd)
 	}
 	for i := range c.payload {

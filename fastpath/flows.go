@@ -32,11 +32,13 @@ func (s flowState) String() string {
 
 // FlowStatus is a flow that a fast path knows.
 type FlowStatus struct {
-	Protocol string `json:"protocol"` // tcp, udp
-	Local    string `json:"local"`    // address and port of the container on this host
+	Protocol string `json:"protocol"` // tcp, udp, icmp
+	Local    string `json:"local"`    // address of the container on this host and its port, or an echo's identifier
 	Remote   string `json:"remote"`
 	State    string `json:"state"` // sent: by the container alone so far; established: may take the fast path; refused: for good
 }
+
+var protocols = map[uint8]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_ICMP: "icmp"}
 
 // itemize names the flows of containers that are here; a flow outlives its container until it is the least used.
 func (o *overlay) itemize(flows []flow) (list []FlowStatus) {
@@ -53,12 +55,8 @@ func (o *overlay) itemize(flows []flow) (list []FlowStatus) {
 		if !here {
 			continue
 		}
-		protocol := "udp"
-		if f.protocol == unix.IPPROTO_TCP {
-			protocol = "tcp"
-		}
 		list = append(list, FlowStatus{
-			Protocol: protocol, Local: netip.AddrPortFrom(addr, f.localPort).String(),
+			Protocol: protocols[f.protocol], Local: netip.AddrPortFrom(addr, f.localPort).String(),
 			Remote: netip.AddrPortFrom(f.remote, f.remotePort).String(), State: f.state.String(),
 		})
 	}

@@ -837,6 +837,66 @@ func TestTwoNetworks(t *testing.T) {
 	}
 }
 
+// ping sends echo requests and waits for each one's reply.
+func ping(t *testing.T, from, to *testHost, rounds, size int) {
+	t.Helper()
+	fd := in(t, from.container, func() (int, error) {
+		return unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+	})
+	defer unix.Close(fd)
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 2000)
+	for i := range rounds {
+		echo := binary.BigEndian.AppendUint16([]byte{8, 0, 0, 0, 0x77, 0x77}, uint16(i))
+		echo = append(echo, bytes.Repeat([]byte{byte(i)}, size)...)
+		binary.BigEndian.PutUint16(echo[2:], ^uint16(ones(0, echo)))
+		if err := unix.Sendto(fd, echo, 0, &unix.SockaddrInet4{Addr: to.inner.As4()}); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			n, _, err := unix.Recvfrom(fd, b, 0)
+			if err != nil {
+				t.Fatalf("round %d: no reply: %v", i, err)
+			}
+			if n == 20+len(echo) && b[20] == 0 && bytes.Equal(b[24:n], echo[4:]) {
+				break
+			}
+		}
+	}
+}
+
+// TestEcho has the kernel answer echoes: both its replies and a program's requests take the fast path. An error that ICMP reports
+// gets through beside them.
+func TestEcho(t *testing.T) {
+	hosts := twoHosts(t)
+	for _, h := range hosts {
+		h.attach(t, econbench.AttachOptions{})
+	}
+	ping(t, hosts[0], hosts[1], 100, 56)
+	ping(t, hosts[1], hosts[0], 100, 1422)
+	for i, h := range hosts {
+		c := h.counters(t)
+		for _, d := range []string{"egress.", "ingress."} {
+			if c[d+"hits"] < 190 || c[d+"misses"] != 0 || c["lost.refused"]+c["lost.failed"] != 0 {
+				t.Errorf("host %d: %s%v", i, d, c)
+			}
+		}
+		items, err := h.attached.(econbench.Itemized).Items()
+		if err != nil || len(items.(OverlayStatus).Items) != 1 || items.(OverlayStatus).Items[0].Protocol != "icmp" {
+			t.Errorf("host %d: %+v, %v", i, items, err)
+		}
+	}
+	c := in(t, hosts[0].container, func() (net.Conn, error) { return net.Dial("udp4", hosts[1].inner.String()+":9") })
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_, _ = c.Write([]byte("anybody?"))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("a port that nobody listens on: %v, want a refusal", err)
+	}
+}
+
 // TestItems tells of each flow, by the container's end of it.
 func TestItems(t *testing.T) {
 	hosts := twoHosts(t)

@@ -21,7 +21,7 @@ import (
 )
 
 // Oncache is an encapsulation cache after ONCache (see bpf/oncache.bpf.c for the packets' journey): outer headers by
-// destination on the way out, devices by destination on the way in, for established flows of TCP and UDP over IPv4.
+// destination on the way out, devices by destination on the way in, for established flows of TCP, UDP and ICMP's echo over IPv4.
 //
 // Eligible is data (no SYN, FIN, RST or URG; no fragment; no IP options) of a flow that the sender's own socket calls
 // established (TCP) or that has been seen in both directions (UDP), sent by a socket that is bound to no device; on the way

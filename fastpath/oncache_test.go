@@ -29,6 +29,7 @@ const (
 )
 
 const (
+	protoICMP              = 1
 	protoTCP, protoUDP     = 6, 17
 	flowSent, flowAgreed   = uint32(1), uint32(2) // FLOW_SENT, FLOW_ESTABLISHED
 	flowRefused            = uint32(3)            // FLOW_REFUSED
@@ -169,6 +170,13 @@ func (r *rig) agree() {
 	r.flow(flowKey(protoUDP, nobody), 0)
 	r.flow(flowKey(protoTCP, there), flowAgreed)
 	r.flow(flowKey(protoUDP, there), flowAgreed)
+	r.flow(echoKey(there), flowAgreed)
+}
+
+func echoKey(peer netip.Addr) oncacheFlowKey {
+	key := flowKey(protoICMP, peer)
+	key.RemotePort = key.LocalPort
+	return key
 }
 
 // counts are the counters but for those of single CPUs.
@@ -262,9 +270,13 @@ func plain(protocol byte, out bool, payload int) (b []byte) {
 	}
 	b = appendIP(b, protocol, src, dst, header+payload)
 	b = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, ports[0]), ports[1])
-	if protocol == protoTCP {
+	switch protocol {
+	case protoTCP:
 		b = append(b, 1, 2, 3, 4, 5, 6, 7, 8, 0x50, tcpACK, 1, 0, 0xab, 0xcd, 0, 0)
-	} else {
+	case protoICMP: // an echo request with the local port for its identifier
+		b = append(b[:len(b)-4], 8, 0, 0xab, 0xcd)
+		b = append(binary.BigEndian.AppendUint16(b, localPort), 0, 1)
+	default:
 		b = append(binary.BigEndian.AppendUint16(b, uint16(header+payload)), 0xab, 0xcd)
 	}
 	for i := range payload {
@@ -363,6 +375,8 @@ func TestFromWireDelivers(t *testing.T) {
 		{"TCP options", protoTCP, 12, set(iPorts+12, 0x80)},
 		{"UDP", protoUDP, 100, nil},
 		{"shortest UDP", protoUDP, 0, nil},
+		{"echo", protoICMP, 56, nil},
+		{"echo reply", protoICMP, 0, set(iPorts, 0)},
 		{"full frame", protoTCP, testMTU - 40, nil},
 		{"larger than the wire", protoTCP, 3000, nil}, // merged by GRO; a test run takes up to a page
 		{"outer DF", protoTCP, 1, outerSet(oFrag, 0x40)},
@@ -444,6 +458,10 @@ func TestFromWirePasses(t *testing.T) {
 		{"inner version", protoTCP, set(iIP, 0x65), "protocol"},
 		{"ICMP", protoTCP, edits(set(iProto, 1), resum(iIP)), "protocol"},
 		{"inner checksum", protoTCP, set(iSum, 0xde, 0xad), "checksum"},
+		{"ICMP unreachable", protoICMP, set(iPorts, 3, 3), "protocol"},
+		{"ICMP code", protoICMP, set(iPorts+1, 1), "protocol"},
+		{"ICMP timestamp", protoICMP, set(iPorts, 13), "protocol"},
+		{"echo of another", protoICMP, set(iPorts+5, 9), "flow"},
 		{"MF", protoTCP, edits(set(iFrag, 0x20), resum(iIP)), "fragment"},
 		{"offset", protoUDP, edits(set(iFrag, 0, 1), resum(iIP)), "fragment"},
 		{"largest offset", protoUDP, edits(set(iFrag, 0x1f, 0xff), resum(iIP)), "fragment"},
@@ -628,6 +646,8 @@ func TestFromLaneSends(t *testing.T) {
 		{"shortest TCP", protoTCP, 0, nil, 0},
 		{"largest TCP", protoTCP, testMTU - 40, nil, 0},
 		{"largest UDP", protoUDP, testMTU - 28, nil, 0},
+		{"echo", protoICMP, 56, nil, 0},
+		{"echo reply", protoICMP, 0, set(p(iPorts), 0), 0},
 		{"ECT(0)", protoTCP, 1, set(p(iTOS), 2), 2},
 		{"ECT(1)", protoTCP, 1, set(p(iTOS), 1), 1},
 		{"CE", protoTCP, 1, set(p(iTOS), 3), 2},

@@ -18,7 +18,7 @@
  *
  * On any doubt the packet goes on as it came (NEXT), untouched. The caches are filled by the agent from the sandbox's
  * neighbour and forwarding tables (peers, endpoints) and by from_container (flows). A flow is known to be established by
- * its own socket (TCP), or when it has been seen in both directions (UDP). Nothing is done once the agent has stopped
+ * its own socket (TCP), or when it has been seen in both directions (UDP, and ICMP's echo with its identifier for ports). Nothing is done once the agent has stopped
  * renewing its lease: caches that nobody keeps are not trusted.
  *
  * Concurrency: peers and endpoints are written by the agent alone; a flow's state only grows, by stores of one value at a time.
@@ -68,6 +68,7 @@ struct delivery {
 	__u8 lane_mac[ETH_ALEN]; /* of that other end */
 };
 
+/* An echo's flow has its identifier for both ports. */
 struct flow_key {
 	__u32 endpoint;
 	__be32 remote;
@@ -111,6 +112,33 @@ static __always_inline int bail(struct direction *d, enum bail why, __u32 segs)
 	return NEXT;
 }
 
+/* Of ICMP only echoes pass: errors are for the kernel to make sense of. */
+static __always_inline enum bail judge_echo(const struct iphdr *ip, const void *end)
+{
+	const struct echo *echo = (const void *)(ip + 1);
+
+	if ((const void *)(echo + 1) > end || bpf_ntohs(ip->tot_len) < sizeof(*ip) + sizeof(*echo))
+		return BAIL_LENGTH;
+	if ((echo->type != ECHO_REQUEST && echo->type != ECHO_REPLY) || echo->code)
+		return BAIL_PROTOCOL;
+	return BAILS;
+}
+
+/* What tells flows of one protocol between two addresses apart. */
+static __always_inline struct ports ports_of(const struct iphdr *ip, const void *end)
+{
+	const struct echo *echo = (const void *)(ip + 1);
+	struct ports p = {};
+
+	if ((const void *)(echo + 1) > end)
+		return p;
+	if (ip->protocol == IPPROTO_ICMP)
+		p.source = p.dest = echo->id;
+	else
+		p = *(const struct ports *)echo;
+	return p;
+}
+
 /* What is the matter with an IPv4 packet that begins at ip and whose first bytes, up to four of TCP's or UDP's header and
  * all of TCP's, are linear: a reason to bail, or BAILS. */
 static __always_inline enum bail judge(const struct iphdr *ip, const void *end)
@@ -125,6 +153,8 @@ static __always_inline enum bail judge(const struct iphdr *ip, const void *end)
 		return BAIL_CHECKSUM;
 	if (ip->protocol == IPPROTO_UDP)
 		return bpf_ntohs(ip->tot_len) < sizeof(*ip) + sizeof(struct udphdr) ? BAIL_LENGTH : BAILS;
+	if (ip->protocol == IPPROTO_ICMP)
+		return judge_echo(ip, end);
 	if (ip->protocol != IPPROTO_TCP)
 		return BAIL_PROTOCOL;
 	if ((const void *)(tcp + 1) > end || bpf_ntohs(ip->tot_len) < sizeof(*ip) + sizeof(*tcp))
@@ -135,7 +165,8 @@ static __always_inline enum bail judge(const struct iphdr *ip, const void *end)
 }
 
 /* Whether the sender's own socket says that this is data of a flow that may take the lane; a reason to bail, or BAILS.
- * The ports are compared since a tunnel's packet still belongs to the socket whose data it carries. */
+ * The ports are compared since a tunnel's packet still belongs to the socket whose data it carries. An echo comes from a socket
+ * of ICMP's own: a program's, or the stack's that answers. */
 static __always_inline enum bail ask_socket(struct __sk_buff *skb, __u8 protocol, struct ports ports)
 {
 	struct bpf_sock *sk = skb->sk; /* loaded once: the verifier knows a pointer that was tested, not a field */
@@ -143,11 +174,11 @@ static __always_inline enum bail ask_socket(struct __sk_buff *skb, __u8 protocol
 	if (!sk)
 		return BAIL_SOCKET;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->protocol != protocol || sk->src_port != bpf_ntohs(ports.source))
+	if (!sk || sk->protocol != protocol || (protocol != IPPROTO_ICMP && sk->src_port != bpf_ntohs(ports.source)))
 		return BAIL_SOCKET;
 	if (sk->bound_dev_if)
 		return BAIL_BOUND;
-	if (protocol == IPPROTO_UDP)
+	if (protocol != IPPROTO_TCP)
 		return BAILS;
 	if (sk->dst_port != ports.dest)
 		return BAIL_SOCKET;
@@ -191,7 +222,7 @@ static __always_inline bool learn(const struct flow_key *key)
 /* Whether a packet that the container sends is data of an established flow, and of which: a reason to bail, or BAILS. */
 static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct control *c, struct flow_key *key)
 {
-	struct ports *ports;
+	struct ports ports;
 	struct iphdr *ip;
 	enum bail why;
 
@@ -200,15 +231,15 @@ static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct 
 	if (!linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(struct udphdr)))
 		return BAIL_LENGTH;
 	ip = data(skb) + ETH_HLEN;
-	ports = (void *)(ip + 1);
-	if ((void *)(ports + 1) > data_end(skb))
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return BAIL_LENGTH;
+	ports = ports_of(ip, data_end(skb));
 	key->remote = ip->daddr;
-	key->local_port = ports->source;
-	key->remote_port = ports->dest;
+	key->local_port = ports.source;
+	key->remote_port = ports.dest;
 	key->protocol = ip->protocol;
 	why = judge(ip, data_end(skb));
-	if (why == BAIL_FLAGS && TCP_FLAGS(ports) & TCP_SYN)
+	if (why == BAIL_FLAGS && TCP_FLAGS(ip + 1) & TCP_SYN)
 		bpf_map_delete_elem(&flows, key); /* another connection: its socket may be bound where the last one's was not */
 	if (why != BAILS)
 		return why;
@@ -216,7 +247,7 @@ static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct 
 		return BAIL_ADDRESS;
 	if (skb->gso_size == 0 && skb->len > max_frame)
 		return BAIL_LENGTH;
-	why = ask_socket(skb, ip->protocol, *ports);
+	why = ask_socket(skb, ip->protocol, ports);
 	if (why == BAIL_BOUND)
 		bpf_map_delete_elem(&flows, key);
 	if (why != BAILS)
@@ -318,7 +349,7 @@ static __always_inline bool is_mac(const __u8 *mac, const volatile __u16 *ours)
  * whom. Whoever has CAP_NET_RAW in there can put any frame into the lane, past from_container. */
 static __always_inline bool may_send(struct __sk_buff *skb, struct flow_key *key)
 {
-	struct ports *ports;
+	struct ports ports;
 	struct ethhdr *eth;
 	struct iphdr *ip;
 
@@ -327,13 +358,13 @@ static __always_inline bool may_send(struct __sk_buff *skb, struct flow_key *key
 		return false;
 	eth = data(skb);
 	ip = (void *)(eth + 1);
-	ports = (void *)(ip + 1);
-	if ((void *)(ports + 1) > data_end(skb))
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return false;
 	if (judge(ip, data_end(skb)) != BAILS || ip->saddr != container_addr ||
 	    bpf_ntohs(ip->tot_len) != (__u16)(skb->len - ETH_HLEN) || (skb->gso_size == 0 && skb->len > max_frame))
 		return false;
-	*key = (struct flow_key){endpoint, ip->daddr, ports->source, ports->dest, ip->protocol};
+	ports = ports_of(ip, data_end(skb));
+	*key = (struct flow_key){endpoint, ip->daddr, ports.source, ports.dest, ip->protocol};
 	return eth->h_proto == bpf_htons(ETH_P_IP) && is_mac(eth->h_source, container_mac);
 }
 
@@ -438,7 +469,7 @@ int drop(struct __sk_buff *skb)
 {
 	struct flow_key key = {.endpoint = endpoint};
 	__u32 refused = FLOW_REFUSED;
-	struct ports *ports;
+	struct ports ports;
 	struct ethhdr *eth;
 	struct iphdr *ip;
 
@@ -446,13 +477,13 @@ int drop(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	eth = data(skb);
 	ip = (void *)(eth + 1);
-	ports = (void *)(ip + 1);
-	if ((void *)(ports + 1) > data_end(skb) || skb->protocol != bpf_htons(ETH_P_IP) || *(__u8 *)ip != 0x45 ||
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || skb->protocol != bpf_htons(ETH_P_IP) || *(__u8 *)ip != 0x45 ||
 	    ip->saddr != container_addr)
 		return TC_ACT_SHOT;
+	ports = ports_of(ip, data_end(skb));
 	key.remote = ip->daddr;
-	key.local_port = ports->source;
-	key.remote_port = ports->dest;
+	key.local_port = ports.source;
+	key.remote_port = ports.dest;
 	key.protocol = ip->protocol;
 	bpf_map_update_elem(&flows, &key, &refused, BPF_EXIST);
 	return TC_ACT_SHOT;
@@ -560,7 +591,7 @@ int from_wire(struct __sk_buff *skb)
 	struct flow_key key = {};
 	struct delivery *to;
 	struct direction *d;
-	struct ports *ports;
+	struct ports ports;
 	struct outer *o;
 	struct iphdr *ip;
 	struct peer *from;
@@ -570,8 +601,7 @@ int from_wire(struct __sk_buff *skb)
 	if (!o || !a || !c || c->mode == MODE_OFF)
 		return NEXT;
 	ip = (void *)(o + 1);
-	ports = (void *)(ip + 1);
-	if ((void *)(ports + 1) > data_end(skb))
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return NEXT;
 	local.vni = remote.vni = o->vxlan.vni;
 	local.ip = ip->daddr;
@@ -583,7 +613,8 @@ int from_wire(struct __sk_buff *skb)
 	why = judge_received(skb, c, o, ip, to);
 	if (why != BAILS)
 		return bail(d, why, segs);
-	key = (struct flow_key){to->endpoint, ip->saddr, ports->dest, ports->source, ip->protocol};
+	ports = ports_of(ip, data_end(skb));
+	key = (struct flow_key){to->endpoint, ip->saddr, ports.dest, ports.source, ip->protocol};
 	remote.ip = ip->saddr;
 	from = bpf_map_lookup_elem(&peers, &remote);
 	why = judge_flow(o, &key, from);

@@ -14,7 +14,7 @@
 
 /* Why a packet is left to the kernel's path. fastpath/account.go has their names in the same order. */
 enum bail {
-	BAIL_PROTOCOL,	  /* not IPv4, or neither TCP nor UDP */
+	BAIL_PROTOCOL,	  /* not IPv4, or none of TCP, UDP and ICMP's echo */
 	BAIL_OPTIONS,	  /* IP options */
 	BAIL_FRAGMENT,	  /* a fragment */
 	BAIL_CHECKSUM,	  /* that of the IPv4 header does not hold: bridges drop such a packet (br_netfilter) */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * What the fast paths know of packets: Ethernet, IPv4, TCP, UDP, and VXLAN as Linux writes it (RFC 7348). IPv4 alone: what is
+ * What the fast paths know of packets: Ethernet, IPv4, TCP, UDP, ICMP, and VXLAN as Linux writes it (RFC 7348). IPv4 alone: what is
  * something else is left to the kernel's path.
  */
 #ifndef ECONBENCH_PACKET_H
@@ -44,6 +44,16 @@ struct outer {
 } __attribute__((packed));
 
 #define OUTER_LEN sizeof(struct outer) /* 50 */
+
+/* ICMP's echo. (linux/icmp.h wants the C library's headers.) */
+struct echo {
+	__u8 type, code;
+	__sum16 check;
+	__be16 id, sequence;
+};
+
+#define ECHO_REPLY 0
+#define ECHO_REQUEST 8
 
 /* Ports lie at the same place in TCP and UDP. */
 struct ports {
