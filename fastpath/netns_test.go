@@ -897,6 +897,82 @@ func TestEcho(t *testing.T) {
 	}
 }
 
+// watch counts the UDP datagrams of a capture on a device, encapsulated ones too, until it is read.
+func watch(t *testing.T, ns netns.NsHandle, device string) (read func() (in, out int)) {
+	t.Helper()
+	fd := packetSocket(t, ns, device)
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
+		t.Fatal(err)
+	}
+	return func() (in, out int) {
+		b := make([]byte, 2000)
+		for {
+			n, who, err := unix.Recvfrom(fd, b, 0)
+			if err != nil {
+				return in, out
+			}
+			at, ok := who.(*unix.SockaddrLinklayer)
+			switch {
+			case !ok || n < 34 || binary.BigEndian.Uint16(b[12:]) != unix.ETH_P_IP || b[23] != unix.IPPROTO_UDP:
+			case at.Pkttype == unix.PACKET_OUTGOING:
+				out++
+			default:
+				in++
+			}
+		}
+	}
+}
+
+// TestCaptures says what a capture shows where, in each mode: the table of docs/fastpath.md.
+func TestCaptures(t *testing.T) {
+	hosts := twoHosts(t)
+	for _, h := range hosts {
+		h.attach(t, econbench.AttachOptions{})
+	}
+	h, lane := hosts[0], laneIn(t, hosts[0].container)
+	outer, inner := strings.TrimSuffix(lane, "l"), strings.TrimSuffix(lane, "l")+"p"
+	places := []struct {
+		name   string
+		ns     netns.NsHandle
+		device string
+	}{
+		{"any", h.container, ""}, {"eth0", h.container, "eth0"}, {"lane", h.container, lane}, {"pair's end", h.container, inner}, {"bridge port", h.sandbox, "veth0"},
+		{"vxlan", h.sandbox, "vxlan0"}, {"lane on the host", h.host, outer}, {"wire", h.host, testWire},
+	}
+	for _, c := range []struct {
+		mode econbench.Order
+		want map[string][2]bool // whether a capture shows what comes in, and what goes out
+	}{
+		{econbench.OrderOn, map[string][2]bool{"any": {true, true}, "pair's end": {true, false}, "lane": {false, true}, "wire": {true, true}}},
+		{econbench.OrderDry, map[string][2]bool{"any": {true, true}, "eth0": {true, true}, "bridge port": {true, true}, "vxlan": {true, true}, "wire": {true, true}}},
+		{econbench.OrderOff, map[string][2]bool{"any": {true, true}, "eth0": {true, true}, "bridge port": {true, true}, "vxlan": {true, true}, "wire": {true, true}}},
+	} {
+		for _, h := range hosts {
+			h.obey(t, c.mode)
+		}
+		var all []func() (int, int)
+		for _, p := range places {
+			all = append(all, watch(t, p.ns, p.device))
+		}
+		const rounds = 200
+		pingPong(t, hosts[0], hosts[1], rounds, 100)
+		for i, read := range all {
+			in, out := read()
+			want := c.want[places[i].name]
+			for way, n := range map[string]int{"in": in, "out": out} {
+				expected := want[0]
+				if way == "out" {
+					expected = want[1]
+				}
+				// A flow's first packets take the kernel's path in any mode.
+				if expected && n < rounds*9/10 || !expected && n > rounds/10 {
+					t.Errorf("%s: a capture on %s shows %d of %d that go %s, want them: %t", c.mode, places[i].name, n, rounds, way, expected)
+				}
+			}
+		}
+	}
+}
+
 // TestItems tells of each flow, by the container's end of it.
 func TestItems(t *testing.T) {
 	hosts := twoHosts(t)
