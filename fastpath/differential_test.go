@@ -215,7 +215,7 @@ func newBench(t *testing.T, to, from *testHost) *bench {
 	for _, name := range []string{"br0", "veth0", "vxlan0"} {
 		b.not = append(b.not, hardwareAddressIn(t, to.sandbox, name))
 	}
-	b.wire = packetSocket(t, from.host, testWire)
+	b.wire = packetSocket(t, from.host, testWire, patience)
 	return b
 }
 
@@ -237,8 +237,11 @@ func (b *bench) known() {
 	}
 }
 
-// packetSocket sends and receives whole frames; device "": receives those of all devices.
-func packetSocket(t *testing.T, ns netns.NsHandle, device string) (fd int) {
+// patience is how long a frame may take that has to come.
+const patience = 5 * time.Second
+
+// packetSocket sends and receives whole frames, and waits so long for one; device "": receives those of all devices.
+func packetSocket(t *testing.T, ns netns.NsHandle, device string, wait time.Duration) (fd int) {
 	t.Helper()
 	do(t, ns, func(h *netlink.Handle) (err error) {
 		all := uint16(unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8)
@@ -248,7 +251,8 @@ func packetSocket(t *testing.T, ns netns.NsHandle, device string) (fd int) {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 256<<20); err != nil {
 			return err
 		}
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+		timeout := unix.NsecToTimeval(wait.Nanoseconds())
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
 			return err
 		}
 		at := unix.SockaddrLinklayer{Protocol: all}
@@ -479,7 +483,7 @@ func TestReceivesTheSame(t *testing.T) {
 	hosts := twoHosts(t)
 	hosts[0].attach(t, econbench.AttachOptions{})
 	b := newBench(t, hosts[0], hosts[1])
-	b.tap = packetSocket(t, hosts[0].container, "")
+	b.tap = packetSocket(t, hosts[0].container, "", patience)
 	quiet(t, hosts[0].container)
 	seed, count := b.search(b.frame, b.received)
 	b.covered(hosts[0].counters(t), seed, count)
@@ -491,9 +495,9 @@ func TestSendsNothingElse(t *testing.T) {
 	hosts := twoHosts(t)
 	hosts[0].attach(t, econbench.AttachOptions{})
 	b := newBench(t, hosts[1], hosts[0])
-	b.tap = packetSocket(t, hosts[1].host, testWire)
+	b.tap = packetSocket(t, hosts[1].host, testWire, patience)
 	quiet(t, hosts[1].container)
-	own, lane := packetSocket(t, hosts[0].container, "eth0"), packetSocket(t, hosts[0].container, laneIn(t, hosts[0].container))
+	own, lane := packetSocket(t, hosts[0].container, "eth0", patience), packetSocket(t, hosts[0].container, laneIn(t, hosts[0].container), patience)
 	seed, count := b.search(func(c recipe) []byte { return b.frame(c)[encapsulation:] }, func(frames ...[]byte) (text string) {
 		allowed := b.sent(own, frames...)
 		for f, n := range b.sent(lane, frames...) {

@@ -207,16 +207,10 @@ func (host *testHost) overlay(t *testing.T, peer *testHost) {
 					PeerName: "eth0", PeerNamespace: netlink.NsFd(host.container), PeerHardwareAddr: host.mac, PeerMTU: 1450})
 			},
 			func() error { return up(h, "br0", "198.19.77.1/24") }, func() error { return up(h, "vxlan0", "") }, func() error { return up(h, "veth0", "") },
-			func() error {
-				return h.NeighAdd(&netlink.Neigh{LinkIndex: vxlan.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_SELF,
-					State: netlink.NUD_PERMANENT, IP: peer.outer.AsSlice(), HardwareAddr: peer.mac})
-			},
-			func() error {
-				return h.NeighAdd(&netlink.Neigh{LinkIndex: vxlan.Attrs().Index, State: netlink.NUD_PERMANENT, IP: peer.inner.AsSlice(), HardwareAddr: peer.mac})
-			},
 		)
 	})
 	do(t, host.container, func(h *netlink.Handle) error { return up(h, "eth0", host.inner.String()+"/24") })
+	host.knows(t, peer, true)
 }
 
 // attach attaches oncache to a host, until the test ends.
@@ -276,22 +270,7 @@ func (host *testHost) counters(t *testing.T) econbench.Counters {
 // capture reads all frames of the wire at one host until stop is called, and hands over what of them was VXLAN.
 func capture(t *testing.T, host *testHost) (stop func() (frames [][]byte)) {
 	t.Helper()
-	var fd int
-	do(t, host.host, func(h *netlink.Handle) (err error) {
-		link, err := h.LinkByName(testWire)
-		if err != nil {
-			return err
-		}
-		all := uint16(unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8)
-		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(all)); err != nil {
-			return err
-		}
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
-			return err
-		}
-		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Attrs().Index})
-	})
+	fd := packetSocket(t, host.host, testWire, 100*time.Millisecond)
 	done, frames := make(chan struct{}), [][]byte(nil)
 	ended := make(chan struct{})
 	go func() {
@@ -314,7 +293,6 @@ func capture(t *testing.T, host *testHost) (stop func() (frames [][]byte)) {
 	return func() [][]byte {
 		close(done)
 		<-ended
-		unix.Close(fd)
 		return frames
 	}
 }
@@ -687,10 +665,7 @@ func (host *testHost) echo(t *testing.T, port int, name string) (stop func()) {
 	s := in(t, host.container, func() (net.PacketConn, error) {
 		return net.ListenPacket("udp4", fmt.Sprintf("%s:%d", host.inner, port))
 	})
-	tap := packetSocket(t, host.container, "")
-	if err := unix.SetsockoptTimeval(tap, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20_000}); err != nil {
-		t.Fatal(err)
-	}
+	tap := packetSocket(t, host.container, "", 20*time.Millisecond)
 	var all sync.WaitGroup
 	done := make(chan struct{})
 	for _, other := range []string{"198.19.77.2", "198.19.77.3"} { // bridges hear where it is
@@ -900,10 +875,7 @@ func TestEcho(t *testing.T) {
 // watch counts the UDP datagrams of a capture on a device, encapsulated ones too, until it is read.
 func watch(t *testing.T, ns netns.NsHandle, device string) (read func() (in, out int)) {
 	t.Helper()
-	fd := packetSocket(t, ns, device)
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
-		t.Fatal(err)
-	}
+	fd := packetSocket(t, ns, device, 100*time.Millisecond)
 	return func() (in, out int) {
 		b := make([]byte, 2000)
 		for {

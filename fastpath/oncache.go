@@ -24,7 +24,7 @@ import (
 // destination on the way out, devices by destination on the way in, for established flows of TCP, UDP and ICMP's echo over IPv4.
 //
 // Eligible is data (no SYN, FIN, RST or URG; no fragment; no IP options) of a flow that the sender's own socket calls
-// established (TCP) or that has been seen in both directions (UDP), sent by a socket that is bound to no device; on the way
+// established (TCP) or that has been seen in both directions (UDP, echoes), sent by a socket that is bound to no device; on the way
 // in, data of a flow that this host's side has sent on as such. So the first packets of a flow, and those that open and close
 // it, take the kernel's path, and with them whatever rules are looked up there for new flows.
 type Oncache struct{}

@@ -222,7 +222,10 @@ func (h *initHost) run(ctx context.Context) error {
 		case status := <-h.reaper.engine:
 			return engineDied(h.cfg, status)
 		case <-h.restart:
-			if err := errors.Join(h.stopEngine(), h.engine(ctx)); err != nil {
+			if err := h.stopEngine(); err != nil {
+				return err
+			}
+			if err := h.engine(ctx); err != nil {
 				return err
 			}
 		case <-ctx.Done():

@@ -244,25 +244,35 @@ func (s Stay) find(ctx context.Context, e *docker.Engine) ([]docker.Details, err
 	}), err
 }
 
-// Detach ends the agents, which undo what they did.
-func (s Stay) Detach(ctx context.Context) error {
-	detached := 0
+// each calls do with every agent of the network, up to the first that fails. None at all is ErrNotAttached, but for all networks.
+func (s Stay) each(ctx context.Context, do func(e *docker.Engine, d docker.Details) error) error {
+	count := 0
 	err := stays(ctx, s.Engines, s.TLSDir, func(_ int, e *docker.Engine) error {
 		found, err := s.find(ctx, e)
 		for _, d := range found {
-			if err := e.Stop(ctx, d.ID); err != nil {
-				return fmt.Errorf("%s: agent %s: %w; what it left is undone by the next attach to that network", e.Host(), d.Name, err)
+			count++
+			if err := do(e, d); err != nil {
+				return err
 			}
-			dropVolume(ctx, e, stayName(d.Labels[docker.LabelNetwork]))
-			s.Progress("%s: %s detached", e.Host(), d.Labels[docker.LabelFastpath])
-			detached++
 		}
 		return err
 	})
-	if err == nil && detached == 0 {
+	if err == nil && count == 0 && s.Network != "" {
 		err = fmt.Errorf("network %q: %w on %v", s.Network, ErrNotAttached, s.Engines)
 	}
 	return err
+}
+
+// Detach ends the agents, which undo what they did.
+func (s Stay) Detach(ctx context.Context) error {
+	return s.each(ctx, func(e *docker.Engine, d docker.Details) error {
+		if err := e.Stop(ctx, d.ID); err != nil {
+			return fmt.Errorf("%s: agent %s: %w; what it left is undone by the next attach to that network", e.Host(), d.Name, err)
+		}
+		dropVolume(ctx, e, stayName(d.Labels[docker.LabelNetwork]))
+		s.Progress("%s: %s detached", e.Host(), d.Labels[docker.LabelFastpath])
+		return nil
+	})
 }
 
 // dropVolume removes a journal that needs nothing any more. An engine still calls it in use a moment after its container is
@@ -276,45 +286,30 @@ func dropVolume(ctx context.Context, e *docker.Engine, name string) {
 // Status asks the agents; items: of each flow that they know, too.
 func (s Stay) Status(ctx context.Context, items bool) (list []StayStatus, err error) {
 	list = []StayStatus{}
-	err = stays(ctx, s.Engines, s.TLSDir, func(_ int, e *docker.Engine) error {
-		found, err := s.find(ctx, e)
-		for _, d := range found {
-			answer, err := ask(ctx, e, d.ID, agentproto.StayRequest{Items: items})
-			if err != nil {
-				answer.Error = err.Error()
-			}
-			list = append(list, StayStatus{Engine: e.Host(), Network: d.Labels[docker.LabelNetwork], Name: d.Labels[docker.LabelNetworkName], Container: d.Name, Agent: answer})
+	err = s.each(ctx, func(e *docker.Engine, d docker.Details) error {
+		answer, err := ask(ctx, e, d.ID, agentproto.StayRequest{Items: items})
+		if err != nil {
+			answer.Error = err.Error()
 		}
-		return err
+		list = append(list, StayStatus{Engine: e.Host(), Network: d.Labels[docker.LabelNetwork], Name: d.Labels[docker.LabelNetworkName], Container: d.Name, Agent: answer})
+		return nil
 	})
-	if err == nil && len(list) == 0 && s.Network != "" {
-		err = fmt.Errorf("network %q: %w on %v", s.Network, ErrNotAttached, s.Engines)
-	}
 	return list, err
 }
 
-// Tell gives the agents of a network an order. The first that can't follow it ends this: those before it have, and it says so.
+// Tell gives the agents of a network an order. Those before the first that can't follow it have followed, and it was said.
 func (s Stay) Tell(ctx context.Context, order econbench.Order) error {
-	told := 0
-	err := stays(ctx, s.Engines, s.TLSDir, func(_ int, e *docker.Engine) error {
-		found, err := s.find(ctx, e)
-		for _, d := range found {
-			answer, err := ask(ctx, e, d.ID, agentproto.StayRequest{Order: order})
-			if err == nil && answer.Error != "" {
-				err = errors.New(answer.Error)
-			}
-			if err != nil {
-				return fmt.Errorf("%s: agent %s: %w", e.Host(), d.Name, err)
-			}
-			s.Progress("%s: %s on network %s: %s", e.Host(), d.Labels[docker.LabelFastpath], d.Labels[docker.LabelNetworkName], order)
-			told++
+	return s.each(ctx, func(e *docker.Engine, d docker.Details) error {
+		answer, err := ask(ctx, e, d.ID, agentproto.StayRequest{Order: order})
+		if err == nil && answer.Error != "" {
+			err = errors.New(answer.Error)
 		}
-		return err
+		if err != nil {
+			return fmt.Errorf("%s: agent %s: %w", e.Host(), d.Name, err)
+		}
+		s.Progress("%s: %s on network %s: %s", e.Host(), d.Labels[docker.LabelFastpath], d.Labels[docker.LabelNetworkName], order)
+		return nil
 	})
-	if err == nil && told == 0 {
-		err = fmt.Errorf("network %q: %w on %v", s.Network, ErrNotAttached, s.Engines)
-	}
-	return err
 }
 
 func ask(ctx context.Context, e *docker.Engine, id string, request agentproto.StayRequest) (r agentproto.StayStatus, err error) {
