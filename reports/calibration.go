@@ -80,7 +80,7 @@ type CalibratedLength struct {
 }
 
 // Plant is an effect that was put there. Handicaps that burn time are held against one that burns none, where the pool has it, and
-// that one against the bare arm: what being attached costs. It costs 2 to 3 %, which made 3.2 % of a plant that was meant to be 1 %.
+// that one against the bare arm: what being attached costs. It costs 0.6 to 3 %, which made 3.2 % of a plant that was meant to be 1 %.
 type Plant struct {
 	Arm     econbench.Arm `json:"arm"`
 	Against econbench.Arm `json:"against"`

@@ -56,7 +56,7 @@ func calibrateCommand() *cobra.Command {
 		Short: "measure the ruler: false alarms, planted effects found, the smallest effect that this machine sees",
 		Long: `calibrate measures one arm under two names, and the same arm with handicaps: one that burns nothing, to see what being attached
 costs, and three that burn 1, 3 and 10 % of the path's cost more than that one. From this pool of trials it resamples runs
-of 1, 5, 10 and 30 minutes: how many tell the arm from itself, how many find the handicaps, and which effect is the smallest
+of 1, 2, 5, 10 and 30 minutes: how many tell the arm from itself, how many find the handicaps, and which effect is the smallest
 that they find nearly always.
 
 Each workload's pool is a run directory of its own, which report and run --resume take like any other. Given the
@@ -185,7 +185,7 @@ func (f *calibrateFlags) pilot(workloads []string, base econbench.Arm) (econbenc
 }
 
 // pool holds an arm against itself and against handicaps, for as many blocks as the time for one workload has room for. The
-// handicap that burns nothing is what the others are held against: to be attached costs a path 2 to 3 % by itself.
+// handicap that burns nothing is what the others are held against: to be attached costs a path 0.6 to 3 % by itself.
 func (f *calibrateFlags) pool(workloads []string, base econbench.Arm, frame frameCost) (econbench.Plan, error) {
 	p, err := f.plan(workloads, base)
 	if err != nil {
