@@ -5,7 +5,8 @@
 // of them are committed, so that nobody who runs econbench needs a compiler.
 //
 // Shared by fast paths over an overlay: sandbox.go reads what Docker has built, follow.go says when to read it again, lane.go
-// leads around it, hook.go attaches programs, overlay.go keeps all of it in step.
+// leads around it, hook.go attaches programs, overlay.go keeps all of it in step,
+// control.go switches it while packets pass, status.go and flows.go tell of it.
 package fastpath
 
 import (

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+import (
+	"maps"
+
+	"github.com/econbench/econbench"
+)
+
+// OverlayStatus is what an attached fast path says of itself.
+type OverlayStatus struct {
+	Sandbox    string             `json:"sandbox"`
+	Mechanism  string             `json:"mechanism"` // of the hook at the underlay's device
+	Mode       string             `json:"mode"`      // on, off, dry
+	Containers []ContainerStatus  `json:"containers"`
+	Peers      int                `json:"peers"` // containers on other hosts
+	Flows      int                `json:"flows"` // known, at most 65536: the least used ones give way
+	Refused    map[string]string  `json:"refused"`
+	Error      string             `json:"error,omitempty"` // why the caches are not kept at present
+	Counters   econbench.Counters `json:"counters"`
+	Items      []FlowStatus       `json:"items,omitempty"` // each flow, where asked for
+}
+
+// ContainerStatus is a container on the fast path.
+type ContainerStatus struct {
+	Address string `json:"address"`
+	Device  string `json:"device"`
+	Lane    string `json:"lane"`
+}
+
+// Status is OverlayStatus.
+func (o *overlay) Status() (any, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.known(o.status(), false)
+}
+
+// status is what the agent knows by itself.
+func (o *overlay) status() OverlayStatus {
+	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
+	for _, e := range o.endpoints {
+		s.Containers = append(s.Containers, ContainerStatus{e.addr.String(), e.device, e.lane.kind()})
+	}
+	if o.syncErr != nil {
+		s.Error = o.syncErr.Error()
+	}
+	return s
+}
+
+// Items is OverlayStatus with each flow.
+func (o *overlay) Items() (any, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.known(o.status(), true)
+}
+
+// known adds what the programs know and have counted.
+func (o *overlay) known(s OverlayStatus, items bool) (_ OverlayStatus, err error) {
+	if s.Counters, err = o.Read(); err != nil {
+		return s, err
+	}
+	flows, err := o.progs.flows()
+	s.Flows = len(flows)
+	if items {
+		s.Items = o.itemize(flows)
+	}
+	return s, err
+}
