@@ -222,15 +222,15 @@ func newBench(t *testing.T, to, from *testHost) *bench {
 // known puts flows into the host's cache, which forgets all whenever it is switched on.
 func (b *bench) known() {
 	b.Helper()
-	flows := b.to.attached.(*overlay).progs.(*oncacheCache).coll.Maps["flows"]
+	known := b.to.attached.(*overlay).progs.(*cache)
 	number := b.to.attached.(*overlay).endpoints[0].number
 	for port, state := range knownPorts {
 		for _, protocol := range []uint32{protoTCP, protoUDP, protoICMP} {
-			key := oncacheFlowKey{Endpoint: number, Remote: wire32(b.from.inner), LocalPort: wire16(localPort), RemotePort: wire16(port), Protocol: protocol}
+			key := flowKey{Vni: wireVNI(uint32(b.to.vni)), Local: wire32(b.to.inner), Remote: wire32(b.from.inner), LocalPort: wire16(localPort), RemotePort: wire16(port), Protocol: protocol}
 			if protocol == protoICMP {
 				key.LocalPort = key.RemotePort
 			}
-			if err := flows.Put(key, state); err != nil {
+			if err := known.put(key, number, state); err != nil {
 				b.Fatal(err)
 			}
 		}

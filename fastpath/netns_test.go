@@ -229,7 +229,7 @@ func (host *testHost) attach(t *testing.T, opt econbench.AttachOptions) {
 	}
 	host.attached = in(t, host.host, func() (econbench.Attached, error) {
 		cfg := OverlayConfig{Sandbox: filepath.Join(host.dir, host.network), Underlay: host.outer, AttachOptions: opt}
-		return attachToSandbox(context.Background(), cfg, host.journal, &oncacheCache{})
+		return attachToSandbox(context.Background(), cfg, host.journal, &cache{cacheKind: oncacheKind})
 	})
 }
 

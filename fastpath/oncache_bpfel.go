@@ -46,10 +46,10 @@ type oncacheAddress struct {
 }
 
 type oncacheControl struct {
-	_     structs.HostLayout
-	Until uint64
-	Mode  uint32
-	Pad   uint32
+	_          structs.HostLayout
+	Until      uint64
+	Mode       uint32
+	Generation uint32
 }
 
 type oncacheDelivery struct {
@@ -60,9 +60,16 @@ type oncacheDelivery struct {
 	LaneMac  [6]uint8
 }
 
+type oncacheFlow struct {
+	_        structs.HostLayout
+	State    uint32
+	Endpoint uint32
+}
+
 type oncacheFlowKey struct {
 	_          structs.HostLayout
-	Endpoint   uint32
+	Vni        uint32
+	Local      uint32
 	Remote     uint32
 	LocalPort  uint16
 	RemotePort uint16

@@ -110,7 +110,7 @@ func (fakeLane) close() error                    { return nil }
 // rig is one container's programs with one peer in their caches.
 type rig struct {
 	*testing.T
-	cache oncacheCache
+	cache cache
 	own   struct{ fromContainer, fromLane *ebpf.Program }
 }
 
@@ -122,6 +122,7 @@ func newRig(t *testing.T) *rig {
 	r := &rig{T: t}
 	t.Cleanup(r.cache.close)
 	h := hostSide{wire: 1, underlay: hereHost, port: testPort, sourcePorts: [2]uint16{portMin, portMax}, learning: true}
+	r.cache.cacheKind = oncacheKind
 	r.must(r.cache.load(h))
 	l := local{vni: testVNI, mac: hereMAC, addr: here, mtu: testMTU}
 	own, err := r.cache.around(l, testNumber, fakeLane{})
@@ -141,40 +142,52 @@ func (r *rig) must(err error) {
 	}
 }
 
-func flowKey(protocol uint32, peer netip.Addr) oncacheFlowKey {
-	return oncacheFlowKey{
-		Endpoint: testNumber, Remote: wire32(peer), LocalPort: wire16(localPort), RemotePort: wire16(remotePort), Protocol: protocol,
+func keyTo(protocol uint32, peer netip.Addr) flowKey {
+	return flowKey{
+		Vni: wireVNI(testVNI), Local: wire32(here), Remote: wire32(peer), LocalPort: wire16(localPort), RemotePort: wire16(remotePort), Protocol: protocol,
 	}
 }
 
+// put sets what is known of a flow: what is a fast path's own remains 0.
+func (p *cache) put(key flowKey, number, state uint32) error {
+	value := make([]byte, p.coll.Maps["flows"].ValueSize())
+	binary.NativeEndian.PutUint32(value, state)
+	binary.NativeEndian.PutUint32(value[4:], number)
+	return p.coll.Maps["flows"].Put(key, value)
+}
+
 // flow sets what is known of a flow; 0 forgets it.
-func (r *rig) flow(key oncacheFlowKey, state uint32) {
+func (r *rig) flow(key flowKey, state uint32) {
 	r.Helper()
 	if state == 0 {
 		r.must(ignoreMissing(r.cache.coll.Maps["flows"].Delete(key)))
 		return
 	}
-	r.must(r.cache.coll.Maps["flows"].Put(key, state))
+	r.must(r.cache.put(key, testNumber, state))
 }
 
-func (r *rig) flowState(key oncacheFlowKey) (state uint32) {
+func (r *rig) flowState(key flowKey) (state uint32) {
 	r.Helper()
-	r.must(ignoreMissing(r.cache.coll.Maps["flows"].Lookup(key, &state)))
-	return state
+	var value []byte
+	r.must(ignoreMissing(r.cache.coll.Maps["flows"].Lookup(key, &value)))
+	if value == nil {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(value)
 }
 
 // agree makes TCP's and UDP's flow between the two containers established ones, and nothing else known.
 func (r *rig) agree() {
 	r.Helper()
-	r.flow(flowKey(protoTCP, nobody), 0)
-	r.flow(flowKey(protoUDP, nobody), 0)
-	r.flow(flowKey(protoTCP, there), flowAgreed)
-	r.flow(flowKey(protoUDP, there), flowAgreed)
+	r.flow(keyTo(protoTCP, nobody), 0)
+	r.flow(keyTo(protoUDP, nobody), 0)
+	r.flow(keyTo(protoTCP, there), flowAgreed)
+	r.flow(keyTo(protoUDP, there), flowAgreed)
 	r.flow(echoKey(there), flowAgreed)
 }
 
-func echoKey(peer netip.Addr) oncacheFlowKey {
-	key := flowKey(protoICMP, peer)
+func echoKey(peer netip.Addr) flowKey {
+	key := keyTo(protoICMP, peer)
 	key.RemotePort = key.LocalPort
 	return key
 }
@@ -501,7 +514,7 @@ func TestFromWirePasses(t *testing.T) {
 func TestFromWireState(t *testing.T) {
 	r := newRig(t)
 	frame := wrapped(plain(protoUDP, false, 10))
-	key := flowKey(protoUDP, there)
+	key := keyTo(protoUDP, there)
 	pass := func(what string, frame []byte, want econbench.Counters, state uint32) {
 		t.Helper()
 		r.expect(r.cache.fromWire(), frame, skbuff{}, verdictNext, want, nil)
@@ -765,10 +778,10 @@ func TestFromLaneNextDoor(t *testing.T) {
 	for _, protocol := range []byte{protoTCP, protoUDP} {
 		frame := to(protocol)
 		refuse("a flow that next door knows nothing of", frame, skbuff{})
-		back := oncacheFlowKey{Endpoint: nearNumber, Remote: wire32(here), LocalPort: wire16(remotePort), RemotePort: wire16(localPort), Protocol: uint32(protocol)}
-		r.flow(back, flowRefused)
+		back := flowKey{Vni: wireVNI(testVNI), Local: wire32(near), Remote: wire32(here), LocalPort: wire16(remotePort), RemotePort: wire16(localPort), Protocol: uint32(protocol)}
+		r.must(r.cache.put(back, nearNumber, flowRefused))
 		refuse("a flow that next door's program does not want this way", frame, skbuff{})
-		r.flow(back, flowSent)
+		r.must(r.cache.put(back, nearNumber, flowSent))
 		want := econbench.Counters{"egress.hits": 1, "egress.hit_bytes": float64(len(frame))}
 		got, out, counted, after := r.run(r.own.fromLane, frame, skbuff{})
 		if got != verdictRedirect || !maps.Equal(counted, want) || after.Mark != nextDoor {
@@ -789,7 +802,7 @@ func TestFromLaneNextDoor(t *testing.T) {
 		refuse("another's address", edits(set(p(iDst)+3, 9), resum(p(iIP)))(bytes.Clone(came)), skbuff{Mark: nextDoor})
 	}
 	self := edits(set(p(iDstMAC), hereMAC[:]...), set(p(iDst), here.AsSlice()...), resum(p(iIP)))(plain(protoUDP, true, 100))
-	r.flow(flowKey(protoUDP, here), flowAgreed)
+	r.flow(keyTo(protoUDP, here), flowAgreed)
 	refuse("to itself", self, skbuff{})
 	r.must(r.cache.dropEndpoint(l))
 	refuse("who has left", to(protoUDP), skbuff{})
@@ -847,7 +860,7 @@ func TestFromContainer(t *testing.T) {
 // TestSynForgets has a connection that is opened under the ports of an earlier one: what was known of that one no longer holds.
 func TestSynForgets(t *testing.T) {
 	r := newRig(t)
-	key := flowKey(protoTCP, there)
+	key := keyTo(protoTCP, there)
 	for _, c := range []struct {
 		flags byte
 		want  uint32
@@ -864,11 +877,11 @@ func TestSynForgets(t *testing.T) {
 // TestDrop lets nothing through, and notes which flow's program answers by a lane's device.
 func TestDrop(t *testing.T) {
 	r := newRig(t)
-	guard, err := r.cache.drop(local{addr: here}, testNumber)
+	guard, err := r.cache.drop(local{vni: testVNI, addr: here}, testNumber)
 	r.must(err)
 	defer guard.Close()
 	drop := guard.Programs[progDrop]
-	key := flowKey(protoUDP, there)
+	key := keyTo(protoUDP, there)
 	r.flow(key, flowAgreed)
 	for _, frame := range [][]byte{plain(protoTCP, true, 1), wrapped(plain(protoUDP, false, 1)), make([]byte, 14), set(iSrc-encapsulation+3, 99)(plain(protoUDP, true, 1))} {
 		r.expect(drop, frame, skbuff{}, verdictShot, econbench.Counters{}, nil)

@@ -65,7 +65,7 @@ func TestMissingHelper(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("not root: CAP_BPF is needed to probe for helpers")
 	}
-	if err := checkHelpers(oncacheNeeds); err != nil {
+	if err := checkHelpers(overlayNeeds); err != nil {
 		t.Errorf("what the program's own kernels have: %v", err)
 	}
 	// A helper of cgroup programs, which no kernel gives to tc.

@@ -19,7 +19,7 @@ enum mode {
 struct control {
 	__u64 until; /* CLOCK_MONOTONIC, ns: an agent that is not heard of any more keeps no cache either */
 	__u32 mode;
-	__u32 pad;
+	__u32 generation; /* another one: what flows remember of peers and containers is void */
 };
 
 struct {

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Egress of a container's own device: which packets leave by the lane.
+ */
+#ifndef ECONBENCH_CONTAINER_H
+#define ECONBENCH_CONTAINER_H
+
+#include "account.h"
+#include "control.h"
+#include "flow.h"
+#include "judge.h"
+
+/* Whether a packet that the container sends is data that may take the lane, and of which flow: a reason to bail, or BAILS. */
+static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct control *c, struct flow_key *key)
+{
+	struct ports ports;
+	struct iphdr *ip;
+	enum bail why;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present)
+		return BAIL_PROTOCOL;
+	if (!linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(struct udphdr)))
+		return BAIL_LENGTH;
+	ip = data(skb) + ETH_HLEN;
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
+		return BAIL_LENGTH;
+	ports = ports_of(ip, data_end(skb));
+	*key = (struct flow_key){container_vni, container_addr, ip->daddr, ports.source, ports.dest, ip->protocol};
+	why = judge(ip, data_end(skb));
+	if (why == BAIL_FLAGS && TCP_FLAGS(ip + 1) & TCP_SYN)
+		bpf_map_delete_elem(&flows, key); /* another connection: its socket may be bound where the last one's was not */
+	if (why != BAILS)
+		return why;
+	if (ip->saddr != container_addr)
+		return BAIL_ADDRESS;
+	if (skb->gso_size == 0 && skb->len > max_frame)
+		return BAIL_LENGTH;
+	why = ask_socket(skb, ip->protocol, ports);
+	if (why == BAIL_BOUND)
+		bpf_map_delete_elem(&flows, key);
+	if (why != BAILS)
+		return why;
+	return expired(c) ? BAIL_EXPIRED : BAILS;
+}
+
+/* Where a packet that may leave is going. */
+struct destination {
+	struct peer *peer;		    /* on another host, or */
+	const struct delivery *next_door;   /* on this one; neither: to nobody that is known */
+};
+
+/* Whether a packet of an established flow goes where its hardware address says, to one who takes it: a reason to bail, or BAILS. */
+static __always_inline enum bail judge_destination(struct __sk_buff *skb, const struct flow_key *key, struct destination *to)
+{
+	struct address at = {key->vni, key->remote};
+	struct ethhdr *eth = data(skb);
+	const __u8 *mac;
+
+	to->peer = bpf_map_lookup_elem(&peers, &at);
+	to->next_door = to->peer ? NULL : bpf_map_lookup_elem(&endpoints, &at);
+	mac = to->peer ? to->peer->mac : to->next_door ? to->next_door->mac : NULL;
+	if ((void *)(eth + 1) > data_end(skb) || (mac && !same_mac(eth->h_dest, mac)))
+		return BAIL_ADDRESS;
+	return to->next_door && !answered(to->next_door, key) ? BAIL_FLOW : BAILS;
+}
+
+/* Counts a packet that may leave and sends it on its way; known: that there is one who takes it. */
+static __always_inline int leave(struct direction *d, const struct control *c, bool known, __u32 segs)
+{
+	d->eligible += segs;
+	if (!known || !learning) {
+		d->misses += segs;
+		return NEXT;
+	}
+	if (c->mode == MODE_DRY) {
+		d->dry += segs;
+		return NEXT;
+	}
+	return bpf_redirect(lane_ifindex, 0);
+}
+
+/* All of it, for a fast path that asks no more. */
+static __always_inline int leave_by_lane(struct __sk_buff *skb)
+{
+	struct account *a = account();
+	struct control *c = control();
+	__u32 segs = segments(skb);
+	struct destination to = {};
+	struct flow_key key = {};
+	enum bail why;
+
+	if (!a || !c || c->mode == MODE_OFF)
+		return NEXT;
+	a->egress.seen += segs;
+	why = judge_sent(skb, c, &key);
+	if (why == BAILS && !learn(&key))
+		why = BAIL_FLOW;
+	if (why == BAILS)
+		why = judge_destination(skb, &key, &to);
+	if (why != BAILS)
+		return bail(&a->egress, why, segs);
+	return leave(&a->egress, c, to.peer || to.next_door, segs);
+}
+
+#endif

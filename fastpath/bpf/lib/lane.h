@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The host's end of a container's lane, both ways. Whoever has CAP_NET_RAW in the container can put any frame into it, past the
+ * programs on the container's own device: what it may not send is dropped here.
+ */
+#ifndef ECONBENCH_LANE_H
+#define ECONBENCH_LANE_H
+
+#include "account.h"
+#include "flow.h"
+#include "judge.h"
+
+/* Whether a frame that came out of the lane is one that the container might send by its own device, to whomever: key says to
+ * whom. Whoever has CAP_NET_RAW in there can put any frame into the lane, past from_container. */
+static __always_inline bool may_send(struct __sk_buff *skb, struct flow_key *key)
+{
+	struct ports ports;
+	struct ethhdr *eth;
+	struct iphdr *ip;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
+	    !linear(skb, sizeof(*eth) + sizeof(*ip) + sizeof(struct udphdr)))
+		return false;
+	eth = data(skb);
+	ip = (void *)(eth + 1);
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
+		return false;
+	if (judge(ip, data_end(skb)) != BAILS || ip->saddr != container_addr ||
+	    bpf_ntohs(ip->tot_len) != (__u16)(skb->len - ETH_HLEN) || (skb->gso_size == 0 && skb->len > max_frame))
+		return false;
+	ports = ports_of(ip, data_end(skb));
+	*key = (struct flow_key){container_vni, container_addr, ip->daddr, ports.source, ports.dest, ip->protocol};
+	return eth->h_proto == bpf_htons(ETH_P_IP) && is_mac(eth->h_source, container_mac);
+}
+
+static __always_inline int refuse(struct account *a, __u32 segs)
+{
+	a->refused += segs;
+	return TC_ACT_SHOT;
+}
+
+/* Set by from_lane of a container for that of the one next door, and gone where the frame enters its namespace. */
+#define NEXT_DOOR 0x65636f6e
+
+/* A frame for a container next door: by its lane's end, as if it had come from the wire. */
+static __always_inline int send_next_door(struct __sk_buff *skb, struct account *a, const struct flow_key *key, __u32 segs)
+{
+	struct address to = {container_vni, key->remote};
+	struct delivery *next_door = bpf_map_lookup_elem(&endpoints, &to);
+	struct ethhdr *eth = data(skb);
+
+	if (!next_door || next_door->endpoint == endpoint || (void *)(eth + 1) > data_end(skb) ||
+	    !same_mac(eth->h_dest, next_door->mac) || !answered(next_door, key))
+		return refuse(a, segs);
+	__builtin_memcpy(eth->h_dest, next_door->lane_mac, ETH_ALEN); /* the device takes no other */
+	skb->mark = NEXT_DOOR;
+	a->egress.hits += segs;
+	a->egress.hit_bytes += skb->len;
+	return bpf_redirect(next_door->ifindex, 0);
+}
+
+/* Whether a frame comes from a container next door, for this one. Who forges it in this container's own lane, marks need
+ * CAP_NET_RAW there, sends it to itself. */
+static __always_inline bool from_next_door(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = data(skb);
+	struct iphdr *ip = (void *)(eth + 1);
+
+	return skb->mark == NEXT_DOOR && (void *)(ip + 1) <= data_end(skb) && is_mac(eth->h_dest, lane_mac) && ip->daddr == container_addr;
+}
+
+/* Sends a frame on by the wire. */
+static __always_inline int send(struct __sk_buff *skb, struct account *a, __be32 next_hop, __u32 len, __u32 segs)
+{
+	struct bpf_redir_neigh hop = {.nh_family = 2 /* AF_INET */, .ipv4_nh = next_hop};
+
+	skb->mark = 0; /* as on the way out of any namespace (skb_scrub_packet()) */
+	a->egress.hits += segs;
+	a->egress.hit_bytes += len;
+	return bpf_redirect_neigh(wire_ifindex, &hop, sizeof(hop), 0);
+}
+
+static __always_inline int fail(struct account *a, __u32 segs)
+{
+	a->failed += segs;
+	return TC_ACT_SHOT;
+}
+
+/* The host's end of the lane, ingress. A frame that a container puts into the lane's receiving end would come up in the
+ * host's stack. Attached so that it stays as long as the device does, whatever becomes of the agent.
+ *
+ * A program that answers by the device it received on (IP_PKTINFO's ipi_ifindex) gets here, too. Its flow takes the kernel's
+ * path from then on: one datagram is lost, the next is received on the container's own device. */
+SEC("tc")
+int drop(struct __sk_buff *skb)
+{
+	struct flow_key key = {};
+	struct ports ports;
+	struct flow *flow;
+	struct ethhdr *eth;
+	struct iphdr *ip;
+
+	if (!linear(skb, sizeof(*eth) + sizeof(*ip) + sizeof(struct udphdr)))
+		return TC_ACT_SHOT;
+	eth = data(skb);
+	ip = (void *)(eth + 1);
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || skb->protocol != bpf_htons(ETH_P_IP) || *(__u8 *)ip != 0x45 ||
+	    ip->saddr != container_addr)
+		return TC_ACT_SHOT;
+	ports = ports_of(ip, data_end(skb));
+	key = (struct flow_key){container_vni, container_addr, ip->daddr, ports.source, ports.dest, ip->protocol};
+	flow = flow_of(&key, endpoint);
+	if (flow)
+		flow->state = FLOW_REFUSED;
+	return TC_ACT_SHOT;
+}
+
+#endif

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+)
+
+// cacheKind is what fast paths over an overlay differ by, as far as their caches are filled and read alike: bpf/lib has the maps
+// that they share.
+type cacheKind struct {
+	spec  func() (*ebpf.CollectionSpec, error)
+	needs []helperNeed
+	// alone are programs of the host's besides from_wire, loaded once.
+	alone []string
+	// variables are values of its own constants.
+	variables map[string]any
+}
+
+// overlayNeeds are the helpers that came last of those that bpf/lib uses, with the kernels that brought them.
+var overlayNeeds = []helperNeed{
+	{asm.FnRedirectNeigh, "5.10"}, {asm.FnRedirectPeer, "5.10"}, {asm.FnKtimeGetCoarseNs, "5.11"},
+}
+
+// cache are the loaded programs and maps of a fast path.
+type cache struct {
+	cacheKind
+	collection *ebpf.CollectionSpec
+	host       map[string]any   // variables that all programs share
+	coll       *ebpf.Collection // the host's programs and the maps, which the programs of each endpoint use too
+	control    controlValue     // as the programs were last told
+}
+
+// Keys and values of the maps in bpf/lib, as bpf2go has made them for one fast path: they are the same for all (TestSharedMaps).
+type (
+	addressKey    = oncacheAddress
+	peerValue     = oncachePeer
+	deliveryValue = oncacheDelivery
+	flowKey       = oncacheFlowKey
+	controlValue  = oncacheControl
+)
+
+func wire32(a netip.Addr) uint32 { b := a.As4(); return binary.NativeEndian.Uint32(b[:]) }
+func addrOf(n uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte(binary.NativeEndian.AppendUint32(nil, n)))
+}
+func portOf(n uint16) uint16 {
+	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, n))
+}
+func wire16(n uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
+}
+func wireVNI(n uint32) uint32 {
+	return binary.NativeEndian.Uint32(binary.BigEndian.AppendUint32(nil, n<<8))
+}
+
+func keyOf(a address) addressKey { return addressKey{Vni: wireVNI(a.vni), Ip: wire32(a.addr)} }
+
+func (p *cache) load(h hostSide) (err error) {
+	if err := checkHelpers(p.needs); err != nil {
+		return err
+	}
+	if p.collection, err = p.spec(); err != nil {
+		return err
+	}
+	p.host = map[string]any{
+		"wire_ifindex": uint32(h.wire), "tunnel_addr": wire32(h.underlay), "tunnel_port": wire16(h.port),
+		"source_port_min": h.sourcePorts[0], "source_port_max": h.sourcePorts[1], "learning": h.learning,
+	}
+	maps.Copy(p.host, p.variables)
+	p.coll, err = loadPrograms(p.collection, nil, p.host, append(slices.Clone(p.alone), progFromWire)...)
+	return err
+}
+
+func (p *cache) close() {
+	if p.coll != nil {
+		p.coll.Close()
+	}
+}
+
+func (p *cache) fromWire() *ebpf.Program { return p.coll.Programs[progFromWire] }
+
+// forEndpoint loads programs of one container with its variables and the host's.
+func (p *cache) forEndpoint(variables map[string]any, programs ...string) (*ebpf.Collection, error) {
+	all := maps.Clone(p.host)
+	maps.Copy(all, variables)
+	shared := maps.Clone(p.coll.Maps)
+	maps.DeleteFunc(shared, func(name string, m *ebpf.Map) bool { return name[0] == '.' }) // variables, of each program its own
+	return loadPrograms(p.collection, shared, all, programs...)
+}
+
+// drop is loaded by itself: the lane that it guards has to be there before the endpoint's other programs.
+func (p *cache) drop(l local, number uint32) (*ebpf.Collection, error) {
+	return p.forEndpoint(map[string]any{"endpoint": number, "container_addr": wire32(l.addr), "container_vni": wireVNI(l.vni)}, progDrop)
+}
+
+func (p *cache) around(l local, number uint32, lane lane) (*ebpf.Collection, error) {
+	return p.forEndpoint(map[string]any{
+		"endpoint": number, "lane_ifindex": uint32(lane.inside()), "container_addr": wire32(l.addr), "container_mac": l.mac,
+		"container_vni": wireVNI(l.vni), "lane_mac": lane.mac(), "max_frame": uint32(l.mtu + ethernetHeader),
+	}, progFromContainer, progFromLane)
+}
+
+func (p *cache) setControl(c control) error {
+	p.control.Until, p.control.Mode = c.until, uint32(c.mode)
+	return p.tell()
+}
+
+func (p *cache) tell() error { return p.coll.Maps["controls"].Put(uint32(0), p.control) }
+
+// changed says that what is known of peers and containers is another thing than before: what flows remember of it is void. It comes
+// after the change, so whoever reads the new generation reads new tables too.
+func (p *cache) changed(err error) error {
+	p.control.Generation++
+	return errors.Join(err, p.tell())
+}
+
+func (p *cache) setRemote(a address, r remote, nextHop netip.Addr) error {
+	return p.changed(p.coll.Maps["peers"].Put(keyOf(a), peerValue{Host: wire32(r.host), NextHop: wire32(nextHop), Mac: r.mac}))
+}
+
+func (p *cache) dropRemote(a address) error {
+	return p.changed(ignoreMissing(p.coll.Maps["peers"].Delete(keyOf(a))))
+}
+
+func (p *cache) setEndpoint(l local, number uint32, lane lane) error {
+	d := deliveryValue{Endpoint: number, Ifindex: uint32(lane.into()), Mac: l.mac, LaneMac: lane.mac()}
+	return p.changed(p.coll.Maps["endpoints"].Put(keyOf(address{l.vni, l.addr}), d))
+}
+
+func (p *cache) dropEndpoint(l local) error {
+	return p.changed(ignoreMissing(p.coll.Maps["endpoints"].Delete(keyOf(address{l.vni, l.addr}))))
+}
+
+func (p *cache) accounts() (cpus []account, err error) {
+	if err := p.coll.Maps["accounts"].Lookup(uint32(0), &cpus); err != nil {
+		return nil, fmt.Errorf("counters: %w", err)
+	}
+	return cpus, nil
+}
+
+// flows lists the flows that are known, about: they come and go meanwhile.
+func (p *cache) flows() (list []flow, err error) {
+	err = p.eachFlow(func(k flowKey, value []byte) {
+		list = append(list, flow{
+			endpoint: binary.NativeEndian.Uint32(value[4:]), protocol: uint8(k.Protocol), remote: addrOf(k.Remote),
+			localPort: portOf(k.LocalPort), remotePort: portOf(k.RemotePort), state: flowState(binary.NativeEndian.Uint32(value)),
+		})
+	})
+	return list, err
+}
+
+// forgetFlows forgets the flows that are known. What becomes known meanwhile may stay.
+func (p *cache) forgetFlows() error {
+	var all []flowKey // first, for an iteration starts over when the key that it stands at is gone
+	err := p.eachFlow(func(k flowKey, _ []byte) { all = append(all, k) })
+	for _, key := range all {
+		err = errors.Join(err, ignoreMissing(p.coll.Maps["flows"].Delete(key)))
+	}
+	return p.changed(err)
+}
+
+// eachFlow hands over struct flow, which is each fast path's own but for its beginning: state and endpoint.
+func (p *cache) eachFlow(do func(key flowKey, value []byte)) error {
+	var key flowKey
+	var value []byte
+	it := p.coll.Maps["flows"].Iterate()
+	for it.Next(&key, &value) {
+		do(key, value)
+	}
+	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+		return fmt.Errorf("flows: %w", err)
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	}
+	return err
+}
