@@ -35,6 +35,7 @@ func (d *direction) addTo(c econbench.Counters, prefix string) {
 type account struct {
 	Egress, Ingress direction
 	Refused, Failed uint64
+	Assigned        uint64
 }
 
 // counters adds up the CPUs' accounts, and keeps each CPU's hits: which CPU carried the packets is half of what a placement
@@ -46,6 +47,7 @@ func counters(cpus []account) econbench.Counters {
 		a.Ingress.addTo(c, econbench.Ingress+".")
 		c[econbench.CounterLost+"refused"] += float64(a.Refused)
 		c[econbench.CounterLost+"failed"] += float64(a.Failed)
+		c[econbench.Ingress+".assigned"] += float64(a.Assigned)
 		for name, hits := range map[string]uint64{econbench.Egress: a.Egress.Hits, econbench.Ingress: a.Ingress.Hits} {
 			c[fmt.Sprintf("cpu%d.%s.%s", cpu, name, econbench.CounterHits)] = float64(hits)
 		}

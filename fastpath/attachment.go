@@ -17,9 +17,10 @@ import (
 // OverlayConfig is what an agent has to be told to attach a fast path to an overlay network in its host. All else it finds in
 // the network's sandbox, or hears from the kernel.
 type OverlayConfig struct {
-	Sandbox  string     `json:"sandbox"`  // path in the engine's mount namespace
-	Wire     string     `json:"wire"`     // the underlay's device; "": the one that has the address
-	Underlay netip.Addr `json:"underlay"` // this host's address on it: outer address of its tunnels
+	Sandbox  string     `json:"sandbox"`        // path in the engine's mount namespace
+	Wire     string     `json:"wire"`           // the underlay's device; "": the one that has the address
+	Underlay netip.Addr `json:"underlay"`       // this host's address on it: outer address of its tunnels
+	With     string     `json:"with,omitempty"` // the fast path's setting
 	econbench.AttachOptions
 }
 
@@ -103,7 +104,7 @@ func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt e
 		if err != nil {
 			return nil, fmt.Errorf("underlay address: %w", err)
 		}
-		return OverlayConfig{Sandbox: devices[i].Netns, Wire: h.Facts().WireDevice, Underlay: underlay, AttachOptions: opt}, nil
+		return OverlayConfig{Sandbox: devices[i].Netns, Wire: h.Facts().WireDevice, Underlay: underlay, With: opt.Setting, AttachOptions: opt}, nil
 	})
 	if err != nil {
 		return nil, err

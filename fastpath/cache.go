@@ -6,23 +6,26 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
-	"slices"
+	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // cacheKind is what fast paths over an overlay differ by, as far as their caches are filled and read alike: bpf/lib has the maps
 // that they share.
 type cacheKind struct {
-	spec  func() (*ebpf.CollectionSpec, error)
-	needs []helperNeed
-	// alone are programs of the host's besides from_wire, loaded once.
-	alone []string
-	// variables are values of its own constants.
-	variables map[string]any
+	spec    func() (*ebpf.CollectionSpec, error)
+	needs   []helperNeed
+	release string // the program that hears of every socket that is closed on the machine; "": none
+	inside  string // the program at the ingress of a lane's end in its container; "": none
+	// gone says whether a value of the flows' map is of a flow that has ended; nil: they are taken out when they end.
+	gone func(maps map[string]*ebpf.Map, value []byte) bool
 }
 
 // overlayNeeds are the helpers that came last of those that bpf/lib uses, with the kernels that brought them.
@@ -36,6 +39,7 @@ type cache struct {
 	collection *ebpf.CollectionSpec
 	host       map[string]any   // variables that all programs share
 	coll       *ebpf.Collection // the host's programs and the maps, which the programs of each endpoint use too
+	released   io.Closer        // the program that hears of closed sockets, at work
 	control    controlValue     // as the programs were last told
 }
 
@@ -75,18 +79,62 @@ func (p *cache) load(h hostSide) (err error) {
 		"wire_ifindex": uint32(h.wire), "tunnel_addr": wire32(h.underlay), "tunnel_port": wire16(h.port),
 		"source_port_min": h.sourcePorts[0], "source_port_max": h.sourcePorts[1], "learning": h.learning,
 	}
-	maps.Copy(p.host, p.variables)
-	p.coll, err = loadPrograms(p.collection, nil, p.host, append(slices.Clone(p.alone), progFromWire)...)
+	p.control.Generation = 1 // 0 is that of what was never filled in
+	programs := []string{progFromWire}
+	if p.release != "" {
+		programs = append(programs, p.release)
+	}
+	if p.coll, err = loadPrograms(p.collection, nil, p.host, programs...); err != nil || p.release == "" {
+		return err
+	}
+	p.released, err = attachToRoot(p.coll.Programs[p.release], ebpf.AttachCgroupInetSockRelease)
 	return err
 }
 
-func (p *cache) close() {
+// attachToRoot attaches a program to the root of the machine's cgroups (v2), as far as the caller's cgroup namespace shows them.
+// Where that hierarchy is mounted does not matter: a mount of its own is made, which nobody else sees.
+func attachToRoot(prog *ebpf.Program, at ebpf.AttachType) (io.Closer, error) {
+	root, err := cgroupRoot()
+	if err != nil {
+		return nil, fmt.Errorf("root of the cgroups (v2): %w", err)
+	}
+	defer root.Close()
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: int(root.Fd()), Program: prog, Attach: at})
+	if err != nil {
+		return nil, fmt.Errorf("attach %s to the root of the cgroups (v2): %w", prog, err)
+	}
+	return l, nil
+}
+
+func cgroupRoot() (*os.File, error) {
+	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "cgroup2"), nil
+}
+
+func (p *cache) close() (err error) {
+	if p.released != nil {
+		err = p.released.Close()
+	}
 	if p.coll != nil {
 		p.coll.Close()
 	}
+	return err
 }
 
 func (p *cache) fromWire() *ebpf.Program { return p.coll.Programs[progFromWire] }
+
+func (p *cache) within() string { return p.inside }
 
 // forEndpoint loads programs of one container with its variables and the host's.
 func (p *cache) forEndpoint(variables map[string]any, programs ...string) (*ebpf.Collection, error) {
@@ -103,10 +151,14 @@ func (p *cache) drop(l local, number uint32) (*ebpf.Collection, error) {
 }
 
 func (p *cache) around(l local, number uint32, lane lane) (*ebpf.Collection, error) {
+	programs := []string{progFromContainer, progFromLane}
+	if p.inside != "" {
+		programs = append(programs, p.inside)
+	}
 	return p.forEndpoint(map[string]any{
 		"endpoint": number, "lane_ifindex": uint32(lane.inside()), "container_addr": wire32(l.addr), "container_mac": l.mac,
 		"container_vni": wireVNI(l.vni), "lane_mac": lane.mac(), "max_frame": uint32(l.mtu + ethernetHeader),
-	}, progFromContainer, progFromLane)
+	}, programs...)
 }
 
 func (p *cache) setControl(c control) error {
@@ -150,6 +202,9 @@ func (p *cache) accounts() (cpus []account, err error) {
 // flows lists the flows that are known, about: they come and go meanwhile.
 func (p *cache) flows() (list []flow, err error) {
 	err = p.eachFlow(func(k flowKey, value []byte) {
+		if p.gone != nil && p.gone(p.coll.Maps, value) {
+			return
+		}
 		list = append(list, flow{
 			endpoint: binary.NativeEndian.Uint32(value[4:]), protocol: uint8(k.Protocol), remote: addrOf(k.Remote),
 			localPort: portOf(k.LocalPort), remotePort: portOf(k.RemotePort), state: flowState(binary.NativeEndian.Uint32(value)),

@@ -479,8 +479,10 @@ func minimise(c recipe, differs func(recipe) bool) recipe {
 }
 
 // TestReceivesTheSame gives a host generated frames by the kernel's path and by the fast one.
-func TestReceivesTheSame(t *testing.T) {
-	hosts := twoHosts(t)
+func TestReceivesTheSame(t *testing.T) { eachKind(t, testReceivesTheSame) }
+
+func testReceivesTheSame(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	hosts[0].attach(t, econbench.AttachOptions{})
 	b := newBench(t, hosts[0], hosts[1])
 	b.tap = packetSocket(t, hosts[0].container, "", patience)
@@ -491,8 +493,10 @@ func TestReceivesTheSame(t *testing.T) {
 
 // TestSendsNothingElse has a container put generated frames into its lane, as one with CAP_NET_RAW can, past the program that
 // would have judged them: whatever comes out on the wire it could have sent by its own device as well.
-func TestSendsNothingElse(t *testing.T) {
-	hosts := twoHosts(t)
+func TestSendsNothingElse(t *testing.T) { eachKind(t, testSendsNothingElse) }
+
+func testSendsNothingElse(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	hosts[0].attach(t, econbench.AttachOptions{})
 	b := newBench(t, hosts[1], hosts[0])
 	b.tap = packetSocket(t, hosts[1].host, testWire, patience)

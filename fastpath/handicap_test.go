@@ -293,7 +293,7 @@ func TestHandicapOnTheWire(t *testing.T) {
 	for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
 		for _, whole := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, super-frames %v", hook, whole), func(t *testing.T) {
-				hosts := twoHosts(t)
+				hosts := twoHosts(t, fastKinds()[0])
 				do(t, hosts[0].host, func(*netlink.Handle) error { return offloads(whole) })
 				b := handicapped(t, hosts[0], 100*time.Nanosecond, econbench.AttachOptions{Hook: hook})
 				before, counted := sentBy(t, hosts[0]), b.counts(t)
@@ -319,7 +319,7 @@ func TestHandicapOnTheWire(t *testing.T) {
 
 // TestHandicapLeftBehind has an agent that was killed: its filter gives way to the next one's, and nothing stays when that goes.
 func TestHandicapLeftBehind(t *testing.T) {
-	hosts := twoHosts(t)
+	hosts := twoHosts(t, fastKinds()[0])
 	opt := econbench.AttachOptions{Hook: econbench.HookFilter}
 	killed := handicapped(t, hosts[0], 0, opt)
 	next := handicapped(t, hosts[0], 0, opt)
@@ -347,7 +347,7 @@ func TestHandicapLeftBehind(t *testing.T) {
 // TestHandicapRefuses says what is wrong, and leaves nothing.
 func TestHandicapRefuses(t *testing.T) {
 	needBurn(t)
-	hosts := twoHosts(t)
+	hosts := twoHosts(t, fastKinds()[0])
 	for want, cfg := range map[string]handicapConfig{
 		`wire "eth9"`:            {Wire: "eth9"},
 		`unknown hook "xdp"`:     {Wire: testWire, AttachOptions: econbench.AttachOptions{Hook: "xdp"}},

@@ -28,7 +28,8 @@ type lane interface {
 	outside() (ifindex int, hook ebpf.AttachType)
 	// into is the device in the host's namespace whose peer in the container takes frames in (bpf_redirect_peer).
 	into() int
-	// mac is the hardware address of that peer.
+	// end and mac are the index, in the container, and the hardware address of that peer.
+	end() int
 	mac() [6]byte
 	// close removes the lane; one that went with its container is fine.
 	close() error
@@ -64,14 +65,16 @@ func (macvlanLanes) kind() string { return "macvlan" }
 type macvlanLane struct {
 	made        *tune.Applied
 	outer, lane int // indices of vph and of the lane
-	inner       [6]byte
+	inner       int // of vpc
+	innerMAC    [6]byte
 }
 
 func (*macvlanLane) kind() string                      { return "macvlan" }
 func (m *macvlanLane) inside() int                     { return m.lane }
 func (m *macvlanLane) outside() (int, ebpf.AttachType) { return m.outer, ebpf.AttachTCXEgress }
 func (m *macvlanLane) into() int                       { return m.outer }
-func (m *macvlanLane) mac() [6]byte                    { return m.inner }
+func (m *macvlanLane) end() int                        { return m.inner }
+func (m *macvlanLane) mac() [6]byte                    { return m.innerMAC }
 func (m *macvlanLane) close() error                    { return m.made.Undo() }
 
 // headroom is how much larger than the container's MTU that of the lane's devices is, in bytes: bpf_skb_adjust_room grows no
@@ -118,7 +121,10 @@ func (m macvlanLanes) make(host, container netns.NsHandle, l local, drop *ebpf.P
 	if made.lane, err = indexOf(c, inside); err != nil {
 		return nil, err
 	}
-	if made.inner, err = hardwareAddress(c, vpc); err != nil {
+	if made.inner, err = indexOf(c, vpc); err != nil {
+		return nil, err
+	}
+	if made.innerMAC, err = hardwareAddress(c, vpc); err != nil {
 		return nil, err
 	}
 	// None of the devices is up before this filter stands.

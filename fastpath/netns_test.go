@@ -82,6 +82,7 @@ func passingSpace(t *testing.T, dir, name string) (ns netns.NsHandle, remove fun
 
 // testHost is one host with a container on its overlay.
 type testHost struct {
+	kind                     fastKind
 	dir                      string // of its namespaces
 	host, sandbox, container netns.NsHandle
 	outer, inner             netip.Addr
@@ -135,14 +136,14 @@ func up(h *netlink.Handle, name, prefix string) error {
 }
 
 // twoHosts builds both, with checksum and segmentation offload off on the wire.
-func twoHosts(t *testing.T) [2]*testHost {
+func twoHosts(t *testing.T, k fastKind) [2]*testHost {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN) to make network namespaces")
 	}
 	var hosts [2]*testHost
 	for i := range hosts {
-		h := &testHost{dir: t.TempDir(), outer: netip.AddrFrom4([4]byte{198, 18, 77, byte(1 + i)}), inner: netip.AddrFrom4([4]byte{198, 19, 77, byte(2 + i)})}
+		h := &testHost{kind: k, dir: t.TempDir(), outer: netip.AddrFrom4([4]byte{198, 18, 77, byte(1 + i)}), inner: netip.AddrFrom4([4]byte{198, 19, 77, byte(2 + i)})}
 		h.mac, h.vni, h.network = net.HardwareAddr{2, 66, 198, 19, 77, byte(2 + i)}, 4242, "1-0123456789"
 		h.host, h.sandbox, h.container = space(t, h.dir, "host"), space(t, h.dir, h.network), space(t, h.dir, "c0ffee")
 		hosts[i] = h
@@ -163,7 +164,7 @@ func twoHosts(t *testing.T) [2]*testHost {
 func another(t *testing.T, hosts [2]*testHost) (others [2]*testHost) {
 	t.Helper()
 	for i, h := range hosts {
-		o := &testHost{dir: t.TempDir(), host: h.host, outer: h.outer, inner: h.inner, mac: h.mac, vni: h.vni + 1, network: "1-9876543210"}
+		o := &testHost{kind: h.kind, dir: t.TempDir(), host: h.host, outer: h.outer, inner: h.inner, mac: h.mac, vni: h.vni + 1, network: "1-9876543210"}
 		o.sandbox, o.container = space(t, o.dir, o.network), space(t, o.dir, "c0ffee")
 		others[i] = o
 	}
@@ -213,7 +214,7 @@ func (host *testHost) overlay(t *testing.T, peer *testHost) {
 	host.knows(t, peer, true)
 }
 
-// attach attaches oncache to a host, until the test ends.
+// attach attaches its fast path to a host, until the test ends.
 func (host *testHost) attach(t *testing.T, opt econbench.AttachOptions) {
 	t.Helper()
 	if host.journal == nil {
@@ -229,7 +230,7 @@ func (host *testHost) attach(t *testing.T, opt econbench.AttachOptions) {
 	}
 	host.attached = in(t, host.host, func() (econbench.Attached, error) {
 		cfg := OverlayConfig{Sandbox: filepath.Join(host.dir, host.network), Underlay: host.outer, AttachOptions: opt}
-		return attachToSandbox(context.Background(), cfg, host.journal, &cache{cacheKind: oncacheKind})
+		return attachToSandbox(context.Background(), cfg, host.journal, &cache{cacheKind: host.kind.cacheKind})
 	})
 }
 
@@ -412,10 +413,12 @@ func pingPong(t *testing.T, from, to *testHost, rounds, size int) {
 }
 
 // TestEndToEnd sends by both transports with the wire's offloads off, and verifies every checksum that was on the wire.
-func TestEndToEnd(t *testing.T) {
+func TestEndToEnd(t *testing.T) { eachKind(t, testEndToEnd) }
+
+func testEndToEnd(t *testing.T, k fastKind) {
 	for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
 		t.Run(hook, func(t *testing.T) {
-			hosts := twoHosts(t)
+			hosts := twoHosts(t, k)
 			for _, h := range hosts {
 				h.attach(t, econbench.AttachOptions{Hook: hook})
 			}
@@ -463,8 +466,10 @@ func TestEndToEnd(t *testing.T) {
 }
 
 // TestBoundSocket stays on its device: one bound to eth0 would not hear the lane.
-func TestBoundSocket(t *testing.T) {
-	hosts := twoHosts(t)
+func TestBoundSocket(t *testing.T) { eachKind(t, testBoundSocket) }
+
+func testBoundSocket(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	for _, h := range hosts {
 		h.attach(t, econbench.AttachOptions{})
 	}
@@ -476,8 +481,10 @@ func TestBoundSocket(t *testing.T) {
 }
 
 // TestOneSided has a fast path on one host alone, which sends fast and receives as ever.
-func TestOneSided(t *testing.T) {
-	hosts := twoHosts(t)
+func TestOneSided(t *testing.T) { eachKind(t, testOneSided) }
+
+func testOneSided(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	hosts[0].attach(t, econbench.AttachOptions{})
 	stream(t, hosts[0], hosts[1], 200_000, "")
 	pingPong(t, hosts[1], hosts[0], 50, 100)
@@ -488,8 +495,10 @@ func TestOneSided(t *testing.T) {
 
 // TestThirdAddress talks to somebody who is no peer: the bridge's own address, in the sandbox. Such flows are established, so
 // they are eligible, and each of their packets is a miss that a path proof sees.
-func TestThirdAddress(t *testing.T) {
-	hosts := twoHosts(t)
+func TestThirdAddress(t *testing.T) { eachKind(t, testThirdAddress) }
+
+func testThirdAddress(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	hosts[0].attach(t, econbench.AttachOptions{})
 	third := &testHost{container: hosts[0].sandbox, inner: netip.MustParseAddr("198.19.77.1")}
 	stream(t, hosts[0], third, 200_000, "")
@@ -500,8 +509,10 @@ func TestThirdAddress(t *testing.T) {
 }
 
 // TestOrders switches both hosts while nothing passes, and looks at what is counted then.
-func TestOrders(t *testing.T) {
-	hosts := twoHosts(t)
+func TestOrders(t *testing.T) { eachKind(t, testOrders) }
+
+func testOrders(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	for _, h := range hosts {
 		h.attach(t, econbench.AttachOptions{})
 	}
@@ -548,8 +559,10 @@ func TestOrders(t *testing.T) {
 }
 
 // TestOrdersInTheMiddle switches both hosts back and forth while data flows: all of it arrives, whatever is in a lane by then.
-func TestOrdersInTheMiddle(t *testing.T) {
-	hosts := twoHosts(t)
+func TestOrdersInTheMiddle(t *testing.T) { eachKind(t, testOrdersInTheMiddle) }
+
+func testOrdersInTheMiddle(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	for _, h := range hosts {
 		h.attach(t, econbench.AttachOptions{})
 	}
@@ -585,7 +598,7 @@ func TestOrdersInTheMiddle(t *testing.T) {
 // join adds a container to a host's sandbox, until it is removed.
 func (host *testHost) join(t *testing.T, name string, inner netip.Addr, mac net.HardwareAddr) (n *testHost, remove func()) {
 	t.Helper()
-	n = &testHost{host: host.host, sandbox: host.sandbox, outer: host.outer, inner: inner, mac: mac}
+	n = &testHost{kind: host.kind, host: host.host, sandbox: host.sandbox, outer: host.outer, inner: inner, mac: mac}
 	var leave func()
 	n.container, leave = passingSpace(t, host.dir, name)
 	do(t, host.sandbox, func(h *netlink.Handle) error {
@@ -616,10 +629,12 @@ func (host *testHost) join(t *testing.T, name string, inner netip.Addr, mac net.
 
 // TestNextDoor sends between two containers of one host, both ways and by both transports, while one of them talks to the other
 // host as well.
-func TestNextDoor(t *testing.T) {
+func TestNextDoor(t *testing.T) { eachKind(t, testNextDoor) }
+
+func testNextDoor(t *testing.T, k fastKind) {
 	for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
 		t.Run(hook, func(t *testing.T) {
-			hosts := twoHosts(t)
+			hosts := twoHosts(t, k)
 			near, leave := hosts[0].join(t, "decaf", netip.MustParseAddr("198.19.77.44"), net.HardwareAddr{2, 66, 198, 19, 77, 44})
 			t.Cleanup(leave)
 			for _, h := range hosts {
@@ -706,8 +721,10 @@ func (host *testHost) echo(t *testing.T, port int, name string) (stop func()) {
 
 // TestComeAndGo has a container leave and another come under the same address, on the same host or the other, time and again,
 // while somebody talks to that address from both hosts: no frame reaches the wrong one, and each new one is soon on the fast path.
-func TestComeAndGo(t *testing.T) {
-	hosts := twoHosts(t)
+func TestComeAndGo(t *testing.T) { eachKind(t, testComeAndGo) }
+
+func testComeAndGo(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	for _, h := range hosts {
 		h.attach(t, econbench.AttachOptions{})
 	}
@@ -773,10 +790,12 @@ func ask(t *testing.T, c net.Conn, round int) int {
 
 // TestTwoNetworks has two networks with the same addresses on the same hosts, each on a fast path of its own, and both at work at
 // once: each network's packets are its own, and the one's coming off does not disturb the other.
-func TestTwoNetworks(t *testing.T) {
+func TestTwoNetworks(t *testing.T) { eachKind(t, testTwoNetworks) }
+
+func testTwoNetworks(t *testing.T, k fastKind) {
 	for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
 		t.Run(hook, func(t *testing.T) {
-			hosts := twoHosts(t)
+			hosts := twoHosts(t, k)
 			others := another(t, hosts)
 			for _, network := range [][2]*testHost{hosts, others} {
 				for _, h := range network {
@@ -844,8 +863,10 @@ func ping(t *testing.T, from, to *testHost, rounds, size int) {
 
 // TestEcho has the kernel answer echoes: both its replies and a program's requests take the fast path. An error that ICMP reports
 // gets through beside them.
-func TestEcho(t *testing.T) {
-	hosts := twoHosts(t)
+func TestEcho(t *testing.T) { eachKind(t, testEcho) }
+
+func testEcho(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	for _, h := range hosts {
 		h.attach(t, econbench.AttachOptions{})
 	}
@@ -896,8 +917,10 @@ func watch(t *testing.T, ns netns.NsHandle, device string) (read func() (in, out
 }
 
 // TestCaptures says what a capture shows where, in each mode: the table of docs/fastpath.md.
-func TestCaptures(t *testing.T) {
-	hosts := twoHosts(t)
+func TestCaptures(t *testing.T) { eachKind(t, testCaptures) }
+
+func testCaptures(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	for _, h := range hosts {
 		h.attach(t, econbench.AttachOptions{})
 	}
@@ -946,8 +969,10 @@ func TestCaptures(t *testing.T) {
 }
 
 // TestItems tells of each flow, by the container's end of it.
-func TestItems(t *testing.T) {
-	hosts := twoHosts(t)
+func TestItems(t *testing.T) { eachKind(t, testItems) }
+
+func testItems(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	for _, h := range hosts {
 		h.attach(t, econbench.AttachOptions{})
 	}
@@ -959,6 +984,12 @@ func TestItems(t *testing.T) {
 			t.Fatal(err)
 		}
 		items := s.(OverlayStatus).Items
+		if k.release != "" { // flows end with their sockets, and these are closed
+			if len(items) != 0 || s.(OverlayStatus).Flows != 0 {
+				t.Errorf("host %d: %+v, want no flow", i, s)
+			}
+			continue
+		}
 		if len(items) != 2 || s.(OverlayStatus).Flows != 2 {
 			t.Fatalf("host %d: %+v, want two flows", i, s)
 		}
@@ -976,8 +1007,10 @@ func TestItems(t *testing.T) {
 
 // TestTakenDown has a sandbox that loses its tunnel, as when Docker takes it down: no container is on the fast path then, and
 // that is no error.
-func TestTakenDown(t *testing.T) {
-	hosts := twoHosts(t)
+func TestTakenDown(t *testing.T) { eachKind(t, testTakenDown) }
+
+func testTakenDown(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	hosts[0].attach(t, econbench.AttachOptions{})
 	do(t, hosts[0].sandbox, func(h *netlink.Handle) error {
 		vxlan, err := h.LinkByName("vxlan0")
@@ -1001,8 +1034,10 @@ func TestTakenDown(t *testing.T) {
 }
 
 // TestForgets has a peer that leaves and one that moves: its packets go by the kernel's path from then on.
-func TestForgets(t *testing.T) {
-	hosts := twoHosts(t)
+func TestForgets(t *testing.T) { eachKind(t, testForgets) }
+
+func testForgets(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	for _, h := range hosts {
 		h.attach(t, econbench.AttachOptions{})
 	}
@@ -1034,8 +1069,10 @@ func TestForgets(t *testing.T) {
 
 // TestAnswerByDevice has a server that answers by the device it received on, as IP_PKTINFO tells it. It learns of the lane's device,
 // whose flows then go back to the kernel's path: one answer is lost, and no more.
-func TestAnswerByDevice(t *testing.T) {
-	hosts := twoHosts(t)
+func TestAnswerByDevice(t *testing.T) { eachKind(t, testAnswerByDevice) }
+
+func testAnswerByDevice(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	for _, h := range hosts {
 		h.attach(t, econbench.AttachOptions{})
 	}
@@ -1078,8 +1115,10 @@ func TestAnswerByDevice(t *testing.T) {
 }
 
 // TestSegmentedDatagrams sends several datagrams in one super-frame (UDP_SEGMENT) over a wire that keeps them together.
-func TestSegmentedDatagrams(t *testing.T) {
-	hosts := twoHosts(t)
+func TestSegmentedDatagrams(t *testing.T) { eachKind(t, testSegmentedDatagrams) }
+
+func testSegmentedDatagrams(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	for _, h := range hosts {
 		do(t, h.host, func(*netlink.Handle) error { return offloads(true) })
 		h.attach(t, econbench.AttachOptions{})
@@ -1123,8 +1162,10 @@ func TestSegmentedDatagrams(t *testing.T) {
 
 // TestFilterLeftBehind has an agent that was killed: what its filters left gives way to the next one's, and two networks' stand
 // side by side.
-func TestFilterLeftBehind(t *testing.T) {
-	hosts := twoHosts(t)
+func TestFilterLeftBehind(t *testing.T) { eachKind(t, testFilterLeftBehind) }
+
+func testFilterLeftBehind(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	hosts[0].attach(t, econbench.AttachOptions{Hook: econbench.HookFilter})
 	killed := hosts[0].attached
 	hosts[0].attach(t, econbench.AttachOptions{Hook: econbench.HookFilter})
@@ -1141,8 +1182,10 @@ func TestFilterLeftBehind(t *testing.T) {
 }
 
 // TestGoneWhenClosed leaves devices as they were.
-func TestGoneWhenClosed(t *testing.T) {
-	hosts := twoHosts(t)
+func TestGoneWhenClosed(t *testing.T) { eachKind(t, testGoneWhenClosed) }
+
+func testGoneWhenClosed(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	links := func(ns netns.NsHandle) (names string) {
 		do(t, ns, func(h *netlink.Handle) error {
 			list, err := h.LinkList()
@@ -1223,8 +1266,10 @@ func count[ID ~uint32](t *testing.T, next func(ID) (ID, error)) (n int) {
 }
 
 // TestAttachRounds attaches and detaches many times: devices, programs, maps, descriptors and goroutines are as many as before.
-func TestAttachRounds(t *testing.T) {
-	hosts := twoHosts(t)
+func TestAttachRounds(t *testing.T) { eachKind(t, testAttachRounds) }
+
+func testAttachRounds(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
 	round := func() {
 		hosts[0].attach(t, econbench.AttachOptions{})
 		if err := hosts[0].detach(); err != nil {

@@ -35,8 +35,9 @@ type oncacheAccount struct {
 		Dry      uint64
 		Bails    [14]uint64
 	}
-	Refused uint64
-	Failed  uint64
+	Refused  uint64
+	Failed   uint64
+	Assigned uint64
 }
 
 type oncacheAddress struct {

@@ -58,12 +58,14 @@ const (
 // overlayPrograms are a fast path's programs with their maps. Whoever uses them is overlay.
 type overlayPrograms interface {
 	load(hostSide) error
-	close()
+	close() error
 	fromWire() *ebpf.Program
 	// drop is loaded for a container's lane that is to be made; the collection may be closed once it is attached.
 	drop(l local, number uint32) (*ebpf.Collection, error)
-	// around are from_container and from_lane of a container with a lane.
+	// around are from_container and from_lane of a container with a lane, and the program inside if there is one.
 	around(l local, number uint32, lane lane) (*ebpf.Collection, error)
+	// within is the name of the program at the ingress of a lane's end in its container; "": there is none.
+	within() string
 	setControl(control) error
 	setRemote(a address, r remote, nextHop netip.Addr) error
 	dropRemote(address) error
@@ -487,6 +489,11 @@ func (o *overlay) take(e *endpoint) error {
 		return err
 	}
 	e.undo = append(e.undo, func() error { return o.progs.dropEndpoint(e.local) })
+	if prog := around.Programs[o.progs.within()]; prog != nil {
+		if err := e.attach(o.hooks, point{ns, e.lane.end(), ebpf.AttachTCXIngress}, prog); err != nil {
+			return err
+		}
+	}
 	if o.cfg.Without == econbench.Egress {
 		return nil
 	}
@@ -552,7 +559,7 @@ func (o *overlay) tearDown() error {
 		o.onWire = nil
 	}
 	o.leave()
-	o.progs.close()
+	errs = append(errs, o.progs.close())
 	if o.handle != nil {
 		o.handle.Close()
 		o.handle = nil

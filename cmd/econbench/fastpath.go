@@ -75,19 +75,20 @@ func attachCommand() *cobra.Command {
 		Example: "  econbench fastpath attach NETWORK --hosts ssh://a,ssh://b\n  econbench fastpath attach NETWORK --hook filter -v",
 		Args:    oneArg("network"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkAttach(name, opt); err != nil {
+			path, setting, _ := strings.Cut(name, ":")
+			if err := checkAttach(path, setting, opt); err != nil {
 				return err
 			}
 			s, err := f.stay(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			s.Fastpath = name
+			s.Fastpath = path
 			if s.Binary, err = os.Executable(); err != nil {
 				return fmt.Errorf("own binary: %w", err)
 			}
 			s.Config = func(sandbox string, underlay netip.Addr) (json.RawMessage, error) {
-				return json.Marshal(fastpath.OverlayConfig{Sandbox: sandbox, Underlay: underlay, AttachOptions: opt})
+				return json.Marshal(fastpath.OverlayConfig{Sandbox: sandbox, Underlay: underlay, With: setting, AttachOptions: opt})
 			}
 			if s.Image, err = toolImage(cmd.Context(), f.cacheDir, s.Progress); err != nil {
 				return err
@@ -102,7 +103,7 @@ func attachCommand() *cobra.Command {
 		},
 	}
 	f.register(cmd)
-	cmd.Flags().StringVar(&name, "fastpath", name, "`name` of the fast path, as econbench list has it")
+	cmd.Flags().StringVar(&name, "fastpath", name, "`name` of the fast path, as econbench list has it, with :SETTING if it has one")
 	registerAttach(cmd, &opt)
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the agents' logs, with all that a verifier says")
 	return cmd
@@ -115,7 +116,7 @@ func registerAttach(cmd *cobra.Command, opt *econbench.AttachOptions) {
 }
 
 // checkAttach refuses what can't be attached to an overlay network, or not in that way.
-func checkAttach(name string, opt econbench.AttachOptions) error {
+func checkAttach(name, setting string, opt econbench.AttachOptions) error {
 	var allowed []string
 	known := false
 	for _, p := range fastpath.All() {
@@ -129,6 +130,9 @@ func checkAttach(name string, opt econbench.AttachOptions) error {
 	}
 	if !known {
 		return names.Unknown("fast path", name, allowed)
+	}
+	if err := parts().CheckArm(econbench.Arm{Topology: "overlay", Fastpath: name, Setting: setting}); err != nil {
+		return err
 	}
 	if wrong := parts().CheckAttach([]string{name}, opt); len(wrong) > 0 {
 		return wrong[0]

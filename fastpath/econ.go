@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -cflags "-O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-address-of-packed-member -I bpf/lib" econ bpf/econ.bpf.c
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/names"
+	"github.com/econbench/econbench/internal/tune"
+)
+
+// Econ is a cache by flow after ECON (see bpf/econ.bpf.c for the packets' journey): for each flow what its socket sends to and
+// what it receives by, in one search each, until the socket is closed. What is eligible is what it is to Oncache.
+//
+// With the setting "sockets" packets are given their socket too, so that the stack need not look for it (bpf_sk_assign). It is not the
+// default: docs/fastpath.md has the figures, and what a socket in a sockmap can't do any more.
+type Econ struct{}
+
+var (
+	_ econbench.Fastpath = Econ{}
+	_ econbench.Bound    = Econ{}
+	_ econbench.Settable = Econ{}
+)
+
+// econSockets is the setting that spares the lookup of sockets.
+const econSockets = "sockets"
+
+// Name is what the user types.
+func (Econ) Name() string { return "econ" }
+
+// Help is one line for lists.
+func (Econ) Help() string {
+	return "cache by flow (after ECON): each flow's socket, device and outer header, until the socket is closed; econ:sockets spares the socket's lookup, too"
+}
+
+// Topologies are those that it can be attached to.
+func (Econ) Topologies() []string { return []string{"overlay"} }
+
+// Lanes are the kinds that it can take.
+func (Econ) Lanes() []string { return laneKinds() }
+
+// CheckSetting wants none, or "sockets".
+func (Econ) CheckSetting(s string) error {
+	if s == "" || s == econSockets {
+		return nil
+	}
+	return names.Unknown("setting of econ", s, []string{econSockets})
+}
+
+// Attach attaches it on both hosts.
+func (e Econ) Attach(ctx context.Context, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {
+	return attachOverlay(ctx, e.Name(), tb, opt)
+}
+
+// econDriver is the agent's half.
+type econDriver struct{ journal *tune.Journal }
+
+func (econDriver) Name() string { return Econ{}.Name() }
+
+func (d econDriver) Attach(ctx context.Context, config json.RawMessage) (econbench.Attached, error) {
+	var cfg OverlayConfig
+	if err := json.Unmarshal(config, &cfg); err != nil {
+		return nil, fmt.Errorf("configuration %.80q: %w", config, err)
+	}
+	kind := econKind
+	if cfg.With == econSockets {
+		kind.inside = progIntoContainer
+	}
+	return attachToSandbox(ctx, cfg, d.journal, &cache{cacheKind: kind})
+}
+
+// progIntoContainer is for the lane's end in the container, ingress.
+const progIntoContainer = "into_container"
+
+var econKind = cacheKind{
+	spec:    loadEcon,
+	needs:   append([]helperNeed{{asm.FnSkStorageGet, "5.2"}}, overlayNeeds...),
+	release: "released",
+	gone:    econGone,
+}
+
+// econGone says whether a flow's socket was closed: its entry goes with the next packet.
+func econGone(maps map[string]*ebpf.Map, value []byte) bool {
+	socket := binary.NativeEndian.Uint64(value[16:])
+	var yes uint8
+	return socket != 0 && errors.Is(maps["living"].Lookup(socket, &yes), ebpf.ErrKeyNotExist)
+}
