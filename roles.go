@@ -378,6 +378,7 @@ const (
 	CounterHits     = "hits"     // carried
 	CounterMisses   = "misses"   // eligible and not carried
 	CounterDry      = "dry"      // eligible, and would have been carried: a fast path that only looks on
+	CounterMasked   = "masked"   // of the hits: sent without encapsulation
 	CounterBail     = "bail."    // with the reason after it: left to the kernel's path
 	CounterLost     = "lost."    // of no direction, with the reason after it: dropped by the fast path
 )

@@ -15,8 +15,8 @@ var bails = [...]string{
 
 // direction is struct direction of bpf/lib/account.h, in segments.
 type direction struct {
-	Seen, Eligible, Hits, HitBytes, Misses, Dry uint64
-	Bails                                       [len(bails)]uint64
+	Seen, Eligible, Hits, HitBytes, Misses, Dry, Masked uint64
+	Bails                                               [len(bails)]uint64
 }
 
 func (d *direction) addTo(c econbench.Counters, prefix string) {
@@ -26,6 +26,7 @@ func (d *direction) addTo(c econbench.Counters, prefix string) {
 	c[prefix+econbench.CounterMisses] += float64(d.Misses)
 	c[prefix+econbench.CounterDry] += float64(d.Dry)
 	c[prefix+"hit_bytes"] += float64(d.HitBytes)
+	c[prefix+econbench.CounterMasked] += float64(d.Masked)
 	for i, n := range d.Bails {
 		c[prefix+econbench.CounterBail+bails[i]] += float64(n)
 	}

@@ -24,6 +24,9 @@ type cacheKind struct {
 	needs   []helperNeed
 	release string // the program that hears of every socket that is closed on the machine; "": none
 	inside  string // the program at the ingress of a lane's end in its container; "": none
+	shared  string // the map that all networks of a host share; "": none
+	// settle is called once the programs have been told to stand aside, before they are taken away; nil: there is nothing to wait for.
+	settle func(*ebpf.Collection)
 	// gone says whether a value of the flows' map is of a flow that has ended; nil: they are taken out when they end.
 	gone func(maps map[string]*ebpf.Map, value []byte) bool
 }
@@ -84,7 +87,16 @@ func (p *cache) load(h hostSide) (err error) {
 	if p.release != "" {
 		programs = append(programs, p.release)
 	}
-	if p.coll, err = loadPrograms(p.collection, nil, p.host, programs...); err != nil || p.release == "" {
+	shared := map[string]*ebpf.Map{}
+	if p.shared != "" {
+		m, err := shareMap(p.collection.Maps[p.shared])
+		if err != nil {
+			return fmt.Errorf("map %s: %w", p.shared, err)
+		}
+		defer m.Close() // the collection has a descriptor of its own
+		shared[p.shared] = m
+	}
+	if p.coll, err = loadPrograms(p.collection, shared, p.host, programs...); err != nil || p.release == "" {
 		return err
 	}
 	p.released, err = attachToRoot(p.coll.Programs[p.release], ebpf.AttachCgroupInetSockRelease)
@@ -133,6 +145,15 @@ func (p *cache) close() (err error) {
 }
 
 func (p *cache) fromWire() *ebpf.Program { return p.coll.Programs[progFromWire] }
+
+// stand says that programs stand aside from now on, and comes back when they may be taken away.
+func (p *cache) stand() error {
+	err := p.setControl(control{until: p.control.Until, mode: modeOff})
+	if p.settle != nil && err == nil {
+		p.settle(p.coll)
+	}
+	return err
+}
 
 func (p *cache) within() string { return p.inside }
 

@@ -17,11 +17,13 @@ import (
 )
 
 // All lists the fast paths.
-func All() []econbench.Fastpath { return []econbench.Fastpath{None{}, Oncache{}, Econ{}, Handicap{}} }
+func All() []econbench.Fastpath {
+	return []econbench.Fastpath{None{}, Oncache{}, Econ{}, Xmasq{}, Handicap{}}
+}
 
 // Drivers lists the agent's halves. What they make in the host's namespace stands in the journal.
 func Drivers(j *tune.Journal) []econbench.Driver {
-	return []econbench.Driver{oncacheDriver{j}, econDriver{j}, handicapDriver{&pace{}}}
+	return []econbench.Driver{oncacheDriver{j}, econDriver{j}, xmasqDriver{j}, handicapDriver{&pace{}}}
 }
 
 // None is the fast path that changes nothing: a topology as its builder leaves it.

@@ -20,7 +20,7 @@ type fastKind struct {
 func fastKinds() []fastKind {
 	withSockets := econKind
 	withSockets.inside = progIntoContainer
-	return []fastKind{{"oncache", oncacheKind}, {"econ", econKind}, {"econ:" + econSockets, withSockets}}
+	return []fastKind{{"oncache", oncacheKind}, {"econ", econKind}, {"econ:" + econSockets, withSockets}, {"xmasq", xmasqKind}}
 }
 
 // eachKind runs a test for each of them.

@@ -23,6 +23,7 @@ type oncacheAccount struct {
 		HitBytes uint64
 		Misses   uint64
 		Dry      uint64
+		Masked   uint64
 		Bails    [14]uint64
 	}
 	Ingress struct {
@@ -33,6 +34,7 @@ type oncacheAccount struct {
 		HitBytes uint64
 		Misses   uint64
 		Dry      uint64
+		Masked   uint64
 		Bails    [14]uint64
 	}
 	Refused  uint64

@@ -67,6 +67,8 @@ type overlayPrograms interface {
 	// within is the name of the program at the ingress of a lane's end in its container; "": there is none.
 	within() string
 	setControl(control) error
+	// stand is setControl with modeOff, before the programs are taken away.
+	stand() error
 	setRemote(a address, r remote, nextHop netip.Addr) error
 	dropRemote(address) error
 	setEndpoint(l local, number uint32, lane lane) error
@@ -80,8 +82,8 @@ type overlayPrograms interface {
 type endpoint struct {
 	local
 	number  uint32
-	lane    lane
-	undo    []func() error // in the order things were done
+	lane    lane           // nil: it is not there yet, or no more
+	undo    []func() error // what leads to the lane, in the order things were done
 	closing bool           // it was to go, and could not yet
 }
 
@@ -325,11 +327,17 @@ func (o *overlay) tell(c control) error {
 
 // leaseEnd is until when programs may be trusted that were cared for just now: CLOCK_MONOTONIC, ns.
 func leaseEnd() (uint64, error) {
+	now, err := monotonic()
+	return now + uint64(leaseTerm), err
+}
+
+// monotonic is CLOCK_MONOTONIC, ns.
+func monotonic() (uint64, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return 0, fmt.Errorf("clock: %w", err)
 	}
-	return uint64(now.Nano()) + uint64(leaseTerm), nil
+	return uint64(now.Nano()), nil
 }
 
 // syncRemotes forgets what is gone before it learns what is new. A peer's next hop is the kernel's choice of now.
@@ -397,16 +405,17 @@ func (o *overlay) nextHop(host netip.Addr) (hop netip.Addr, err error) {
 
 // syncEndpoints lets go of containers that left and takes in those that came.
 func (o *overlay) syncEndpoints(now []local) error {
-	var errs []error
+	var leaving []*endpoint
 	o.endpoints = slices.DeleteFunc(o.endpoints, func(e *endpoint) bool {
-		if slices.Contains(now, e.local) && !e.closing {
-			return false
+		e.closing = e.closing || !slices.Contains(now, e.local)
+		if e.closing {
+			leaving = append(leaving, e)
 		}
-		e.closing = true
-		err := e.close()
-		errs = append(errs, err)
-		return err == nil // else it stays, to be tried again at the next look
+		return e.closing
 	})
+	left, err := closeAll(leaving)
+	o.endpoints = append(o.endpoints, left...) // to be tried again at the next look
+	errs := []error{err}
 	for _, l := range now {
 		if slices.ContainsFunc(o.endpoints, func(e *endpoint) bool { return e.local == l }) {
 			continue
@@ -423,12 +432,12 @@ func (o *overlay) syncEndpoints(now []local) error {
 				errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
 			}
 			e.closing = true
-			err = e.close()
+			left, err := closeAll([]*endpoint{e})
+			o.endpoints = append(o.endpoints, left...)
 			errs = append(errs, err)
+			continue
 		}
-		if !e.closing || err != nil {
-			o.endpoints = append(o.endpoints, e)
-		}
+		o.endpoints = append(o.endpoints, e)
 	}
 	return errors.Join(errs...)
 }
@@ -475,7 +484,6 @@ func (o *overlay) take(e *endpoint) error {
 	if err != nil {
 		return fmt.Errorf("lane (%s): %w", o.lanes.kind(), err)
 	}
-	e.undo = append(e.undo, e.lane.close)
 	around, err := o.progs.around(e.local, e.number, e.lane)
 	if err != nil {
 		return err
@@ -508,15 +516,45 @@ func (e *endpoint) attach(hooks attacher, at point, prog *ebpf.Program) error {
 	return err
 }
 
-// close undoes one thing after the other, newest first. It stops at the first that fails: to take a lane away from under a hook
-// that still leads to it would lose packets.
-func (e *endpoint) close() error {
+// closeAll takes containers off the fast path: first all that leads to their lanes, then, when no packet can be on its way there any
+// more, the lanes. It returns those for which that failed: to take a lane away from under a hook that still leads to it would lose packets.
+func closeAll(list []*endpoint) (left []*endpoint, err error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	var errs []error
+	for _, e := range list {
+		errs = append(errs, e.unhook())
+	}
+	errs = append(errs, gracePeriod())
+	for i, e := range list {
+		if errs[i] == nil && e.lane != nil {
+			errs[i] = e.lane.close()
+		}
+		if errs[i] != nil {
+			left = append(left, e)
+		}
+	}
+	return left, errors.Join(errs...)
+}
+
+// unhook undoes one thing after the other, newest first, up to the first that fails.
+func (e *endpoint) unhook() error {
 	for len(e.undo) > 0 {
 		last := len(e.undo) - 1
 		if err := e.undo[last](); err != nil {
 			return err
 		}
 		e.undo = e.undo[:last]
+	}
+	return nil
+}
+
+// gracePeriod waits until every program has come to its end that ran when it was called, with what its redirects did (RCU).
+func gracePeriod() error {
+	const global = 1 // MEMBARRIER_CMD_GLOBAL of linux/membarrier.h: synchronize_rcu()
+	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 && errno != unix.ENOSYS && errno != unix.EINVAL {
+		return fmt.Errorf("membarrier: %w", errno)
 	}
 	return nil
 }
@@ -544,13 +582,17 @@ func (o *overlay) tearDown() error {
 	defer o.mu.Unlock()
 	var errs []error
 	if len(o.endpoints) > 0 {
-		errs = append(errs, o.progs.setControl(control{mode: modeOff})) // from here on all goes by the kernel's path
+		errs = append(errs, o.progs.stand()) // from here on all goes by the kernel's path
 	}
-	for _, e := range slices.Backward(o.endpoints) {
-		for len(e.undo) > 0 { // nothing takes a lane any more, so what can't be undone keeps nothing else from it
-			if err := e.close(); err != nil {
-				errs, e.undo = append(errs, err), e.undo[:len(e.undo)-1]
-			}
+	left, err := closeAll(o.endpoints)
+	errs = append(errs, err)
+	for _, e := range left { // nothing takes a lane any more, so what can't be undone keeps nothing else from it
+		for len(e.undo) > 0 {
+			e.undo = e.undo[:len(e.undo)-1]
+			errs = append(errs, e.unhook())
+		}
+		if e.lane != nil {
+			errs = append(errs, e.lane.close())
 		}
 	}
 	o.endpoints = nil

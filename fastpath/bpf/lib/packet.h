@@ -26,6 +26,7 @@
 /* From tcp_flags on the wire: everything but ACK, PSH, ECE and CWR opens, closes or is out of band. */
 #define TCP_NO_DATA_FLAGS 0x27 /* FIN, SYN, RST, URG */
 #define TCP_SYN 0x02
+#define TCP_RST 0x04
 #define TCP_FLAGS(tcp) (((const __u8 *)(tcp))[13])
 
 struct vxlan {

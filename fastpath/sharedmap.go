@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/econbench/econbench/internal/netspace"
+)
+
+// shareMap finds the map that all agents of this host share, or makes it: each network has an agent of its own, and what is told apart
+// by the hosts' addresses alone has to be known to all of them. It is found by its name, which has the host's network namespace in it,
+// since two hosts of an emulated lab have one kernel. It goes with the last agent: nothing is pinned.
+func shareMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
+	ns, id, err := netspace.Own()
+	if err != nil {
+		return nil, err
+	}
+	ns.Close()
+	unlock, err := lockHost("econbench-" + spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock.Close()
+	spec = spec.Copy()
+	spec.Name = fmt.Sprintf("eb%.2s_%d", spec.Name, id.Inode)
+	for at := ebpf.MapID(0); ; {
+		if at, err = ebpf.MapGetNextID(at); err != nil {
+			break
+		}
+		m, err := ebpf.NewMapFromID(at)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		info, err := m.Info()
+		if err == nil && info.Name == spec.Name && spec.Compatible(m) == nil {
+			return m, nil
+		}
+		m.Close()
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look for it: %w", err)
+	}
+	return ebpf.NewMap(spec)
+}
+
+// lockHost takes a lock that is the host's, and goes with its holder: an abstract socket of the network namespace.
+func lockHost(name string) (io.Closer, error) {
+	const wait, again = 10 * time.Second, 5 * time.Millisecond
+	for end := time.Now().Add(wait); ; time.Sleep(again) {
+		l, err := net.Listen("unix", "@"+name)
+		if err == nil {
+			return l, nil
+		}
+		if time.Now().After(end) {
+			return nil, fmt.Errorf("lock %s: held by another agent for %v: %w", name, wait, err)
+		}
+	}
+}

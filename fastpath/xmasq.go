@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -cflags "-O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-address-of-packed-member -I bpf/lib" xmasq bpf/xmasq.bpf.c
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/tune"
+)
+
+// Xmasq is a fast path without encapsulation after XMasq (see bpf/xmasq.bpf.c for the packets' journey and for what the hosts tell each
+// other): on the wire packets have their hosts' addresses, and the other side puts the containers' back. What has not been agreed on
+// yet, or can't be, is encapsulated as Oncache does it. What is eligible is what it is to Oncache.
+type Xmasq struct{}
+
+var (
+	_ econbench.Fastpath = Xmasq{}
+	_ econbench.Bound    = Xmasq{}
+)
+
+// Name is what the user types.
+func (Xmasq) Name() string { return "xmasq" }
+
+// Help is one line for lists.
+func (Xmasq) Help() string {
+	return "masquerading (after XMasq): packets under their hosts' addresses, without encapsulation, where both sides agreed on it in band"
+}
+
+// Topologies are those that it can be attached to.
+func (Xmasq) Topologies() []string { return []string{"overlay"} }
+
+// Lanes are the kinds that it can take.
+func (Xmasq) Lanes() []string { return laneKinds() }
+
+// Attach attaches it on both hosts.
+func (x Xmasq) Attach(ctx context.Context, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {
+	return attachOverlay(ctx, x.Name(), tb, opt)
+}
+
+// xmasqDriver is the agent's half.
+type xmasqDriver struct{ journal *tune.Journal }
+
+func (xmasqDriver) Name() string { return Xmasq{}.Name() }
+
+func (d xmasqDriver) Attach(ctx context.Context, config json.RawMessage) (econbench.Attached, error) {
+	var cfg OverlayConfig
+	if err := json.Unmarshal(config, &cfg); err != nil {
+		return nil, fmt.Errorf("configuration %.80q: %w", config, err)
+	}
+	return attachToSandbox(ctx, cfg, d.journal, &cache{cacheKind: xmasqKind})
+}
+
+var xmasqKind = cacheKind{spec: loadXmasq, needs: overlayNeeds, shared: "masks", settle: xmasqSettle}
+
+// xmasqSettle waits until peers have noticed that nothing is agreed on any more: what they masqueraded meanwhile would be lost. They
+// hear it with the next packet by the kernel's path, or after FRESH of bpf/xmasq.bpf.c.
+func xmasqSettle(coll *ebpf.Collection) {
+	const fresh, lately = 100 * time.Millisecond, time.Second
+	now, err := monotonic()
+	if err != nil {
+		return
+	}
+	var key xmasqMaskKey
+	var mask xmasqMask
+	for it := coll.Maps["masks"].Iterate(); it.Next(&key, &mask); {
+		if now < mask.UsedAt+uint64(lately) {
+			time.Sleep(fresh + fresh/2)
+			return
+		}
+	}
+}

@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/netspace"
+)
+
+func xmasqTest() fastKind { return fastKind{"xmasq", xmasqKind} }
+
+// server answers what it gets, by TCP and UDP on one port, until the test ends.
+func (host *testHost) server(t *testing.T, port int) {
+	t.Helper()
+	at := fmt.Sprintf("%s:%d", host.inner, port)
+	l := in(t, host.container, func() (net.Listener, error) { return net.Listen("tcp4", at) })
+	u := in(t, host.container, func() (net.PacketConn, error) { return net.ListenPacket("udp4", at) })
+	t.Cleanup(func() { l.Close(); u.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+	go func() {
+		b := make([]byte, 2000)
+		for {
+			n, from, err := u.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = u.WriteTo(b[:n], from)
+		}
+	}()
+}
+
+// dial connects from a port of the container's to another container.
+func (host *testHost) dial(t *testing.T, network string, port int, to *testHost, toPort int) net.Conn {
+	t.Helper()
+	d := net.Dialer{Timeout: 5 * time.Second}
+	if network == "tcp4" {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(host.inner, uint16(port)))
+	} else {
+		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(host.inner, uint16(port)))
+	}
+	c := in(t, host.container, func() (net.Conn, error) { return d.Dial(network, netip.AddrPortFrom(to.inner, uint16(toPort)).String()) })
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// masks is how many segments of a stretch of work a host sent masqueraded, and how many by the fast path in all.
+func (host *testHost) masks(t *testing.T, work func()) (masked, hits float64) {
+	t.Helper()
+	before := host.counters(t)
+	work()
+	after := host.counters(t)
+	return after["egress.masked"] - before["egress.masked"], after["egress.hits"] - before["egress.hits"]
+}
+
+// mostly says whether nearly all of it was.
+func mostly(masked, hits float64) bool { return hits > 0 && masked > 0.8*hits }
+
+// pump sends bytes through an echo and compares what comes back.
+func pump(t *testing.T, c net.Conn, size int) {
+	t.Helper()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	want := bytes.Repeat([]byte("masquerade "), size/11+1)[:size]
+	go func() { _, _ = c.Write(want) }()
+	got := make([]byte, size)
+	if n, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%d of %d bytes came back as they were: %v", n, size, err)
+	}
+}
+
+// agreed is what a host's flows remember of what was agreed, with times as ms ago.
+func (host *testHost) agreed(t *testing.T) (text string) {
+	t.Helper()
+	now, err := monotonic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ago := func(at uint64) int64 { return (int64(now) - int64(at)) / 1e6 }
+	var key flowKey
+	var f xmasqFlow
+	for it := host.attached.(*overlay).progs.(*cache).coll.Maps["flows"].Iterate(); it.Next(&key, &f); {
+		text += fmt.Sprintf("{protocol %d state %d trust %d granted %d told %d (%d ms) ready %d confirmed %d restored %d probed %d probes %d blocked %d}",
+			key.Protocol, f.State, f.Trust, f.Granted, f.Told, ago(f.ToldAt), ago(f.ReadyAt), ago(f.ConfirmedAt), ago(f.RestoredAt), ago(f.ProbedAt), f.Probes, -ago(f.BlockedUntil))
+	}
+	return text
+}
+
+// TestMasquerades has both transports masqueraded, with and without offloads of the wire, and looks at the frames there: their
+// checksums hold, ports, DSCP, ECN and identification are the containers'.
+func TestMasquerades(t *testing.T) {
+	for _, offloaded := range []bool{false, true} {
+		t.Run(fmt.Sprintf("offloads=%v", offloaded), func(t *testing.T) {
+			hosts := attachedBoth(t, xmasqTest())
+			if offloaded {
+				for _, h := range hosts {
+					do(t, h.host, func(*netlink.Handle) error { return offloads(true) })
+				}
+			}
+			hosts[1].server(t, 7000)
+			tcp, udp := hosts[0].dial(t, "tcp4", 40001, hosts[1], 7000), hosts[0].dial(t, "udp4", 40001, hosts[1], 7000)
+			const tos = 0x2e<<2 | 2 // EF, ECT(0)
+			raw, err := udp.(*net.UDPConn).SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TOS, tos) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			exchange(t, tcp, 100)
+			exchange(t, udp, 100)
+			stop := capture(t, hosts[0])
+			for i, h := range hosts {
+				if masked, hits := h.masks(t, func() { exchange(t, udp, 500); pump(t, tcp, 2_000_000) }); !mostly(masked, hits) {
+					t.Errorf("host %d: %v of %v segments masqueraded", i, masked, hits)
+				}
+			}
+			seen := map[string]int{}
+			for _, f := range stop() {
+				if !masked(f) {
+					continue
+				}
+				if err := soundIP(f[14:]); !offloaded && err != nil {
+					t.Fatal(err)
+				}
+				src, dst := netip.AddrFrom4([4]byte(f[26:30])), netip.AddrFrom4([4]byte(f[30:34]))
+				ports := [2]uint16{binary.BigEndian.Uint16(f[34:]), binary.BigEndian.Uint16(f[36:])}
+				seen[fmt.Sprint(src, dst, ports, f[23])]++
+				if src == hosts[0].outer && f[23] == unix.IPPROTO_UDP && f[15] != tos {
+					t.Fatalf("TOS %#x on the wire, want the container's %#x", f[15], tos)
+				}
+			}
+			for _, protocol := range []int{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+				for _, want := range []string{fmt.Sprint(hosts[0].outer, hosts[1].outer, [2]uint16{40001, 7000}, protocol),
+					fmt.Sprint(hosts[1].outer, hosts[0].outer, [2]uint16{7000, 40001}, protocol)} {
+					if seen[want] < 30 { // super-frames are few
+						t.Errorf("%d masqueraded frames %s; all: %v", seen[want], want, seen)
+					}
+				}
+			}
+			for i, h := range hosts {
+				if c := h.counters(t); c["lost.refused"]+c["lost.failed"]+c["ingress.misses"] != 0 {
+					t.Errorf("host %d: %v", i, c)
+				}
+			}
+		})
+	}
+}
+
+// TestPutBack sends datagrams of all kinds through a masqueraded flow and looks at what the container is given: TTL, TOS, flags,
+// identification, UDP's missing checksum and all payloads are as they were sent.
+func TestPutBack(t *testing.T) {
+	hosts := attachedBoth(t, xmasqTest())
+	hosts[1].server(t, 7000)
+	c := hosts[0].dial(t, "udp4", 40001, hosts[1], 7000)
+	exchange(t, c, 100)
+	tap := packetSocket(t, hosts[1].container, "", 200*time.Millisecond)
+	raw, err := c.(*net.UDPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hidden float64
+	for i, o := range []struct{ ttl, tos, noCheck, size int }{{64, 0, 0, 100}, {1, 0, 0, 1}, {255, 3, 0, 2}, {64, 0xb8, 1, 3}, {200, 1, 0, 1422}, {7, 0xff, 1, 0}} {
+		_ = raw.Control(func(fd uintptr) {
+			for _, s := range [][3]int{{unix.IPPROTO_IP, unix.IP_TTL, o.ttl}, {unix.IPPROTO_IP, unix.IP_TOS, o.tos}, {unix.SOL_SOCKET, unix.SO_NO_CHECK, o.noCheck}} {
+				if err == nil {
+					err = unix.SetsockoptInt(int(fd), s[0], s[1], s[2])
+				}
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const rounds = 200
+		n, _ := hosts[0].masks(t, func() {
+			for k := range rounds {
+				payload := bytes.Repeat([]byte{byte(i), byte(k)}, o.size)[:o.size]
+				_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+				if _, err := c.Write(payload); err != nil {
+					t.Fatal(err)
+				}
+				b := make([]byte, 2000)
+				if n, err := c.Read(b); err != nil || !bytes.Equal(b[:n], payload) {
+					t.Fatalf("%+v: %d bytes came back: %v", o, n, err)
+				}
+			}
+		})
+		hidden += n
+		got := 0
+		for b := make([]byte, 2000); got < rounds; {
+			n, who, err := unix.Recvfrom(tap, b, 0)
+			if err != nil {
+				break
+			}
+			if at, ok := who.(*unix.SockaddrLinklayer); !ok || at.Pkttype != unix.PACKET_HOST || b[23] != unix.IPPROTO_UDP {
+				continue
+			}
+			got++
+			p := b[14:n]
+			if err := soundIP(p[:28+o.size]); err != nil || int(p[8]) != o.ttl || int(p[1]) != o.tos || (p[26]|p[27] == 0) != (o.noCheck == 1) ||
+				netip.AddrFrom4([4]byte(p[12:16])) != hosts[0].inner || netip.AddrFrom4([4]byte(p[16:20])) != hosts[1].inner {
+				t.Fatalf("%+v arrived as % x: %v", o, p[:min(len(p), 40)], err)
+			}
+		}
+		if got < rounds {
+			t.Errorf("%+v: %d of %d datagrams seen in the container", o, got, rounds)
+		}
+	}
+	if hidden < 600 {
+		t.Errorf("%v of 1200 datagrams were masqueraded", hidden)
+	}
+}
+
+// TestOneKey has two flows with the same ports between the same hosts: one is masqueraded, the other encapsulated, and both go on; when the
+// first has been silent for long, the second gets the key.
+func TestOneKey(t *testing.T) {
+	hosts := twoHosts(t, xmasqTest())
+	others := another(t, hosts)
+	var all []*testHost
+	for i := range hosts {
+		hosts[i].attach(t, econbench.AttachOptions{})
+		others[i].attach(t, econbench.AttachOptions{})
+		all = append(all, hosts[i], others[i])
+	}
+	hosts[1].server(t, 7000)
+	others[1].server(t, 7000)
+	for _, network := range []string{"tcp4", "udp4"} {
+		first, second := hosts[0].dial(t, network, 40001, hosts[1], 7000), others[0].dial(t, network, 40001, others[1], 7000)
+		exchange(t, first, 100)
+		exchange(t, second, 100)
+		if masked, hits := hosts[0].masks(t, func() { exchange(t, first, 300) }); !mostly(masked, hits) {
+			t.Errorf("%s: %v of %v segments of the flow that came first were masqueraded", network, masked, hits)
+		}
+		if masked, hits := others[0].masks(t, func() { exchange(t, second, 300) }); masked != 0 || hits < 290 {
+			t.Errorf("%s: %v of %v segments of the flow that came second were masqueraded", network, masked, hits)
+		}
+		apart := others[0].dial(t, network, 40002, others[1], 7000)
+		exchange(t, apart, 100)
+		if masked, hits := others[0].masks(t, func() { exchange(t, apart, 300) }); !mostly(masked, hits) {
+			t.Errorf("%s: %v of %v segments of a flow with ports of its own were masqueraded", network, masked, hits)
+		}
+	}
+	for _, h := range all {
+		if c := h.counters(t); c["lost.refused"]+c["lost.failed"] != 0 {
+			t.Errorf("%v", c)
+		}
+	}
+}
+
+// TestHostsOwn has the hosts talk to each other with the ports of a masqueraded flow, by both transports and begun before and after it. Neither
+// may be given what is the other's.
+func TestHostsOwn(t *testing.T) {
+	for _, network := range []string{"udp4", "tcp4"} {
+		for _, before := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s hosts first=%v", network, before), func(t *testing.T) {
+				hosts := attachedBoth(t, xmasqTest())
+				hosts[1].server(t, 7000)
+				// A host is its own container: its namespace and its address.
+				asHost := func(h *testHost) *testHost { return &testHost{container: h.host, inner: h.outer} }
+				own, there := asHost(hosts[0]), asHost(hosts[1])
+				var host net.Conn
+				begin := func() {
+					there.server(t, 7000)
+					host = own.dial(t, network, 40001, there, 7000)
+					exchange(t, host, 50)
+				}
+				if before {
+					begin()
+				}
+				c := hosts[0].dial(t, network, 40001, hosts[1], 7000)
+				exchange(t, c, 100)
+				masked, hits := hosts[0].masks(t, func() { exchange(t, c, 300) })
+				if before == mostly(masked, hits) || before && masked > 0 {
+					t.Errorf("%v of %v segments were masqueraded", masked, hits)
+				}
+				if !before {
+					begin()
+				}
+				for range 20 {
+					exchange(t, host, 10)
+					exchange(t, c, 10)
+				}
+				if network == "tcp4" {
+					pump(t, host, 500_000)
+					pump(t, c, 500_000)
+				}
+				time.Sleep(25 * time.Millisecond) // sockets are asked again after REFRESH
+				exchange(t, c, 20)
+				if masked, _ := hosts[0].masks(t, func() { exchange(t, c, 100); exchange(t, host, 100) }); masked > 0 {
+					t.Errorf("%v segments were masqueraded as the hosts' own", masked)
+				}
+			})
+		}
+	}
+}
+
+// TestForgottenKey takes one side's memory away under traffic, in all the ways there are: nothing stalls, and all is agreed anew.
+func TestForgottenKey(t *testing.T) {
+	forgets := map[string]func(t *testing.T, h *testHost){
+		"clear":  func(t *testing.T, h *testHost) { h.obey(t, econbench.OrderClear) },
+		"off,on": func(t *testing.T, h *testHost) { h.obey(t, econbench.OrderOff); h.obey(t, econbench.OrderOn) },
+		"keys": func(t *testing.T, h *testHost) {
+			var all []xmasqMaskKey
+			var key xmasqMaskKey
+			var mask xmasqMask
+			m := h.attached.(*overlay).progs.(*cache).coll.Maps["masks"]
+			for it := m.Iterate(); it.Next(&key, &mask); {
+				all = append(all, key)
+			}
+			for _, k := range all {
+				_ = m.Delete(k)
+			}
+		},
+		"attached anew": func(t *testing.T, h *testHost) {
+			if err := h.detach(); err != nil {
+				t.Fatal(err)
+			}
+			h.attach(t, econbench.AttachOptions{})
+		},
+		"killed": func(t *testing.T, h *testHost) { // the programs are gone from one packet to the next, as with an agent that is killed
+			o := h.attached.(*overlay)
+			o.progs.(*cache).settle = nil
+			if err := h.detach(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for what, forget := range forgets {
+		for side := range 2 {
+			t.Run(fmt.Sprintf("%s on %d", what, side), func(t *testing.T) {
+				hosts := attachedBoth(t, xmasqTest())
+				hosts[1].server(t, 7000)
+				c, u := hosts[0].dial(t, "tcp4", 40001, hosts[1], 7000), hosts[0].dial(t, "udp4", 40001, hosts[1], 7000)
+				exchange(t, c, 100)
+				exchange(t, u, 100)
+				var lost, sent atomic.Int64
+				done, stopped := make(chan struct{}), make(chan struct{})
+				go func() {
+					defer close(stopped)
+					b := make([]byte, 100)
+					for {
+						select {
+						case <-done:
+							return
+						default:
+						}
+						sent.Add(1)
+						_ = u.SetDeadline(time.Now().Add(500 * time.Millisecond))
+						if _, err := u.Write([]byte("still there?")); err != nil {
+							t.Error(err) // an ICMP error that was not for the container
+							return
+						}
+						if _, err := u.Read(b); err != nil {
+							lost.Add(1)
+						}
+					}
+				}()
+				pump(t, c, 300_000)
+				forget(t, hosts[side])
+				pump(t, c, 3_000_000)
+				close(done)
+				<-stopped
+				limit := int64(0)
+				if what == "keys" || what == "killed" {
+					limit = 1 // it takes FRESH, and each waits longer
+				}
+				if lost.Load() > limit {
+					t.Errorf("%d of %d datagrams lost, at most %d may be", lost.Load(), sent.Load(), limit)
+				}
+				if hosts[side].attached == nil {
+					return
+				}
+				exchange(t, c, 100)
+				if masked, hits := hosts[0].masks(t, func() { exchange(t, c, 300) }); !mostly(masked, hits) {
+					t.Errorf("%v of %v segments are masqueraded afterwards; agreed: %s %s", masked, hits, hosts[0].agreed(t), hosts[1].agreed(t))
+				}
+			})
+		}
+	}
+}
+
+// tunnelOnly is a wire that carries the tunnel and the hosts' own, and drops what has TTL 255 with TCP or UDP in it.
+func tunnelOnly(t *testing.T, h *testHost) {
+	t.Helper()
+	load := func(at int32, size asm.Size) asm.Instructions { return asm.Instructions{asm.LoadAbs(at, size)} }
+	var code asm.Instructions
+	code = append(code, asm.Mov.Reg(asm.R6, asm.R1))
+	code = append(code, load(22, asm.Byte)...)
+	code = append(code, asm.JNE.Imm(asm.R0, 255, "pass"))
+	code = append(code, load(23, asm.Byte)...)
+	code = append(code, asm.JEq.Imm(asm.R0, unix.IPPROTO_TCP, "drop"), asm.JEq.Imm(asm.R0, unix.IPPROTO_UDP, "drop"),
+		asm.Mov.Imm(asm.R0, -1).WithSymbol("pass"), asm.Return(), asm.Mov.Imm(asm.R0, 2).WithSymbol("drop"), asm.Return())
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: code})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	var l link.Link
+	err = netspace.In(h.host, func() error {
+		wire, err := net.InterfaceByName(testWire)
+		if err == nil {
+			l, err = link.AttachTCX(link.TCXOptions{Interface: wire.Index, Program: prog, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+}
+
+// TestWireThatCarriesNone has firewalls between the hosts that let the tunnel pass alone: a flow loses a few packets and stays encapsulated.
+func TestWireThatCarriesNone(t *testing.T) {
+	hosts := attachedBoth(t, xmasqTest())
+	for _, h := range hosts {
+		tunnelOnly(t, h)
+	}
+	hosts[1].server(t, 7000)
+	c := hosts[0].dial(t, "tcp4", 40001, hosts[1], 7000)
+	var masked float64
+	for range 10 {
+		n, _ := hosts[0].masks(t, func() { exchange(t, c, 50); pump(t, c, 200_000) })
+		masked += n
+	}
+	if masked == 0 || masked > 60 { // PROBES frames, each of some segments
+		t.Errorf("%v segments were masqueraded to no avail", masked)
+	}
+	if n, hits := hosts[0].masks(t, func() { exchange(t, c, 500) }); n > 0 || hits < 490 {
+		t.Errorf("%v of %v segments were masqueraded after all", n, hits)
+	}
+}
+
+// errorAbout is an ICMP error of a router's about a masqueraded frame.
+func errorAbout(kind, code byte, mtu uint16, frame []byte) []byte {
+	router := netip.MustParseAddr("198.18.77.99")
+	about := frame[14 : 14+28]
+	body := append([]byte{kind, code, 0, 0, 0, 0}, binary.BigEndian.AppendUint16(nil, mtu)...)
+	body = append(body, about...)
+	binary.BigEndian.PutUint16(body[2:], ^uint16(ones(0, body)))
+	b := append(append(bytes.Clone(frame[6:12]), frame[:6]...), 8, 0)
+	b = appendIP(b, protoICMP, router, netip.AddrFrom4([4]byte(frame[26:30])), len(body))
+	return append(b, body...)
+}
+
+// TestPathMTU lets a router complain of masqueraded packets. That one is too large its container has to know; anything else it has not.
+func TestPathMTU(t *testing.T) {
+	hosts := attachedBoth(t, xmasqTest())
+	hosts[1].server(t, 7000)
+	c := hosts[0].dial(t, "udp4", 40001, hosts[1], 7000)
+	exchange(t, c, 100)
+	wire := packetSocket(t, hosts[1].host, testWire, time.Second) // at the other end, as the router
+	complain := func(kind, code byte, mtu uint16) {
+		t.Helper()
+		stop := capture(t, hosts[0])
+		exchange(t, c, 50)
+		var about []byte
+		for _, f := range stop() {
+			if masked(f) && netip.AddrFrom4([4]byte(f[26:30])) == hosts[0].outer && f[23] == unix.IPPROTO_UDP {
+				about = f
+			}
+		}
+		if about == nil {
+			t.Fatal("no masqueraded frame to complain of")
+		}
+		if _, err := unix.Write(wire, errorAbout(kind, code, mtu, about)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	mtuOf := func() (mtu int) {
+		raw, err := c.(*net.UDPConn).SyscallConn()
+		if err == nil {
+			_ = raw.Control(func(fd uintptr) { mtu, err = unix.GetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mtu
+	}
+	if mtu := mtuOf(); mtu != 1450 {
+		t.Fatalf("path MTU %d at first", mtu)
+	}
+	complain(3, 4, 1200)
+	if mtu := mtuOf(); mtu != 1200 {
+		t.Errorf("path MTU %d after a router said 1200", mtu)
+	}
+	_, _ = c.Write(nil) // the socket tells of the error once (EMSGSIZE), as it does for any router's
+	exchange(t, c, 100)
+	before := hosts[0].counters(t)["egress.masked"]
+	complain(3, 3, 0) // port unreachable: the other host does not know the flow
+	complainedOf := hosts[0].counters(t)["egress.masked"]
+	exchange(t, c, 200)
+	if after := hosts[0].counters(t)["egress.masked"]; complainedOf == before || after == complainedOf {
+		t.Errorf("masqueraded %v before, %v when the other host complained, %v after it all was agreed on anew", before, complainedOf, after)
+	}
+}
+
+// TestSharedByNetworks holds one map against another: those of one host are the same, those of two are not, and it goes with the last.
+func TestSharedByNetworks(t *testing.T) {
+	hosts := twoHosts(t, xmasqTest())
+	others := another(t, hosts)
+	id := func(h *testHost) ebpf.MapID {
+		info, err := h.attached.(*overlay).progs.(*cache).coll.Maps["masks"].Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, _ := info.ID()
+		return id
+	}
+	var ids []ebpf.MapID
+	for _, h := range []*testHost{hosts[0], others[0], hosts[1], others[1]} {
+		h.attach(t, econbench.AttachOptions{})
+		ids = append(ids, id(h))
+	}
+	if ids[0] != ids[1] || ids[2] != ids[3] || ids[0] == ids[2] {
+		t.Errorf("maps %v: want the first two to be one, and the last two", ids)
+	}
+	for _, h := range []*testHost{hosts[0], others[0], hosts[1], others[1]} {
+		if err := h.detach(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := func() bool {
+		for _, id := range slices.Compact(ids) {
+			if m, err := ebpf.NewMapFromID(id); err == nil {
+				m.Close()
+				return false
+			}
+		}
+		return true
+	}
+	for end := time.Now().Add(5 * time.Second); !gone(); time.Sleep(10 * time.Millisecond) { // a map is freed a while after its last descriptor
+		if time.Now().After(end) {
+			t.Fatal("a map is left")
+		}
+	}
+}
