@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -17,7 +18,7 @@ import (
 
 // shareMap finds the map that all agents of this host share, or makes it: each network has an agent of its own, and what is told apart
 // by the hosts' addresses alone has to be known to all of them. It is found by its name, which has the host's network namespace in it,
-// since two hosts of an emulated lab have one kernel. It goes with the last agent: nothing is pinned.
+// since two hosts of an emulated lab have one kernel (its cookie, Linux 5.14). It goes with the last agent: nothing is pinned.
 func shareMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	ns, id, err := netspace.Own()
 	if err != nil {
@@ -30,7 +31,11 @@ func shareMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	}
 	defer unlock.Close()
 	spec = spec.Copy()
-	spec.Name = fmt.Sprintf("eb%.2s_%d", spec.Name, id.Inode)
+	host := id.Cookie // never used again, unlike the inode
+	if host == 0 {
+		host = id.Inode
+	}
+	spec.Name = "eb" + spec.Name[:2] + strconv.FormatUint(host, 36) // at most 15 characters: BPF_OBJ_NAME_LEN
 	for at := ebpf.MapID(0); ; {
 		if at, err = ebpf.MapGetNextID(at); err != nil {
 			break

@@ -66,7 +66,9 @@ func (host *testHost) dial(t *testing.T, network string, port int, to *testHost,
 	} else {
 		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(host.inner, uint16(port)))
 	}
-	c := in(t, host.container, func() (net.Conn, error) { return d.Dial(network, netip.AddrPortFrom(to.inner, uint16(toPort)).String()) })
+	c := in(t, host.container, func() (net.Conn, error) {
+		return d.Dial(network, netip.AddrPortFrom(to.inner, uint16(toPort)).String())
+	})
 	t.Cleanup(func() { c.Close() })
 	return c
 }
