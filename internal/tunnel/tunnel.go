@@ -164,9 +164,12 @@ func (b *builder) attrs(name string) netlink.LinkAttrs {
 	return a
 }
 
+// makeBridge makes one that floods multicast: one that watches it sends reports of its own, which nobody wants.
 func (b *builder) makeBridge() error {
-	name := b.Bridge()
-	err := b.take(b.journal.Link(name, func() error { return b.host.LinkAdd(&netlink.Bridge{LinkAttrs: b.attrs(name)}) }))
+	name, watch := b.Bridge(), false
+	err := b.take(b.journal.Link(name, func() error {
+		return b.host.LinkAdd(&netlink.Bridge{LinkAttrs: b.attrs(name), MulticastSnooping: &watch})
+	}))
 	if err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
