@@ -118,8 +118,14 @@ type overlayAttachment struct{ attachment }
 
 var _ econbench.Carrier = (*overlayAttachment)(nil)
 
-// overlayTopologies are those that a fast path over an overlay can be attached to: the testbed's path has a vxlan device.
-func overlayTopologies() []string { return []string{"overlay", "vxlan"} }
+// Topologies that a fast path over an overlay can be attached to: the path of their testbeds has a vxlan device, in a sandbox of Docker's
+// or in the host's own namespace.
+const (
+	OnDocker = "overlay"
+	OnPlain  = "vxlan"
+)
+
+func overlayTopologies() []string { return []string{OnDocker, OnPlain} }
 
 // attachOverlay attaches the fast path of that name to both hosts' ends of a network.
 func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {

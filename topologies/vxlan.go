@@ -39,7 +39,7 @@ func (VXLAN) Name() string { return "vxlan" }
 
 // Help is one line for lists.
 func (VXLAN) Help() string {
-	return "containers on a plain Linux bridge and vxlan device in each host's own namespace, with static entries, without Docker's networks"
+	return "containers on a plain Linux bridge and vxlan device in each host's own namespace, static entries, no network of Docker's"
 }
 
 // vxlanPort is flannel's, and the kernel's for who names none: 4789 belongs to Docker on these hosts. Networks of several numbers

@@ -44,7 +44,7 @@ type agent struct {
 	drivers []econbench.Driver
 
 	mu       sync.Mutex
-	next     int // handle of what is tuned or attached next
+	next     int            // handle of what is tuned or attached next
 	applied  map[int]undoer // by tune or tunnel
 	attached map[int]econbench.Attached
 	adopted  []agentproto.Adoptee
