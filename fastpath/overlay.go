@@ -94,6 +94,7 @@ type overlay struct {
 	form    form            // of the outer headers, then
 	progs   overlayPrograms
 	onWire  io.Closer // from_wire at work; nil: it is not attached
+	tracked tracking
 
 	mu        sync.Mutex
 	sandbox   *sandbox // nil: the network has no container here at present
@@ -117,7 +118,7 @@ type route struct {
 
 // attachToSandbox attaches programs to an overlay network in the calling process's host. When it fails nothing is left.
 func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, progs overlayPrograms) (_ econbench.Attached, err error) {
-	o := &overlay{cfg: cfg, hooks: attacher{cfg.Hook, cfg.network()}, host: netns.None(), progs: progs, remotes: map[address]route{}, refused: map[string]string{}, next: 1}
+	o := &overlay{cfg: cfg, hooks: attacher{cfg.Hook, cfg.network()}, host: netns.None(), progs: progs, tracked: tracking{journal: j}, remotes: map[address]route{}, refused: map[string]string{}, next: 1}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.tearDown())
@@ -324,6 +325,11 @@ func (o *overlay) sync() error {
 		} else if err != nil {
 			return err
 		} else if err := o.suits(t.form); err != nil {
+			return err
+		}
+	}
+	if o.cfg.Tunnel != "" {
+		if err := o.tracked.relax(o.host); err != nil {
 			return err
 		}
 	}
@@ -581,6 +587,7 @@ func (o *overlay) tearDown() error {
 		errs = append(errs, o.onWire.Close())
 		o.onWire = nil
 	}
+	errs = append(errs, o.tracked.close())
 	o.leave()
 	o.progs.close()
 	if o.handle != nil {

@@ -7,13 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/tune"
 	vx "github.com/econbench/econbench/internal/tunnel"
 )
 
@@ -127,6 +130,63 @@ func TestPlainRefusals(t *testing.T) {
 		do(t, hosts[0].host, c.undo)
 	}
 	hosts[0].attach(t, econbench.AttachOptions{}) // it was not for anything else
+}
+
+// TestPlainTracked closes connections past a firewall that drops what connection tracking finds invalid: their ends are not, although
+// all between has passed it by. What was changed for that is put back, and is the one's who needs it longer.
+func TestPlainTracked(t *testing.T) {
+	hosts := twoHosts(t)
+	others := another(t, hosts)
+	for _, h := range hosts {
+		do(t, h.host, func(*netlink.Handle) error {
+			for _, rule := range []string{"INVALID -j DROP", "NEW,ESTABLISHED -j ACCEPT"} {
+				if out, err := exec.Command("iptables", strings.Fields("-A FORWARD -m conntrack --ctstate "+rule)...).CombinedOutput(); err != nil {
+					return fmt.Errorf("%w: %s", err, out)
+				}
+			}
+			return nil
+		})
+	}
+	liberal := func() string {
+		v, err := tune.SysctlIn(hosts[0].host, beLiberal)
+		if err != nil {
+			t.Skip(err)
+		}
+		return v
+	}
+	if v, err := tune.SysctlIn(hosts[0].host, bridgeNetfilter); err != nil || v != "1" || liberal() != "0" {
+		t.Skipf("needs br_netfilter: %s is %q (%v)", bridgeNetfilter, v, err)
+	}
+	for i := range hosts {
+		hosts[i].attach(t, econbench.AttachOptions{})
+		others[i].attach(t, econbench.AttachOptions{})
+	}
+	stream(t, hosts[0], hosts[1], 3_000_000, "")
+	if c := hosts[0].counters(t); c["egress.hits"] < 100 {
+		t.Errorf("%v: this tests nothing", c)
+	}
+	for i, h := range hosts {
+		do(t, h.host, func(*netlink.Handle) error {
+			out, err := exec.Command("iptables", "-vnxL", "FORWARD").CombinedOutput()
+			for line := range strings.Lines(string(out)) {
+				if f := strings.Fields(line); len(f) > 2 && f[2] == "DROP" && f[0] != "0" {
+					t.Errorf("host %d: %s packets were invalid", i, f[0])
+				}
+			}
+			return err
+		})
+	}
+	if err := hosts[0].detach(); err != nil {
+		t.Error(err)
+	}
+	for deadline := time.Now().Add(5 * time.Second); liberal() != "1"; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the other network's agent has not seen to it")
+		}
+	}
+	if err := others[0].detach(); err != nil || liberal() != "0" {
+		t.Errorf("%s is %s (%v) after the end of both", beLiberal, liberal(), err)
+	}
 }
 
 // TestPlainVLANs refuses a bridge that tells VLANs apart, which not every kernel can make.

@@ -227,7 +227,8 @@ func (h *engineHost) inNamespace(s map[string]string) error {
 	if err != nil {
 		return err
 	}
-	s["sysctl"] = string(sysctl)
+	tracking, _ := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal") // a kernel may have none
+	s["sysctl"] = string(sysctl) + string(tracking)
 	asleep, err := dormantTables()
 	if err != nil {
 		return err
