@@ -3,8 +3,8 @@
 // Package topologies connects a client's and a server's container in the ways that a run compares, and says by which
 // devices each way can be told from the others. One file a topology, opening with its drawing; All lists them.
 //
-// A topology tunes its endpoints (congestion control, route metrics, for host-bare the rules that packets meet) and nothing
-// else: placement and the wire belong to the lab, packets' short cuts to fast paths.
+// A topology tunes its endpoints (congestion control, route metrics, for host-bare the rules that packets meet), has an engine or the
+// hosts' agents build what joins them, and does nothing else: placement and the wire belong to the lab, packets' short cuts to fast paths.
 package topologies
 
 import (

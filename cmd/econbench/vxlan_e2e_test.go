@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netns"
@@ -54,10 +55,18 @@ func TestRunVXLAN(t *testing.T) {
 	}
 }
 
-// TestVXLANAgentKilled kills one host's agent in a trial on a plain network: what it had made stays behind, and goes with the next.
-func TestVXLANAgentKilled(t *testing.T) {
+// TestVXLANKilled kills a run in a trial on a plain network, whose agents undo what they made, and then one host's agent in another's: what
+// that had made stays behind, and goes with the next.
+func TestVXLANKilled(t *testing.T) {
 	hosts := sharedHosts(t)
+	before := snapshots(t, hosts)
 	p := start(t, sharedLab(), long("--arm", "vxlan+oncache")...)
+	p.until("trial 1/")
+	p.signal(syscall.SIGKILL)
+	p.want(-1)
+	settled(t, hosts, before, "networks", "swarm", "nodes", "volumes") // those only a controller removes
+
+	p = start(t, sharedLab(), long("--arm", "vxlan+oncache")...)
 	p.until("trial 1/")
 	for i, s := range snapshots(t, hosts) {
 		if strings.Count(s["devices"], "econb") < 3 || !strings.Contains(s["forward"], "-j ACCEPT") {

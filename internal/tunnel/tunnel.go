@@ -194,7 +194,9 @@ func (b *builder) makeVXLAN() error {
 	case err != nil:
 		return fmt.Errorf("vxlan device: %w", err)
 	}
-	b.vxlan, err = b.bringUp(b.ns, b.host, name)
+	if b.vxlan, err = b.bringUp(b.ns, b.host, name); errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("UDP port %d is a program's: %w", b.Port, err)
+	}
 	return err
 }
 

@@ -232,6 +232,11 @@ func TestBuildFails(t *testing.T) {
 	fails("network econb1test: VNI 99 on UDP port 8472 is taken by another network of this host", s)
 	s.VNI = 100
 	fails("network econb1test: veth pair: ", s) // it has an eth0
+	var taken net.PacketConn
+	hosts[0].do(t, func() (err error) { taken, err = net.ListenPacket("udp4", "0.0.0.0:8473"); return err })
+	s.Port = 8473
+	fails("network econb1test: UDP port 8473 is a program's", s)
+	taken.Close()
 	s.Name = "docker0"
 	fails(`link "docker0": want a device's name that begins with econb`, s)
 	if err := end.Undo(); err != nil {
