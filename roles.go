@@ -41,7 +41,8 @@ type Agent interface {
 // ContainerSpec asks for a container of the tool image that idles until something is run in it.
 type ContainerSpec struct {
 	Name    string
-	Overlay Overlay // nil: the host's own network namespace
+	Overlay Overlay // nil: the host's own network namespace, unless it is to be alone
+	Alone   bool    // in a network namespace of its own, with nothing but loopback in it
 }
 
 // OverlaySpec asks for an attachable swarm overlay network.
@@ -62,7 +63,7 @@ type Overlay interface {
 type Container interface {
 	ID() string
 	PID() int          // of its first process, as the host's agent sees it
-	Addr() netip.Addr  // on its overlay; invalid when it has none
+	Addr() netip.Addr  // on its overlay; invalid when it is on none
 	Sandboxes() string // folder in the engine's mount namespace that holds the engine's network namespaces
 	Start(ctx context.Context, argv ...string) (Process, error)
 	Close(context.Context) error

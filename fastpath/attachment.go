@@ -8,20 +8,47 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/agentproto"
 )
 
-// OverlayConfig is what an agent has to be told to attach a fast path to an overlay network in its host. All else it finds in
-// the network's sandbox, or hears from the kernel.
+// OverlayConfig is what an agent has to be told to attach a fast path to an overlay network in its host: one of Docker's by its
+// sandbox, another by its vxlan device. All else it finds there, or hears from the kernel.
 type OverlayConfig struct {
-	Sandbox  string     `json:"sandbox"`        // path in the engine's mount namespace
-	Wire     string     `json:"wire"`           // the underlay's device; "": the one that has the address
-	Underlay netip.Addr `json:"underlay"`       // this host's address on it: outer address of its tunnels
-	With     string     `json:"with,omitempty"` // the fast path's setting
+	Sandbox  string     `json:"sandbox,omitempty"` // path in the engine's mount namespace; "": Tunnel
+	Tunnel   string     `json:"tunnel,omitempty"`  // vxlan device on a bridge, in the host's own namespace
+	Spaces   string     `json:"spaces,omitempty"`  // of a Tunnel: folder of the containers' namespaces, in the engine's mount namespace
+	Wire     string     `json:"wire"`              // the underlay's device; "": the one that has the address
+	Underlay netip.Addr `json:"underlay,omitzero"` // this host's address on it: outer address of its tunnels; of a Tunnel may be left out: the device's own
+	With     string     `json:"with,omitempty"`    // the fast path's setting
 	econbench.AttachOptions
+}
+
+// network names what is attached to, for people and for filters' owners.
+func (c OverlayConfig) network() string {
+	if c.Tunnel != "" {
+		return c.Tunnel
+	}
+	return path.Base(c.Sandbox)
+}
+
+// spaces is the folder of the containers' namespaces. Docker keeps sandboxes beside them.
+func (c OverlayConfig) spaces() string {
+	if c.Tunnel != "" {
+		return c.Spaces
+	}
+	return path.Dir(c.Sandbox)
+}
+
+// place says where the network is read, for errors.
+func (c OverlayConfig) place() string {
+	if c.Tunnel != "" {
+		return "vxlan device " + c.Tunnel
+	}
+	return "sandbox " + c.Sandbox
 }
 
 // attachment is a fast path at work on hosts of a testbed, by what their agents know it by.
@@ -92,7 +119,16 @@ type overlayAttachment struct{ attachment }
 
 var _ econbench.Carrier = (*overlayAttachment)(nil)
 
-// attachOverlay attaches the fast path of that name to both hosts' sandboxes.
+// Topologies that a fast path over an overlay can be attached to: the path of their testbeds has a vxlan device, in a sandbox of Docker's
+// or in the host's own namespace.
+const (
+	OnDocker = "overlay"
+	OnPlain  = "vxlan"
+)
+
+func overlayTopologies() []string { return []string{OnDocker, OnPlain} }
+
+// attachOverlay attaches the fast path of that name to both hosts' ends of a network.
 func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {
 	a, err := attachBoth(ctx, name, tb, func(h econbench.Host) (any, error) {
 		devices := tb.Path().Devices[h.Name()]
@@ -104,12 +140,24 @@ func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt e
 		if err != nil {
 			return nil, fmt.Errorf("underlay address: %w", err)
 		}
-		return OverlayConfig{Sandbox: devices[i].Netns, Wire: h.Facts().WireDevice, Underlay: underlay, With: opt.Setting, AttachOptions: opt}, nil
+		cfg := OverlayConfig{Sandbox: devices[i].Netns, Wire: h.Facts().WireDevice, Underlay: underlay, With: opt.Setting, AttachOptions: opt}
+		if cfg.Sandbox == "" {
+			cfg.Tunnel, cfg.Spaces = devices[i].Name, containerOn(tb, h).Sandboxes()
+		}
+		return cfg, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &overlayAttachment{a}, nil
+}
+
+// containerOn is the testbed's container on a host.
+func containerOn(tb econbench.Testbed, h econbench.Host) econbench.Container {
+	if tb.Server().Host.Name() == h.Name() {
+		return tb.Server().Container
+	}
+	return tb.Client().Container
 }
 
 // Path leaves the tunnel's device out of the way: it is to stay flat.

@@ -44,7 +44,7 @@ func (Econ) Help() string {
 }
 
 // Topologies are those that it can be attached to.
-func (Econ) Topologies() []string { return []string{"overlay"} }
+func (Econ) Topologies() []string { return overlayTopologies() }
 
 // Lanes are the kinds that it can take.
 func (Econ) Lanes() []string { return laneKinds() }

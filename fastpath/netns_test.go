@@ -87,8 +87,9 @@ type testHost struct {
 	host, sandbox, container netns.NsHandle
 	outer, inner             netip.Addr
 	mac                      net.HardwareAddr
-	vni                      int
-	network                  string // name of the sandbox
+	vni, port                int
+	network                  string // name of the sandbox, or of the plain network's vxlan device
+	bridge, tunnel, pair     string // names of its devices
 	journal                  *tune.Journal
 	attached                 econbench.Attached
 }
@@ -144,9 +145,8 @@ func twoHosts(t *testing.T, k fastKind) [2]*testHost {
 	var hosts [2]*testHost
 	for i := range hosts {
 		h := &testHost{kind: k, dir: t.TempDir(), outer: netip.AddrFrom4([4]byte{198, 18, 77, byte(1 + i)}), inner: netip.AddrFrom4([4]byte{198, 19, 77, byte(2 + i)})}
-		h.mac, h.vni, h.network = net.HardwareAddr{2, 66, 198, 19, 77, byte(2 + i)}, 4242, "1-0123456789"
-		h.host, h.sandbox, h.container = space(t, h.dir, "host"), space(t, h.dir, h.network), space(t, h.dir, "c0ffee")
-		hosts[i] = h
+		h.host, hosts[i] = space(t, h.dir, "host"), h
+		h.settle(t, 0)
 	}
 	do(t, hosts[0].host, func(h *netlink.Handle) error {
 		return h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: testWire}, PeerName: testWire, PeerNamespace: netlink.NsFd(hosts[1].host)})
@@ -164,14 +164,27 @@ func twoHosts(t *testing.T, k fastKind) [2]*testHost {
 func another(t *testing.T, hosts [2]*testHost) (others [2]*testHost) {
 	t.Helper()
 	for i, h := range hosts {
-		o := &testHost{kind: h.kind, dir: t.TempDir(), host: h.host, outer: h.outer, inner: h.inner, mac: h.mac, vni: h.vni + 1, network: "1-9876543210"}
-		o.sandbox, o.container = space(t, o.dir, o.network), space(t, o.dir, "c0ffee")
+		o := &testHost{kind: h.kind, dir: t.TempDir(), host: h.host, outer: h.outer, inner: h.inner}
 		others[i] = o
+		o.settle(t, 1)
 	}
 	for i, o := range others {
 		o.overlay(t, others[1-i])
 	}
 	return others
+}
+
+// settle makes the namespaces of a host's n-th network, and says what is what in it.
+func (host *testHost) settle(t *testing.T, n int) {
+	t.Helper()
+	host.container, host.vni = space(t, host.dir, "c0ffee"), 4242+n
+	if isPlain(t) {
+		host.settlePlain(n)
+		return
+	}
+	host.network = []string{"1-0123456789", "1-9876543210"}[n]
+	host.sandbox, host.mac, host.port = space(t, host.dir, host.network), append(net.HardwareAddr{2, 66}, host.inner.AsSlice()...), testPort
+	host.bridge, host.tunnel, host.pair = "br0", "vxlan0", "veth0"
 }
 
 // noOffloads makes the wire carry frames of the MTU's size with checksums made in software.
@@ -192,6 +205,10 @@ func offloads(on bool) error {
 // overlay builds a host's end of the overlay as libnetwork does.
 func (host *testHost) overlay(t *testing.T, peer *testHost) {
 	t.Helper()
+	if isPlain(t) {
+		host.overlayPlain(t, peer)
+		return
+	}
 	do(t, host.host, func(h *netlink.Handle) error {
 		return h.LinkAdd(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vxlan0", MTU: 1450, Namespace: netlink.NsFd(host.sandbox)},
 			VxlanId: host.vni, Port: 4789, Proxy: true, L2miss: true, L3miss: true, UDPCSum: true})
@@ -217,20 +234,30 @@ func (host *testHost) overlay(t *testing.T, peer *testHost) {
 // attach attaches its fast path to a host, until the test ends.
 func (host *testHost) attach(t *testing.T, opt econbench.AttachOptions) {
 	t.Helper()
-	if host.journal == nil {
-		host.journal = in(t, host.host, func() (*tune.Journal, error) {
-			j, _, err := tune.OpenJournal(filepath.Join(host.dir, "journal"))
-			return j, err
-		})
-		t.Cleanup(func() {
-			if err := errors.Join(host.detach(), host.journal.Close()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	host.open(t)
 	host.attached = in(t, host.host, func() (econbench.Attached, error) {
 		cfg := OverlayConfig{Sandbox: filepath.Join(host.dir, host.network), Underlay: host.outer, AttachOptions: opt}
+		if isPlain(t) {
+			cfg = OverlayConfig{Tunnel: host.network, Spaces: host.dir, AttachOptions: opt}
+		}
 		return attachToSandbox(context.Background(), cfg, host.journal, &cache{cacheKind: host.kind.cacheKind})
+	})
+}
+
+// open opens the host's journal, until the test ends.
+func (host *testHost) open(t *testing.T) {
+	t.Helper()
+	if host.journal != nil {
+		return
+	}
+	host.journal = in(t, host.host, func() (*tune.Journal, error) {
+		j, _, err := tune.OpenJournal(filepath.Join(host.dir, "journal"))
+		return j, err
+	})
+	t.Cleanup(func() {
+		if err := errors.Join(host.detach(), host.journal.Close()); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
@@ -285,7 +312,7 @@ func capture(t *testing.T, host *testHost) (stop func() (frames [][]byte)) {
 		for {
 			n, _, err := unix.Recvfrom(fd, buf, 0)
 			if err == nil && n > 38 && binary.BigEndian.Uint16(buf[12:]) == unix.ETH_P_IP &&
-				(masked(buf) || buf[23] == unix.IPPROTO_UDP && binary.BigEndian.Uint16(buf[36:]) == 4789) {
+				(masked(buf) || buf[23] == unix.IPPROTO_UDP && int(binary.BigEndian.Uint16(buf[36:])) == host.port) {
 				frames = append(frames, bytes.Clone(buf[:n]))
 			}
 			select {
@@ -611,11 +638,11 @@ func testOrdersInTheMiddle(t *testing.T, k fastKind) {
 // join adds a container to a host's sandbox, until it is removed.
 func (host *testHost) join(t *testing.T, name string, inner netip.Addr, mac net.HardwareAddr) (n *testHost, remove func()) {
 	t.Helper()
-	n = &testHost{kind: host.kind, host: host.host, sandbox: host.sandbox, outer: host.outer, inner: inner, mac: mac}
+	n = &testHost{kind: host.kind, host: host.host, sandbox: host.sandbox, bridge: host.bridge, tunnel: host.tunnel, outer: host.outer, inner: inner, mac: mac}
 	var leave func()
 	n.container, leave = passingSpace(t, host.dir, name)
 	do(t, host.sandbox, func(h *netlink.Handle) error {
-		bridge, err := h.LinkByName("br0")
+		bridge, err := h.LinkByName(host.bridge)
 		if err != nil {
 			return err
 		}
@@ -673,7 +700,7 @@ func testNextDoor(t *testing.T, k fastKind) {
 func (host *testHost) knows(t *testing.T, peer *testHost, known bool) {
 	t.Helper()
 	do(t, host.sandbox, func(h *netlink.Handle) error {
-		vxlan, err := h.LinkByName("vxlan0")
+		vxlan, err := h.LinkByName(host.tunnel)
 		if err != nil {
 			return err
 		}
@@ -944,8 +971,8 @@ func testCaptures(t *testing.T, k fastKind) {
 		ns     netns.NsHandle
 		device string
 	}{
-		{"any", h.container, ""}, {"eth0", h.container, "eth0"}, {"lane", h.container, lane}, {"pair's end", h.container, inner}, {"bridge port", h.sandbox, "veth0"},
-		{"vxlan", h.sandbox, "vxlan0"}, {"lane on the host", h.host, outer}, {"wire", h.host, testWire},
+		{"any", h.container, ""}, {"eth0", h.container, "eth0"}, {"lane", h.container, lane}, {"pair's end", h.container, inner}, {"bridge port", h.sandbox, h.pair},
+		{"vxlan", h.sandbox, h.tunnel}, {"lane on the host", h.host, outer}, {"wire", h.host, testWire},
 	}
 	for _, c := range []struct {
 		mode econbench.Order
@@ -1026,7 +1053,7 @@ func testTakenDown(t *testing.T, k fastKind) {
 	hosts := twoHosts(t, k)
 	hosts[0].attach(t, econbench.AttachOptions{})
 	do(t, hosts[0].sandbox, func(h *netlink.Handle) error {
-		vxlan, err := h.LinkByName("vxlan0")
+		vxlan, err := h.LinkByName(hosts[0].tunnel)
 		if err != nil {
 			return err
 		}
@@ -1066,7 +1093,7 @@ func testForgets(t *testing.T, k fastKind) {
 		t.Fatalf("%d peers, counters %v", peers(), hosts[0].counters(t))
 	}
 	do(t, hosts[0].sandbox, func(h *netlink.Handle) error {
-		vxlan, err := h.LinkByName("vxlan0")
+		vxlan, err := h.LinkByName(hosts[0].tunnel)
 		if err != nil {
 			return err
 		}

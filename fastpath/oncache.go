@@ -36,7 +36,7 @@ func (Oncache) Help() string {
 }
 
 // Topologies are those that it can be attached to.
-func (Oncache) Topologies() []string { return []string{"overlay"} }
+func (Oncache) Topologies() []string { return overlayTopologies() }
 
 // Lanes are the kinds that it can take.
 func (Oncache) Lanes() []string { return laneKinds() }

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,8 +95,10 @@ type overlay struct {
 	handle  *netlink.Handle // in the host's namespace
 	wire    int             // index of the underlay's device when the programs were loaded
 	wireMTU int             // and its MTU
+	form    form            // of the outer headers, then
 	progs   overlayPrograms
 	onWire  io.Closer // from_wire at work; nil: it is not attached
+	tracked tracking
 
 	mu        sync.Mutex
 	sandbox   *sandbox // nil: the network has no container here at present
@@ -121,7 +122,7 @@ type route struct {
 
 // attachToSandbox attaches programs to an overlay network in the calling process's host. When it fails nothing is left.
 func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, progs overlayPrograms) (_ econbench.Attached, err error) {
-	o := &overlay{cfg: cfg, hooks: attacher{cfg.Hook, path.Base(cfg.Sandbox)}, host: netns.None(), progs: progs, remotes: map[address]route{}, refused: map[string]string{}, next: 1}
+	o := &overlay{cfg: cfg, hooks: attacher{cfg.Hook, cfg.network()}, host: netns.None(), progs: progs, tracked: tracking{journal: j}, remotes: map[address]route{}, refused: map[string]string{}, next: 1}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.tearDown())
@@ -149,7 +150,7 @@ func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, pr
 		return nil, err
 	}
 	if len(o.endpoints) == 0 {
-		return nil, fmt.Errorf("sandbox %s: %w that can take part%s", cfg.Sandbox, errNoSandbox, o.reasons())
+		return nil, fmt.Errorf("%s: %w that can take part%s", cfg.place(), errNoSandbox, o.reasons())
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
@@ -168,7 +169,7 @@ func (o *overlay) reasons() (text string) {
 
 // enter opens the sandbox and begins to follow it.
 func (o *overlay) enter() (err error) {
-	if o.sandbox, err = openSandbox(o.cfg.Sandbox); err != nil {
+	if o.sandbox, err = openSandbox(o.cfg, o.host); err != nil {
 		return err
 	}
 	o.follower, err = follow(o.sandbox.ns, o.host)
@@ -189,18 +190,29 @@ func (o *overlay) leave() {
 
 // start loads the programs and attaches the one that all containers share.
 func (o *overlay) start() error {
+	t, err := o.sandbox.read()
+	if err != nil {
+		return err
+	}
+	if !o.cfg.Underlay.IsValid() {
+		o.cfg.Underlay = t.underlay
+	}
+	if o.form = t.form; !o.cfg.Underlay.IsValid() {
+		return fmt.Errorf("%s: it has no local address: want the underlay's given", o.cfg.place())
+	}
+	if err := o.suits(t.form); err != nil {
+		return err
+	}
 	wire, err := o.findWire()
 	if err != nil {
 		return err
 	}
 	o.cfg.Wire, o.wire, o.wireMTU = wire.Attrs().Name, wire.Attrs().Index, wire.Attrs().MTU
-	t, err := o.sandbox.read()
-	if err != nil {
-		return err
-	}
 	h := hostSide{wire: wire.Attrs().Index, underlay: o.cfg.Underlay, port: t.port, learning: o.cfg.Without != econbench.WithoutLearning}
-	if h.sourcePorts, err = sourcePorts(o.sandbox.ns); err != nil {
-		return err
+	if h.sourcePorts = t.sourcePorts; h.sourcePorts[0] >= h.sourcePorts[1] {
+		if h.sourcePorts, err = sourcePorts(o.sandbox.ns); err != nil {
+			return err
+		}
 	}
 	if err := o.progs.load(h); err != nil {
 		return err
@@ -233,8 +245,22 @@ func (o *overlay) findWire() (netlink.Link, error) {
 	return nil, fmt.Errorf("wire: no device of this host has the underlay's address %s", o.cfg.Underlay)
 }
 
-// sourcePorts is the range that the vxlan device takes outer source ports from: that of its namespace, as Docker gives it
-// none of its own (udp_flow_src_port()).
+// suits refuses a tunnel whose outer headers are not those that the programs write and expect. One that was made anew in
+// another form since they were loaded is refused as well.
+func (o *overlay) suits(f form) error {
+	switch {
+	case f != o.form:
+		return fmt.Errorf("%s: it was made anew, with other outer headers: attach again", o.cfg.place())
+	case f.underlay.IsValid() && f.underlay != o.cfg.Underlay:
+		return fmt.Errorf("%s: it sends from %s, not from the underlay's address %s", o.cfg.place(), f.underlay, o.cfg.Underlay)
+	case f.odd != "":
+		return fmt.Errorf("%s: %s: a fast path would send other headers than it does", o.cfg.place(), f.odd)
+	}
+	return nil
+}
+
+// sourcePorts is the range that a vxlan device takes outer source ports from which has none of its own: that of its namespace
+// (udp_flow_src_port()).
 func sourcePorts(ns netns.NsHandle) (r [2]uint16, err error) {
 	const key = "net.ipv4.ip_local_port_range"
 	text, err := tune.SysctlIn(ns, key)
@@ -301,6 +327,13 @@ func (o *overlay) sync() error {
 		if t, err = o.sandbox.read(); errors.Is(err, errNoTunnel) {
 			t = tables{} // it is being taken down: nobody lives there any more
 		} else if err != nil {
+			return err
+		} else if err := o.suits(t.form); err != nil {
+			return err
+		}
+	}
+	if o.cfg.Tunnel != "" {
+		if err := o.tracked.relax(o.host); err != nil {
 			return err
 		}
 	}
@@ -444,7 +477,7 @@ func (o *overlay) syncEndpoints(now []local) error {
 
 // present says whether a container is still there: whatever failed on one that is just leaving is no error.
 func (o *overlay) present(l local) bool {
-	ns, err := l.open(path.Dir(o.cfg.Sandbox))
+	ns, err := l.open(o.cfg.spaces())
 	if err != nil {
 		return false
 	}
@@ -456,11 +489,14 @@ func (o *overlay) unfit(l local) string {
 	if l.mtu+encapsulation > o.wireMTU {
 		return fmt.Sprintf("its MTU of %d and %d bytes of encapsulation exceed the wire's %d", l.mtu, encapsulation, o.wireMTU)
 	}
-	ns, err := l.open(path.Dir(o.cfg.Sandbox))
+	ns, err := l.open(o.cfg.spaces())
 	if err != nil {
 		return err.Error()
 	}
 	defer ns.Close()
+	if l.isolated {
+		return "its port of the bridge is isolated"
+	}
 	if v, err := tune.SysctlIn(ns, "net.ipv4.conf.all.rp_filter"); err == nil && v == "1" {
 		return "net.ipv4.conf.all.rp_filter is 1 in it: what arrives by the lane would be dropped"
 	}
@@ -470,7 +506,7 @@ func (o *overlay) unfit(l local) string {
 // take gives a container its lane and its programs. The device's own hook comes last: from then on packets take the lane. When
 // it fails, what it did is in the endpoint's undo.
 func (o *overlay) take(e *endpoint) error {
-	ns, err := e.open(path.Dir(o.cfg.Sandbox))
+	ns, err := e.open(o.cfg.spaces())
 	if err != nil {
 		return err
 	}
@@ -600,6 +636,7 @@ func (o *overlay) tearDown() error {
 		errs = append(errs, o.onWire.Close())
 		o.onWire = nil
 	}
+	errs = append(errs, o.tracked.close())
 	o.leave()
 	errs = append(errs, o.progs.close())
 	if o.handle != nil {

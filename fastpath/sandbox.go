@@ -22,12 +22,15 @@ import (
 // a network namespace with a bridge, on it a vxlan device for each subnet and one end of a veth pair for each container of
 // this host. Containers on other hosts stand as static entries in the vxlan device's tables: a neighbour (address → MAC) and
 // a forwarding entry (MAC → host). Nothing is changed there.
+//
+// A network that others have built in the same way in the host's own namespace is read likewise, as if that were its sandbox, but for
+// what belongs to other networks: it is known by its vxlan device, and that by its bridge.
 
 // errNoSandbox says that no container of this host is on the network: Docker makes its sandbox with the first.
 var errNoSandbox = errors.New("network has no container on this host")
 
 // errNoTunnel is of a sandbox of another kind of network, or of one that Docker is just taking down after its last container.
-var errNoTunnel = errors.New("no vxlan device: not an overlay network's")
+var errNoTunnel = errors.New("no vxlan device")
 
 // address is an address within an overlay: other subnets and networks may use it too.
 type address struct {
@@ -53,40 +56,55 @@ type local struct {
 	mac     [6]byte
 	addr    netip.Addr
 	mtu     int
+
+	isolated bool // its bridge lets it talk to no other port that is
+}
+
+// form is what of a tunnel's outer headers is its device's choice.
+type form struct {
+	port        uint16     // of the tunnels
+	sourcePorts [2]uint16  // the second is not in it; 0: the namespace's
+	underlay    netip.Addr // that it sends from; invalid: the route's choice
+	odd         string     // what the programs can't do as the device does
 }
 
 // tables is what a sandbox says.
 type tables struct {
-	port    uint16 // of the tunnels
+	form
 	remotes map[address]remote
 	locals  []local
 }
 
 // sandbox is an open one.
 type sandbox struct {
-	path   string
+	cfg    OverlayConfig
+	host   netns.NsHandle // whoever opened it closes this one
 	ns     netns.NsHandle
 	id     netspace.ID
 	handle *netlink.Handle
 }
 
-// openSandbox opens a sandbox by its path in the engine's mount namespace.
-func openSandbox(at string) (*sandbox, error) {
-	f, err := netspace.AtPath(at)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoSandbox, err)
+// openSandbox opens a sandbox by its path in the engine's mount namespace, or the host's own namespace for a tunnel in it.
+func openSandbox(cfg OverlayConfig, host netns.NsHandle) (*sandbox, error) {
+	at := uintptr(host)
+	if cfg.Tunnel == "" {
+		f, err := netspace.AtPath(cfg.Sandbox)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoSandbox, err)
+		}
+		defer f.Close()
+		at = f.Fd()
 	}
-	defer f.Close()
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := unix.FcntlInt(at, unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("sandbox %s: %w", at, err)
+		return nil, fmt.Errorf("%s: %w", cfg.place(), err)
 	}
-	s := &sandbox{path: at, ns: netns.NsHandle(fd)}
+	s := &sandbox{cfg: cfg, host: host, ns: netns.NsHandle(fd)}
 	if s.id, err = netspace.Identify(s.ns); err == nil {
 		s.handle, err = netlink.NewHandleAt(s.ns, unix.NETLINK_ROUTE)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("sandbox %s: %w", at, err), s.ns.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", cfg.place(), err), s.ns.Close())
 	}
 	return s, nil
 }
@@ -98,7 +116,7 @@ func (s *sandbox) close() {
 
 // current says whether the path still leads to this sandbox: Docker makes a network's anew after its last container left.
 func (s *sandbox) current() bool {
-	now, err := openSandbox(s.path)
+	now, err := openSandbox(s.cfg, s.host)
 	if err != nil {
 		return false
 	}
@@ -108,9 +126,9 @@ func (s *sandbox) current() bool {
 
 // tunnel is a vxlan device of a sandbox.
 type tunnel struct {
-	vni           uint32
-	port          uint16
-	index, bridge int
+	vni   uint32
+	index int
+	form
 }
 
 // read takes down what the tables say now.
@@ -118,22 +136,18 @@ func (s *sandbox) read() (t tables, err error) {
 	t.remotes = map[address]remote{}
 	links, err := netspace.Whole(s.handle.LinkList)
 	if err != nil {
-		return t, fmt.Errorf("sandbox %s: devices: %w", s.path, err)
+		return t, fmt.Errorf("%s: devices: %w", s.cfg.place(), err)
 	}
-	tunnels := map[int]tunnel{} // by bridge
-	for _, l := range links {
-		if v, ok := l.(*netlink.Vxlan); ok {
-			tunnels[v.MasterIndex] = tunnel{uint32(v.VxlanId), uint16(v.Port), v.Index, v.MasterIndex}
-		}
+	tunnels, err := s.tunnels(links)
+	if err != nil {
+		return t, err
 	}
-	if len(tunnels) == 0 {
-		return t, fmt.Errorf("sandbox %s: %w", s.path, errNoTunnel)
-	}
+	first := true
 	for _, tun := range tunnels {
-		if t.port != 0 && t.port != tun.port {
-			return t, fmt.Errorf("sandbox %s: tunnels on UDP ports %d and %d: one is supported", s.path, t.port, tun.port)
+		if !first && t.form != tun.form {
+			return t, fmt.Errorf("%s: tunnels on UDP ports %d and %d: one is supported", s.cfg.place(), t.port, tun.port)
 		}
-		t.port = tun.port
+		t.form, first = tun.form, false
 		if err := s.readRemotes(tun, t.remotes); err != nil {
 			return t, err
 		}
@@ -142,11 +156,72 @@ func (s *sandbox) read() (t tables, err error) {
 	return t, err
 }
 
+// tunnels finds the network's vxlan devices, by the index of their bridges.
+func (s *sandbox) tunnels(links []netlink.Link) (map[int]tunnel, error) {
+	found := map[int]tunnel{}
+	for _, l := range links {
+		v, ok := l.(*netlink.Vxlan)
+		if !ok || s.cfg.Tunnel != "" && v.Name != s.cfg.Tunnel {
+			continue
+		}
+		found[v.MasterIndex] = tunnel{uint32(v.VxlanId), v.Index, formOf(v)}
+	}
+	switch {
+	case len(found) > 0 && s.cfg.Tunnel != "":
+		return found, s.alone(links, found)
+	case len(found) > 0:
+		return found, nil
+	case s.cfg.Tunnel != "":
+		return nil, fmt.Errorf("%s: %w of that name in the host's own namespace", s.cfg.place(), errNoTunnel)
+	}
+	return nil, fmt.Errorf("%s: %w: not an overlay network's", s.cfg.place(), errNoTunnel)
+}
+
+// alone makes sure that a tunnel has a bridge to itself, which joins all its ports: Docker's are so made.
+func (s *sandbox) alone(links []netlink.Link, found map[int]tunnel) error {
+	bridged := false
+	for _, l := range links {
+		bridge, ok := l.(*netlink.Bridge)
+		_, has := found[l.Attrs().Index]
+		_, beside := found[l.Attrs().MasterIndex]
+		switch {
+		case beside && l.Type() == "vxlan" && l.Attrs().Name != s.cfg.Tunnel && l.Attrs().MasterIndex != 0:
+			return fmt.Errorf("%s: vxlan device %s is on its bridge as well: want a bridge with one", s.cfg.place(), l.Attrs().Name)
+		case ok && has && bridge.VlanFiltering != nil && *bridge.VlanFiltering:
+			return fmt.Errorf("%s: its bridge %s tells VLANs apart: want one that does not (vlan_filtering 0)", s.cfg.place(), bridge.Name)
+		}
+		bridged = bridged || ok && has
+	}
+	if !bridged {
+		return fmt.Errorf("%s: it is on no bridge: want one that containers are on by veth pairs", s.cfg.place())
+	}
+	return nil
+}
+
+// formOf is the form of a tunnel's outer headers. Docker's devices have the kernel's defaults.
+func formOf(v *netlink.Vxlan) (f form) {
+	f.port, f.sourcePorts = uint16(v.Port), [2]uint16{uint16(v.PortLow), uint16(v.PortHigh)}
+	if src, ok := netip.AddrFromSlice(v.SrcAddr); ok {
+		f.underlay = src.Unmap()
+	}
+	switch {
+	case v.FlowBased:
+		f.odd = "its tunnels are chosen packet by packet (external)"
+	case v.GBP:
+		f.odd = "it tells groups of packets (gbp)"
+	case v.TOS != 0:
+		f.odd = fmt.Sprintf("TOS %#x of its own: want 0", v.TOS)
+	case v.TTL != 0 && v.TTL != 64:
+		f.odd = fmt.Sprintf("TTL %d: want auto or 64", v.TTL)
+	}
+	return f
+}
+
 // readRemotes joins a tunnel's neighbours and forwarding entries. What has one half alone is on its way in or out.
 func (s *sandbox) readRemotes(tun tunnel, into map[address]remote) error {
 	entries, err := netspace.Whole(func() ([]netlink.Neigh, error) { return s.handle.NeighList(tun.index, unix.AF_BRIDGE) })
 	if err != nil {
-		return fmt.Errorf("sandbox %s: forwarding entries: %w", s.path, err)
+		return fmt.Errorf("%s: forwarding entries: %w", s.cfg.place(), err)
 	}
 	hosts := map[[6]byte]netip.Addr{}
 	for _, e := range entries {
@@ -158,7 +233,7 @@ func (s *sandbox) readRemotes(tun tunnel, into map[address]remote) error {
 	}
 	neighbours, err := netspace.Whole(func() ([]netlink.Neigh, error) { return s.handle.NeighList(tun.index, unix.AF_INET) })
 	if err != nil {
-		return fmt.Errorf("sandbox %s: neighbours: %w", s.path, err)
+		return fmt.Errorf("%s: neighbours: %w", s.cfg.place(), err)
 	}
 	for _, n := range neighbours {
 		mac, ok := macOf(n.HardwareAddr)
@@ -187,7 +262,7 @@ func ours(name string) bool {
 // readLocals finds the containers behind the bridges' ports. A port's other end is in a namespace that the sandbox knows by a
 // number alone, so the engine's namespaces are asked for theirs.
 func (s *sandbox) readLocals(links []netlink.Link, tunnels map[int]tunnel) ([]local, error) {
-	spaces, err := netspace.Under(path.Dir(s.path))
+	spaces, err := netspace.Under(s.cfg.spaces())
 	if err != nil {
 		return nil, err
 	}
@@ -220,10 +295,24 @@ func (s *sandbox) readLocals(links []netlink.Link, tunnels map[int]tunnel) ([]lo
 			continue // without an address yet, or gone meanwhile; whoever changes it is heard of
 		}
 		end.vni = tun.vni
+		if s.cfg.Tunnel != "" { // Docker isolates none
+			if end.isolated, err = s.isolated(l); err != nil {
+				continue
+			}
+		}
 		found = append(found, end)
 	}
 	slices.SortFunc(found, func(a, b local) int { return a.addr.Compare(b.addr) })
 	return found, nil
+}
+
+// isolated says whether a bridge's port may talk to no other that is isolated as well.
+func (s *sandbox) isolated(port netlink.Link) (bool, error) {
+	p, err := netspace.Whole(func() ([]netlink.Protinfo, error) {
+		p, err := s.handle.LinkGetProtinfo(port)
+		return []netlink.Protinfo{p}, err
+	})
+	return err == nil && p[0].Isolated, err
 }
 
 // readLocal looks at a container's device.

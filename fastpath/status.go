@@ -10,7 +10,8 @@ import (
 
 // OverlayStatus is what an attached fast path says of itself.
 type OverlayStatus struct {
-	Sandbox    string             `json:"sandbox"`
+	Sandbox    string             `json:"sandbox"` // "": in the host's own namespace, by its vxlan device
+	Tunnel     string             `json:"tunnel,omitempty"`
 	Mechanism  string             `json:"mechanism"` // of the hook at the underlay's device
 	Mode       string             `json:"mode"`      // on, off, dry
 	Containers []ContainerStatus  `json:"containers"`
@@ -38,7 +39,7 @@ func (o *overlay) Status() (any, error) {
 
 // status is what the agent knows by itself.
 func (o *overlay) status() OverlayStatus {
-	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
+	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
 		s.Containers = append(s.Containers, ContainerStatus{e.addr.String(), e.device, e.lane.kind()})
 	}

@@ -35,7 +35,7 @@ func (Xmasq) Help() string {
 }
 
 // Topologies are those that it can be attached to.
-func (Xmasq) Topologies() []string { return []string{"overlay"} }
+func (Xmasq) Topologies() []string { return overlayTopologies() }
 
 // Lanes are the kinds that it can take.
 func (Xmasq) Lanes() []string { return laneKinds() }

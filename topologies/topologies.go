@@ -3,8 +3,8 @@
 // Package topologies connects a client's and a server's container in the ways that a run compares, and says by which
 // devices each way can be told from the others. One file a topology, opening with its drawing; All lists them.
 //
-// A topology tunes its endpoints (congestion control, route metrics, for host-bare the rules that packets meet) and nothing
-// else: placement and the wire belong to the lab, packets' short cuts to fast paths.
+// A topology tunes its endpoints (congestion control, route metrics, for host-bare the rules that packets meet), has an engine or the
+// hosts' agents build what joins them, and does nothing else: placement and the wire belong to the lab, packets' short cuts to fast paths.
 package topologies
 
 import (
@@ -21,12 +21,15 @@ import (
 )
 
 // All lists the topologies.
-func All() []econbench.Topology { return []econbench.Topology{Host{}, HostBare{}, Overlay{}} }
+func All() []econbench.Topology { return []econbench.Topology{Host{}, HostBare{}, Overlay{}, VXLAN{}} }
 
 // Roles of devices in a Path.
 const (
 	RoleWire  = "wire"  // the underlay's device
 	RoleVXLAN = "vxlan" // the tunnel's device in the overlay network's sandbox
+
+	// RolePlainVXLAN is topology vxlan's device, in the host's own namespace: all topologies stand at once, each role is one device's.
+	RolePlainVXLAN = "plain-vxlan"
 )
 
 // buildTimeout bounds one build or one removal of a topology.
@@ -88,8 +91,13 @@ func (t *testbed) tuneEnd(ctx context.Context, h econbench.Host, pid int, peer n
 
 // tune changes a host until the testbed is closed.
 func (t *testbed) tune(ctx context.Context, h econbench.Host, want ...tune.Tuning) error {
+	return t.change(ctx, h, agentproto.OpTune, want)
+}
+
+// change has a host's agent do something that OpUntune undoes, until the testbed is closed.
+func (t *testbed) change(ctx context.Context, h econbench.Host, op string, want any) error {
 	var done agentproto.TuneReply
-	if err := h.Agent().Call(ctx, agentproto.OpTune, want, &done); err != nil {
+	if err := h.Agent().Call(ctx, op, want, &done); err != nil {
 		return err
 	}
 	h.Note(done.Done)

@@ -64,7 +64,7 @@ func (h fakeHost) OtherContainers(context.Context) ([]string, error) { return h.
 // Call takes a tuning, gives it back, names devices, and answers for the path.
 func (h fakeHost) Call(_ context.Context, op string, args, reply any) error {
 	switch op {
-	case agentproto.OpTune:
+	case agentproto.OpTune, agentproto.OpTunnel:
 		h.lab.made++
 		reply.(*agentproto.TuneReply).Handle = h.lab.made
 		return h.lab.step("+tuning %d", h.lab.made)

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -26,11 +27,16 @@ import (
 func fastpathCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fastpath",
-		Short: "attach a fast path to any Docker overlay network, without a benchmark",
+		Short: "attach a fast path to any Docker overlay network, or a plain VXLAN one, without a benchmark",
 		Long: `fastpath attaches a fast path to an overlay network that is there, on each of the hosts given, and detaches it. On each host an
 agent keeps it until it is detached: a container named econbench-fastpath-NETWORK that survives this command, picks up
-containers that come later, and undoes all it did when it ends. A restart of the engine ends it: attach again.`,
+containers that come later, and undoes all it did when it ends. A restart of the engine ends it: attach again.
+
+A network that is none of Docker's is known by its vxlan device in the hosts' own namespace, which has the same name on each host: a
+port of a bridge that containers of that engine are on by veth pairs, with static forwarding entries and neighbours for those of
+other hosts. After attach --vxlan DEVICE its name is DEVICE for the other commands.`,
 		Example: `  econbench fastpath attach NETWORK --hosts ssh://a,ssh://b
+  econbench fastpath attach --vxlan DEVICE --hosts ssh://a,ssh://b
   econbench fastpath status
   econbench fastpath set NETWORK off --hosts ssh://a,ssh://b
   econbench fastpath detach NETWORK --hosts ssh://a,ssh://b`,
@@ -69,26 +75,36 @@ func (f *labFlags) stay(cmd *cobra.Command, network string) (lab.Stay, error) {
 func attachCommand() *cobra.Command {
 	var f labFlags
 	var opt econbench.AttachOptions
-	name, verbose := fastpath.Oncache{}.Name(), false
+	name, tunnel, verbose := fastpath.Oncache{}.Name(), "", false
 	cmd := &cobra.Command{
-		Use: "attach NETWORK", Short: "attach a fast path to an overlay network on each host, or on none",
-		Example: "  econbench fastpath attach NETWORK --hosts ssh://a,ssh://b\n  econbench fastpath attach NETWORK --hook filter -v",
-		Args:    oneArg("network"),
+		Use: "attach NETWORK | attach --vxlan DEVICE", Short: "attach a fast path to an overlay network on each host, or on none",
+		Example: "  econbench fastpath attach NETWORK --hosts ssh://a,ssh://b\n  econbench fastpath attach --vxlan vx7 --hosts ssh://a,ssh://b\n  econbench fastpath attach NETWORK --hook filter -v",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("vxlan") {
+				return checkDevice(cmd, tunnel, args)
+			}
+			return oneArg("network")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, setting, _ := strings.Cut(name, ":")
-			if err := checkAttach(path, setting, opt); err != nil {
+			network := strings.Join(args, "") + tunnel
+			if err := checkAttach(path, setting, opt, tunnel); err != nil {
 				return err
 			}
-			s, err := f.stay(cmd, args[0])
+			s, err := f.stay(cmd, network)
 			if err != nil {
 				return err
 			}
-			s.Fastpath = path
+			s.Fastpath, s.Tunnel = path, tunnel != ""
 			if s.Binary, err = os.Executable(); err != nil {
 				return fmt.Errorf("own binary: %w", err)
 			}
-			s.Config = func(sandbox string, underlay netip.Addr) (json.RawMessage, error) {
-				return json.Marshal(fastpath.OverlayConfig{Sandbox: sandbox, Underlay: underlay, With: setting, AttachOptions: opt})
+			s.Config = func(spaces, sandbox string, underlay netip.Addr) (json.RawMessage, error) {
+				cfg := fastpath.OverlayConfig{Sandbox: sandbox, Underlay: underlay, With: setting, AttachOptions: opt}
+				if sandbox == "" {
+					cfg.Tunnel, cfg.Spaces = tunnel, spaces
+				}
+				return json.Marshal(cfg)
 			}
 			if s.Image, err = toolImage(cmd.Context(), f.cacheDir, s.Progress); err != nil {
 				return err
@@ -104,6 +120,7 @@ func attachCommand() *cobra.Command {
 	}
 	f.register(cmd)
 	cmd.Flags().StringVar(&name, "fastpath", name, "`name` of the fast path, as econbench list has it, with :SETTING if it has one")
+	cmd.Flags().StringVar(&tunnel, "vxlan", "", "`device` of a network that is none of Docker's, in place of NETWORK")
 	registerAttach(cmd, &opt)
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the agents' logs, with all that a verifier says")
 	return cmd
@@ -115,13 +132,32 @@ func registerAttach(cmd *cobra.Command, opt *econbench.AttachOptions) {
 	cmd.Flags().StringVar(&opt.Hook, "hook", "", "how fast paths' programs are attached: tcx (Linux 6.6), filter (default: tcx where there is)")
 }
 
-// checkAttach refuses what can't be attached to an overlay network, or not in that way.
-func checkAttach(name, setting string, opt econbench.AttachOptions) error {
+// deviceName is what a device may be called whose name is a part of a container's.
+var deviceName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,15}$`)
+
+// checkDevice wants a device that stands for a network, and no network beside it.
+func checkDevice(cmd *cobra.Command, device string, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s: network %q and --vxlan given: want one of them", cmd.CommandPath(), args[0])
+	}
+	if !deviceName.MatchString(device) {
+		return fmt.Errorf("%s: --vxlan %q: want a device's name of 1 to 15 letters, digits, dots, dashes or underscores", cmd.CommandPath(), device)
+	}
+	return nil
+}
+
+// checkAttach refuses what can't be attached to an overlay network, or not in that way; tunnel: the device of one that is none of
+// Docker's.
+func checkAttach(name, setting string, opt econbench.AttachOptions, tunnel string) error {
+	topology := fastpath.OnDocker
+	if tunnel != "" {
+		topology = fastpath.OnPlain
+	}
 	var allowed []string
 	known := false
 	for _, p := range fastpath.All() {
 		known = known || p.Name() == name
-		if b, ok := p.(econbench.Bound); ok && slices.Contains(b.Topologies(), "overlay") {
+		if b, ok := p.(econbench.Bound); ok && slices.Contains(b.Topologies(), topology) {
 			allowed = append(allowed, p.Name())
 		}
 	}
@@ -131,7 +167,7 @@ func checkAttach(name, setting string, opt econbench.AttachOptions) error {
 	if !known {
 		return names.Unknown("fast path", name, allowed)
 	}
-	if err := parts().CheckArm(econbench.Arm{Topology: "overlay", Fastpath: name, Setting: setting}); err != nil {
+	if err := parts().CheckArm(econbench.Arm{Topology: topology, Fastpath: name, Setting: setting}); err != nil {
 		return err
 	}
 	if wrong := parts().CheckAttach([]string{name}, opt); len(wrong) > 0 {
@@ -226,7 +262,11 @@ func printStays(w io.Writer, list []lab.StayStatus) error {
 		return err
 	}
 	for _, s := range list {
-		fmt.Fprintf(w, "%s  network %s (%.12s)  %s since %s\n", s.Engine, s.Name, s.Network, s.Agent.Fastpath, s.Agent.Since.Local().Format(time.DateTime))
+		network := fmt.Sprintf("network %s (%.12s)", s.Name, s.Network)
+		if device := lab.TunnelOf(s.Network); device != "" {
+			network = "vxlan device " + device
+		}
+		fmt.Fprintf(w, "%s  %s  %s since %s\n", s.Engine, network, s.Agent.Fastpath, s.Agent.Since.Local().Format(time.DateTime))
 		if s.Agent.Error != "" {
 			fmt.Fprintf(w, "  error: %s\n", s.Agent.Error)
 			continue

@@ -93,8 +93,13 @@ func transfer(t *testing.T, h *engineHost, client string) {
 // statuses asks what is attached.
 func statuses(t *testing.T) (list []fastpath.OverlayStatus) {
 	t.Helper()
+	return statusesOf(t, someNetwork)
+}
+
+func statusesOf(t *testing.T, network string) (list []fastpath.OverlayStatus) {
+	t.Helper()
 	var all []lab.StayStatus
-	if err := json.Unmarshal(start(t, sharedLab(), "fastpath", "status", someNetwork, "-o", "json").want(0).stdout.Bytes(), &all); err != nil {
+	if err := json.Unmarshal(start(t, sharedLab(), "fastpath", "status", network, "-o", "json").want(0).stdout.Bytes(), &all); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range all {

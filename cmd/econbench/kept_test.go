@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -27,6 +28,7 @@ import (
 	"github.com/econbench/econbench/internal/lab"
 	"github.com/econbench/econbench/internal/netspace"
 	"github.com/econbench/econbench/internal/nft"
+	"github.com/econbench/econbench/internal/tune"
 )
 
 // engineHost is one engine of a lab, seen without econbench.
@@ -189,7 +191,7 @@ func (h *engineHost) snapshot() (map[string]string, error) {
 	return s, h.namespace(s)
 }
 
-// namespace adds what agents tune: offloads and RPS of the wire, sysctls, routes with the agents' protocol.
+// namespace adds what agents tune or make: offloads and RPS of the wire, sysctls, routes with the agents' protocol, devices.
 func (h *engineHost) namespace(s map[string]string) error {
 	failed := make(chan error, 1)
 	go func() { failed <- h.inNamespace(s) }() // its thread ends with it, and never runs anything else
@@ -225,12 +227,16 @@ func (h *engineHost) inNamespace(s map[string]string) error {
 	if err != nil {
 		return err
 	}
-	s["sysctl"] = string(sysctl)
+	tracking, _ := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal") // a kernel may have none
+	s["sysctl"] = string(sysctl) + string(tracking)
 	asleep, err := dormantTables()
 	if err != nil {
 		return err
 	}
 	s["dormant"] = strings.Join(asleep, ", ")
+	if s["devices"], s["forward"], err = madeByAgents(); err != nil {
+		return err
+	}
 	queues, err := filepath.Glob(fmt.Sprintf("/proc/%d/root/sys/class/net/%s/queues/rx-*/rps_cpus", h.init, lab.WireDevice))
 	for _, q := range queues {
 		rps, err := os.ReadFile(q)
@@ -243,6 +249,26 @@ func (h *engineHost) inNamespace(s map[string]string) error {
 		return fmt.Errorf("host %s: no receive queues found: %w", h.url, err)
 	}
 	return nil
+}
+
+// madeByAgents are the devices that agents make in this namespace, and iptables' rules for them.
+func madeByAgents() (devices, rules string, err error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return "", "", err
+	}
+	for _, l := range links {
+		if strings.HasPrefix(l.Attrs().Name, tune.LinkPrefix) {
+			devices += l.Attrs().Name + " "
+		}
+	}
+	said, err := exec.Command("iptables", "-S", "FORWARD").Output() // by a thread of this namespace
+	for line := range strings.Lines(string(said)) {
+		if strings.Contains(line, " "+tune.LinkPrefix) {
+			rules += line
+		}
+	}
+	return devices, rules, err
 }
 
 // dormantTables are the nft tables of this namespace that are out of effect, and econbench's own if it is there.

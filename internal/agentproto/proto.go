@@ -32,7 +32,8 @@ const (
 	OpHello   = "hello"   // HelloArgs → HelloReply
 	OpPing    = "ping"    // nil → nil
 	OpTune    = "tune"    // []tune.Tuning → TuneReply
-	OpUntune  = "untune"  // UntuneArgs → nil
+	OpTunnel  = "tunnel"  // tunnel.Spec → TuneReply; builds the host's end of a plain VXLAN network
+	OpUntune  = "untune"  // UntuneArgs → nil; what tune or tunnel did
 	OpWindow  = "window"  // WindowArgs → WindowReply
 	OpProbe   = "probe"   // ProbeArgs → nil; whether readers can read on this host
 	OpDevices = "devices" // []econbench.Device → []econbench.Device, with names and kinds filled in
@@ -102,13 +103,13 @@ type ReachArgs struct {
 	Addr netip.Addr `json:"addr"`
 }
 
-// TuneReply names what was tuned, so that it can be put back before the agent's end.
+// TuneReply names what was tuned or built, so that it can be put back before the agent's end.
 type TuneReply struct {
 	Handle int      `json:"handle"`
 	Done   []string `json:"done"` // one line each, with the values before and after
 }
 
-// UntuneArgs puts back what one tune call did.
+// UntuneArgs puts back what one call of tune or tunnel did.
 type UntuneArgs struct {
 	Handle int `json:"handle"`
 }

@@ -27,7 +27,7 @@ type Spec struct {
 	Name    string
 	Image   string
 	Labels  map[string]string
-	Network string // name or id of a network; "" is the host's own namespace
+	Network string // name or id of a network, or NoNetwork; "" is the host's own namespace
 	CPUs    []int  // nil: all
 	Argv    []string
 
@@ -39,6 +39,9 @@ type Spec struct {
 	Unconfined   bool              // no seccomp, no AppArmor, /proc and /sys unmasked
 	Volumes      map[string]string // volume name → path in the container
 }
+
+// NoNetwork is the engine's name for a network namespace with nothing but loopback in it.
+const NoNetwork = "none"
 
 // ErrNameTaken says that a container of that name exists. Names are unique on an engine: that makes one a lease.
 var ErrNameTaken = fmt.Errorf("name is taken")

@@ -193,8 +193,11 @@ func (h *Host) StartContainer(ctx context.Context, s econbench.ContainerSpec) (e
 		Name: s.Name, Image: h.lab.opt.Image.Ref, Labels: h.labels("endpoint"), CPUs: h.facts.CPUs,
 		Argv: []string{"sleep", "infinity"},
 	}
-	if s.Overlay != nil {
+	switch {
+	case s.Overlay != nil:
 		spec.Network = s.Overlay.Name()
+	case s.Alone:
+		spec.Network = docker.NoNetwork
 	}
 	id, err := h.engine.Create(ctx, spec)
 	if err != nil {

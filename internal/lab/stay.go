@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/econbench/econbench"
@@ -40,10 +41,12 @@ const stayTimeout = 30 * time.Second
 type Stay struct {
 	Engines  []string
 	TLSDir   string
-	Network  string // name or id
+	Network  string // name or id; of one that is none of Docker's, its vxlan device's name
+	Tunnel   bool   // it is none of Docker's; Attach alone asks
 	Fastpath string
-	Underlay []netip.Addr // of the engines, in their order; empty: what they advertise to their swarm
-	Config   func(sandbox string, underlay netip.Addr) (json.RawMessage, error)
+	Underlay []netip.Addr // of the engines, in their order; empty: what they advertise to their swarm, or the vxlan device's own
+	// Config is what the agent is told: the engine's folder of network namespaces, and the network's sandbox there; "" of a Tunnel.
+	Config   func(spaces, sandbox string, underlay netip.Addr) (json.RawMessage, error)
 	Image    ToolImage
 	Binary   string
 	Holder   string
@@ -60,7 +63,24 @@ type StayStatus struct {
 	Agent     agentproto.StayStatus `json:"agent"`
 }
 
-func stayName(network string) string { return fmt.Sprintf("econbench-fastpath-%.12s", network) }
+// tunnelID stands for a network's id where it is none of Docker's, whose ids have no dash.
+const tunnelID = "vxlan-"
+
+// TunnelOf is the vxlan device that an id of StayStatus.Network stands for; "" of a network of Docker's.
+func TunnelOf(network string) string {
+	device, _ := strings.CutPrefix(network, tunnelID)
+	if device == network {
+		return ""
+	}
+	return device
+}
+
+func stayName(network string) string {
+	if TunnelOf(network) == "" {
+		network = fmt.Sprintf("%.12s", network)
+	}
+	return "econbench-fastpath-" + network
+}
 
 // stays dials engines and calls do with each; all are closed at the end.
 func stays(ctx context.Context, engines []string, tlsDir string, do func(i int, e *docker.Engine) error) error {
@@ -78,11 +98,10 @@ func stays(ctx context.Context, engines []string, tlsDir string, do func(i int, 
 
 // Attach attaches the fast path on every engine, or on none.
 func (s Stay) Attach(ctx context.Context) (err error) {
-	var attached []string
+	var attached []Stay // for what they undo
 	defer func() {
 		if err != nil {
-			for _, host := range slices.Backward(attached) {
-				undo := Stay{Engines: []string{host}, TLSDir: s.TLSDir, Network: s.Network, Progress: s.Progress}
+			for _, undo := range slices.Backward(attached) {
 				err = errors.Join(err, undo.Detach(context.WithoutCancel(ctx)))
 			}
 		}
@@ -99,7 +118,7 @@ func (s Stay) Attach(ctx context.Context) (err error) {
 		if err := s.attach(ctx, e, n, addr); err != nil {
 			return err
 		}
-		attached = append(attached, s.Engines[i])
+		attached = append(attached, Stay{Engines: s.Engines[i : i+1], TLSDir: s.TLSDir, Network: n.ID, Progress: s.Progress})
 		s.Progress("%s: %s attached to network %s", e.Host(), s.Fastpath, n.Name)
 		return nil
 	})
@@ -107,6 +126,9 @@ func (s Stay) Attach(ctx context.Context) (err error) {
 
 // lookUp finds the network and refuses those that no fast path may touch. An encrypted one would leave in clear text.
 func (s Stay) lookUp(ctx context.Context, e *docker.Engine) (docker.NetworkDetails, error) {
+	if s.Tunnel { // the agent alone can look at it
+		return docker.NetworkDetails{ID: tunnelID + s.Network, Name: s.Network}, nil
+	}
 	n, found, err := e.InspectNetwork(ctx, s.Network)
 	switch {
 	case err != nil:
@@ -124,6 +146,9 @@ func (s Stay) lookUp(ctx context.Context, e *docker.Engine) (docker.NetworkDetai
 func (s Stay) underlay(ctx context.Context, i int, e *docker.Engine) (netip.Addr, error) {
 	if i < len(s.Underlay) && s.Underlay[i].IsValid() {
 		return s.Underlay[i], nil
+	}
+	if s.Tunnel {
+		return netip.Addr{}, nil
 	}
 	swarm, err := e.Swarm(ctx)
 	if err != nil {
@@ -175,7 +200,11 @@ func (s Stay) attach(ctx context.Context, e *docker.Engine, n docker.NetworkDeta
 	if err != nil {
 		return err
 	}
-	config, err := s.Config(netspace.Sandbox(d.Sandboxes, n.ID), underlay)
+	sandbox := netspace.Sandbox(d.Sandboxes, n.ID)
+	if s.Tunnel {
+		sandbox = ""
+	}
+	config, err := s.Config(d.Sandboxes, sandbox, underlay)
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,8 @@ func TestNoTrackWantsIPv4(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(kernelTable(f, unix.NFPROTO_IPV4, str(unix.NFTA_TABLE_NAME, "nat"), be32(unix.NFTA_TABLE_FLAGS, 1)).Data)
 	f.Add(kernelTable(f, unix.NFPROTO_IPV4, str(unix.NFTA_CHAIN_TABLE, "nat"), nest(unix.NFTA_CHAIN_HOOK)).Data)
+	f.Add(kernelTable(f, unix.NFPROTO_IPV4, str(unix.NFTA_RULE_TABLE, "filter"), str(unix.NFTA_RULE_CHAIN, "FORWARD"),
+		nest(unix.NFTA_RULE_EXPRESSIONS, device(unix.NFT_META_IIFNAME), named("br0"))).Data)
 	f.Add([]byte{2, 0, 0, 0, 5, 0, 2, 0, 1})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		table, ok, err := parseTable(netlink.Message{Data: data})
@@ -73,6 +75,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if name, _, err := parseChain(netlink.Message{Data: data}); err == nil && len(name) > len(data)+len("inet ") {
 			t.Errorf("chain of table %q out of %d bytes", name, len(data))
+		}
+		if _, names, err := parseRule(netlink.Message{Data: data}); err == nil && len(strings.Join(names, "")) > len(data) {
+			t.Errorf("rule with %q out of %d bytes", names, len(data))
 		}
 		if len(data) < 4 && err == nil {
 			t.Errorf("%d bytes are a table", len(data))

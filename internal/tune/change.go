@@ -27,7 +27,7 @@ type change struct {
 	Netns   *netspace.ID `json:"netns,omitempty"`   // nil: the value belongs to no network namespace
 	Device  string       `json:"device,omitempty"`  // of rps and offloads
 	Ifindex int          `json:"ifindex,omitempty"` // of Device: a name is used again, an index hardly
-	Name    string       `json:"name"`              // sysctl file, queue, feature, destination or nft table
+	Name    string       `json:"name"`              // sysctl file, queue, feature, destination, nft table, device or bridge
 	Table   int          `json:"table,omitempty"`   // routing table of congestion-control
 	Before  string       `json:"before"`
 	After   string       `json:"after"`
@@ -66,7 +66,7 @@ func (c *change) check() error {
 		return checkDevice(c.Kind, c.Device)
 	case KindOffloads:
 		return checkDevice(c.Kind, c.Device)
-	case KindLink:
+	case KindLink, KindForward:
 		return checkLinkName(c.Name)
 	case KindDormant:
 		return nft.CheckName(c.Name)
@@ -92,6 +92,8 @@ func (c *change) get() (string, error) {
 		return readFeature(c.Device, c.Name)
 	case KindLink:
 		return readLink(c.Name)
+	case KindForward:
+		return readForward(c.Name)
 	case KindDormant:
 		return readTable(c.Name)
 	}
@@ -111,6 +113,8 @@ func (c *change) set(value string) error {
 		return writeFeature(c.Device, c.Name, value)
 	case KindLink:
 		return writeLink(c.Name, value)
+	case KindForward:
+		return writeForward(c.Name, value)
 	case KindDormant:
 		return writeTable(c.Name, value)
 	}
@@ -136,8 +140,8 @@ func (c *change) subject() string {
 		return "sysctl " + swapDots(c.Name)
 	case KindCongestionControl:
 		return "congestion-control to " + c.Name
-	case KindLink:
-		return "link " + c.Name
+	case KindLink, KindForward:
+		return string(c.Kind) + " " + c.Name
 	case KindDormant:
 		return "nft table " + c.Name
 	}

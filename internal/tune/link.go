@@ -27,7 +27,11 @@ const (
 // Link journals that a device of that name is going to exist in the agent's network namespace and calls make, which makes
 // it. Undo removes the device, and with it a peer or whatever stands upon it.
 func (j *Journal) Link(name string, make func() error) (*Applied, error) {
-	c := &change{Kind: KindLink, Name: name, Before: absent, After: present, Netns: &j.netns}
+	return j.announce(&change{Kind: KindLink, Name: name, Before: absent, After: present, Netns: &j.netns}, "link "+name+" made", make)
+}
+
+// announce journals a change that make is going to bring about.
+func (j *Journal) announce(c *change, done string, make func() error) (*Applied, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -36,7 +40,7 @@ func (j *Journal) Link(name string, make func() error) (*Applied, error) {
 	if j.file == nil {
 		return nil, fmt.Errorf("journal: %w", fs.ErrClosed)
 	}
-	a := &Applied{journal: j, Done: []string{"link " + name + " made"}}
+	a := &Applied{journal: j, Done: []string{done}}
 	j.lastID++
 	s := &step{id: j.lastID, change: c}
 	if err := j.log(record{Op: opDo, ID: s.id, Change: c}); err != nil {

@@ -44,12 +44,15 @@ type agent struct {
 	drivers []econbench.Driver
 
 	mu       sync.Mutex
-	next     int // handle of what is tuned or attached next
-	applied  map[int]*tune.Applied
+	next     int            // handle of what is tuned or attached next
+	applied  map[int]undoer // by tune or tunnel
 	attached map[int]econbench.Attached
 	adopted  []agentproto.Adoptee
 	closed   bool
 }
+
+// undoer is something that stands in the host until it is undone, by whoever has its handle or by the journal.
+type undoer interface{ Undo() error }
 
 // Run serves until the conversation ends and then undoes everything.
 func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err error) {
@@ -60,7 +63,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	a := &agent{opt: opt, journal: journal, undone: undone, applied: map[int]*tune.Applied{}, attached: map[int]econbench.Attached{}}
+	a := &agent{opt: opt, journal: journal, undone: undone, applied: map[int]undoer{}, attached: map[int]econbench.Attached{}}
 	a.opt.Readers = append(slices.Clone(opt.Readers), attachedReader{a})
 	if opt.Drivers != nil {
 		a.drivers = opt.Drivers(journal)
@@ -69,6 +72,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 	return agentproto.Serve(ctx, in, out, map[string]agentproto.Handler{
 		agentproto.OpHello:   agentproto.Handle(a.hello),
 		agentproto.OpTune:    agentproto.Handle(a.tune),
+		agentproto.OpTunnel:  agentproto.Handle(a.tunnel),
 		agentproto.OpUntune:  agentproto.Handle(a.untune),
 		agentproto.OpWindow:  agentproto.Handle(a.window),
 		agentproto.OpProbe:   agentproto.Handle(a.probe),
@@ -99,15 +103,20 @@ func (a *agent) tune(ctx context.Context, list []tune.Tuning) (r agentproto.Tune
 	if err != nil {
 		return r, err
 	}
+	return a.stand(applied, applied.Done), nil
+}
+
+// stand keeps what was done under a handle.
+func (a *agent) stand(what undoer, done []string) agentproto.TuneReply {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.next++
-	a.applied[a.next] = applied
-	return agentproto.TuneReply{Handle: a.next, Done: applied.Done}, nil
+	a.applied[a.next] = what
+	return agentproto.TuneReply{Handle: a.next, Done: done}
 }
 
 func (a *agent) untune(_ context.Context, args agentproto.UntuneArgs) (any, error) {
-	applied, err := claim(a, a.applied, args.Handle, "tuned")
+	applied, err := claim(a, a.applied, args.Handle, "tuned or built")
 	if err != nil {
 		return nil, err
 	}

@@ -184,7 +184,7 @@ const inNamespace = "ECONBENCH_TEST_IN_NAMESPACE"
 
 func TestUntuneUnknown(t *testing.T) {
 	ask, _, _ := talk(t, Options{JournalDir: t.TempDir()})
-	if r := ask(agentproto.OpUntune, agentproto.UntuneArgs{Handle: 7}); r.Error != "handle 7: nothing is tuned under it" {
+	if r := ask(agentproto.OpUntune, agentproto.UntuneArgs{Handle: 7}); r.Error != "handle 7: nothing is tuned or built under it" {
 		t.Errorf("%+v", r)
 	}
 }
