@@ -49,6 +49,7 @@ var metrics = []Metric{
 	{"halves", "1", Neither, "work in the first half of the window / in the second; below 1 it was still gaining pace"},
 	{"hit_ratio", "1", Higher, "packets carried by the fast path / packets eligible for it"},
 	{"coverage", "1", Higher, "packets carried by the fast path / packets seen at the endpoint's device"},
+	{"masqueraded", "1", Higher, "packets carried without encapsulation / packets carried by the fast path (xmasq)"},
 }
 
 // Metrics lists every metric, in the order of columns.

@@ -19,11 +19,18 @@ var _ econbench.Collector = Fastpath{}
 
 func (Fastpath) Name() string { return "fastpath" }
 func (Fastpath) Help() string {
-	return "hits, misses and bails by reason of the attached fast path, both directions, per CPU: hit_ratio, coverage; warns of lost frames"
+	return "hits, misses and bails by reason of the attached fast path, both directions, per CPU: hit_ratio, coverage, masqueraded; warns of lost frames"
 }
 
-func (Fastpath) Samples(w econbench.Window) (_ []econbench.Sample, warnings []string) {
+func (Fastpath) Samples(w econbench.Window) (samples []econbench.Sample, warnings []string) {
+	var hits, masked float64
+	masks := false
 	for _, h := range []host{{econbench.ClientHost, w.Client, nil}, {econbench.ServerHost, w.Server, nil}} {
+		for _, direction := range []string{econbench.Egress + ".", econbench.Ingress + "."} {
+			n, counted := h.Counters["fastpath"][direction+econbench.CounterMasked]
+			masks = masks || counted
+			masked, hits = masked+n, hits+h.Counters["fastpath"][direction+econbench.CounterHits]
+		}
 		for name, n := range h.Counters["fastpath"] {
 			if why, lost := strings.CutPrefix(name, econbench.CounterLost); lost && n > 0 {
 				warnings = append(warnings, fmt.Sprintf("fastpath: %s: %.0f segments dropped by the fast path (%s)", h.name, n, why))
@@ -31,5 +38,8 @@ func (Fastpath) Samples(w econbench.Window) (_ []econbench.Sample, warnings []st
 		}
 	}
 	slices.Sort(warnings)
-	return nil, warnings
+	if masks && hits > 0 {
+		samples = append(samples, econbench.Sample{Metric: "masqueraded", Value: masked / hits})
+	}
+	return samples, warnings
 }

@@ -4,6 +4,7 @@ package fastpath
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/econbench/econbench"
 )
@@ -39,18 +40,29 @@ type account struct {
 	Assigned        uint64
 }
 
+// Counters that not every fast path has.
+var (
+	countsMasked   = []string{econbench.Egress + "." + econbench.CounterMasked, econbench.Ingress + "." + econbench.CounterMasked}
+	countsAssigned = []string{econbench.Ingress + ".assigned"}
+)
+
 // counters adds up the CPUs' accounts, and keeps each CPU's hits: which CPU carried the packets is half of what a placement
-// did.
-func counters(cpus []account) econbench.Counters {
+// did. Of the counters that not every fast path has it keeps those in own.
+func counters(cpus []account, own []string) econbench.Counters {
 	c := econbench.Counters{}
 	for cpu, a := range cpus {
 		a.Egress.addTo(c, econbench.Egress+".")
 		a.Ingress.addTo(c, econbench.Ingress+".")
 		c[econbench.CounterLost+"refused"] += float64(a.Refused)
 		c[econbench.CounterLost+"failed"] += float64(a.Failed)
-		c[econbench.Ingress+".assigned"] += float64(a.Assigned)
+		c[countsAssigned[0]] += float64(a.Assigned)
 		for name, hits := range map[string]uint64{econbench.Egress: a.Egress.Hits, econbench.Ingress: a.Ingress.Hits} {
 			c[fmt.Sprintf("cpu%d.%s.%s", cpu, name, econbench.CounterHits)] = float64(hits)
+		}
+	}
+	for _, name := range slices.Concat(countsMasked, countsAssigned) {
+		if !slices.Contains(own, name) {
+			delete(c, name)
 		}
 	}
 	return c

@@ -129,7 +129,7 @@ const (
 func overlayTopologies() []string { return []string{OnDocker, OnPlain} }
 
 // attachOverlay attaches the fast path of that name to both hosts' ends of a network.
-func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {
+func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt econbench.AttachOptions) (*overlayAttachment, error) {
 	a, err := attachBoth(ctx, name, tb, func(h econbench.Host) (any, error) {
 		devices := tb.Path().Devices[h.Name()]
 		i := slices.IndexFunc(devices, func(d econbench.Device) bool { return d.Kind == "vxlan" })

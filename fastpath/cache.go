@@ -15,6 +15,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench"
 )
 
 // cacheKind is what fast paths over an overlay differ by, as far as their caches are filled and read alike: bpf/lib has the maps
@@ -22,9 +24,10 @@ import (
 type cacheKind struct {
 	spec    func() (*ebpf.CollectionSpec, error)
 	needs   []helperNeed
-	release string // the program that hears of every socket that is closed on the machine; "": none
-	inside  string // the program at the ingress of a lane's end in its container; "": none
-	shared  string // the map that all networks of a host share; "": none
+	release string   // the program that hears of every socket that is closed on the machine; "": none
+	inside  string   // the program at the ingress of a lane's end in its container; "": none
+	counts  []string // counters that not every fast path has
+	shared  string   // the map that all networks of a host share; "": none
 	// settle is called once the programs have been told to stand aside, before they are taken away; nil: there is nothing to wait for.
 	settle func(*ebpf.Collection)
 	// gone says whether a value of the flows' map is of a flow that has ended; nil: they are taken out when they end.
@@ -213,11 +216,12 @@ func (p *cache) dropEndpoint(l local) error {
 	return p.changed(ignoreMissing(p.coll.Maps["endpoints"].Delete(keyOf(address{l.vni, l.addr}))))
 }
 
-func (p *cache) accounts() (cpus []account, err error) {
+func (p *cache) counters() (econbench.Counters, error) {
+	var cpus []account
 	if err := p.coll.Maps["accounts"].Lookup(uint32(0), &cpus); err != nil {
 		return nil, fmt.Errorf("counters: %w", err)
 	}
-	return cpus, nil
+	return counters(cpus, p.counts), nil
 }
 
 // flows lists the flows that are known, about: they come and go meanwhile.

@@ -74,7 +74,7 @@ func (d econDriver) Attach(ctx context.Context, config json.RawMessage) (econben
 	}
 	kind := econKind
 	if cfg.With == econSockets {
-		kind.inside = progIntoContainer
+		kind.inside, kind.counts = progIntoContainer, countsAssigned
 	}
 	return attachToSandbox(ctx, cfg, d.journal, &cache{cacheKind: kind})
 }

@@ -19,7 +19,7 @@ type fastKind struct {
 // fastKinds are all of them, with their settings.
 func fastKinds() []fastKind {
 	withSockets := econKind
-	withSockets.inside = progIntoContainer
+	withSockets.inside, withSockets.counts = progIntoContainer, countsAssigned
 	return []fastKind{{"oncache", oncacheKind}, {"econ", econKind}, {"econ:" + econSockets, withSockets}, {"xmasq", xmasqKind}}
 }
 

@@ -213,9 +213,8 @@ func echoKey(peer netip.Addr) flowKey {
 // counts are the counters but for those of single CPUs.
 func (r *rig) counts() econbench.Counters {
 	r.Helper()
-	cpus, err := r.cache.accounts()
+	c, err := r.cache.counters()
 	r.must(err)
-	c := counters(cpus)
 	maps.DeleteFunc(c, func(name string, _ float64) bool { return strings.HasPrefix(name, "cpu") })
 	return c
 }

@@ -72,7 +72,7 @@ type overlayPrograms interface {
 	dropRemote(address) error
 	setEndpoint(l local, number uint32, lane lane) error
 	dropEndpoint(local) error
-	accounts() ([]account, error)
+	counters() (econbench.Counters, error)
 	flows() ([]flow, error)
 	forgetFlows() error
 }
@@ -597,11 +597,7 @@ func gracePeriod() error {
 
 // Read reads the counters.
 func (o *overlay) Read() (econbench.Counters, error) {
-	cpus, err := o.progs.accounts()
-	if err != nil {
-		return nil, err
-	}
-	return counters(cpus), nil
+	return o.progs.counters()
 }
 
 // Close detaches.

@@ -42,7 +42,43 @@ func (Xmasq) Lanes() []string { return laneKinds() }
 
 // Attach attaches it on both hosts.
 func (x Xmasq) Attach(ctx context.Context, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {
-	return attachOverlay(ctx, x.Name(), tb, opt)
+	a, err := attachOverlay(ctx, x.Name(), tb, opt)
+	if err != nil {
+		return nil, err
+	}
+	return &xmasqAttachment{a}, nil
+}
+
+// xmasqAttachment has to show that it masqueraded: what it encapsulates is another fast path's figures.
+type xmasqAttachment struct{ *overlayAttachment }
+
+var (
+	_ econbench.Carrier = (*xmasqAttachment)(nil)
+	_ econbench.Prover  = (*xmasqAttachment)(nil)
+)
+
+// leastMasked is the least share of carried segments that lasting flows have masqueraded: the rest is what they say to each other, some
+// fifty packets a second and flow.
+const leastMasked = 0.5
+
+// Prove wants that of flows that last and are answered. Those that are not, a stream of datagrams, don't hear that the other side is
+// ready; connections of a transaction each are over by then.
+func (*xmasqAttachment) Prove(w econbench.Window) (failures []string) {
+	if w.Flows.Kind == econbench.ConnectFlows || w.Flows.Kind == econbench.DatagramFlows && w.Flows.ResponseBytes == 0 {
+		return nil
+	}
+	for _, side := range []struct {
+		host string
+		econbench.HostWindow
+	}{{econbench.ClientHost, w.Client}, {econbench.ServerHost, w.Server}} {
+		c := side.Counters["fastpath"]
+		hits, masked := c[econbench.Egress+"."+econbench.CounterHits], c[countsMasked[0]]
+		if masked < leastMasked*hits {
+			failures = append(failures, fmt.Sprintf("%s: xmasq: masqueraded %.0f of %.0f segments that it sent, want %.0f %%: what else it carried was encapsulated",
+				side.host, masked, hits, 100*leastMasked))
+		}
+	}
+	return failures
 }
 
 // xmasqDriver is the agent's half.
@@ -58,7 +94,7 @@ func (d xmasqDriver) Attach(ctx context.Context, config json.RawMessage) (econbe
 	return attachToSandbox(ctx, cfg, d.journal, &cache{cacheKind: xmasqKind})
 }
 
-var xmasqKind = cacheKind{spec: loadXmasq, needs: overlayNeeds, shared: "masks", settle: xmasqSettle}
+var xmasqKind = cacheKind{spec: loadXmasq, needs: overlayNeeds, counts: countsMasked, shared: "masks", settle: xmasqSettle}
 
 // xmasqSettle waits until peers have noticed that nothing is agreed on any more: what they masqueraded meanwhile would be lost. They
 // hear it with the next packet by the kernel's path, or after FRESH of bpf/xmasq.bpf.c.
