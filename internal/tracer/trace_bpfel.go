@@ -125,6 +125,7 @@ type traceMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type traceVariableSpecs struct {
+	IsServer   *ebpf.VariableSpec `ebpf:"is_server"`
 	Pairs      *ebpf.VariableSpec `ebpf:"pairs"`
 	Protocol   *ebpf.VariableSpec `ebpf:"protocol"`
 	Recording  *ebpf.VariableSpec `ebpf:"recording"`
@@ -174,6 +175,7 @@ func (m *traceMaps) Close() error {
 //
 // It can be passed to loadTraceObjects or ebpf.CollectionSpec.LoadAndAssign.
 type traceVariables struct {
+	IsServer   *ebpf.Variable `ebpf:"is_server"`
 	Pairs      *ebpf.Variable `ebpf:"pairs"`
 	Protocol   *ebpf.Variable `ebpf:"protocol"`
 	Recording  *ebpf.Variable `ebpf:"recording"`

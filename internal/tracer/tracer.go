@@ -23,6 +23,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"golang.org/x/sys/unix"
 
+	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/trace"
 )
 
@@ -101,6 +102,7 @@ func (t *Tracer) makeMaps() (err error) {
 	pairs := [2]tracePair{pairOf(t.order.Flow.Client, t.order.Flow.Server), pairOf(t.order.Flow.ClientHost, t.order.Flow.ServerHost)}
 	for name, value := range map[string]any{
 		"pairs": pairs, "protocol": protocol, "server_port": t.order.Flow.ServerPort, "slots": uint32(t.order.Events),
+		"is_server":  t.order.Side == econbench.ServerHost,
 		"send_calls": [4]int64{unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_WRITE, unix.SYS_WRITEV},
 	} {
 		if err := t.spec.Variables[name].Set(value); err != nil {

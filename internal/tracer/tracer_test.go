@@ -303,13 +303,28 @@ func traceEcho(t *testing.T, network string) {
 	wantEcho(t, path, client.names)
 }
 
+// sender is a socket that is not connected and sends to one address.
+type sender struct {
+	*net.UDPConn
+	to netip.AddrPort
+}
+
+func (s sender) Write(b []byte) (int, error) { return s.WriteToUDPAddrPort(b, s.to) }
+
 // talk has a client talk until it is stopped.
 func talk(t *testing.T, network string) (stop func() error) {
 	t.Helper()
 	var conn net.Conn
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		var err error
-		if conn, err = net.Dial(network+"4", net.JoinHostPort(testServer, fmt.Sprint(testPort))); err == nil {
+		to := netip.AddrPortFrom(netip.MustParseAddr(testServer), testPort)
+		conn, err = net.Dial(network+"4", to.String())
+		if network == "udp" { // as netperf's client: not connected, and with the server's port
+			var socket *net.UDPConn
+			socket, err = net.ListenUDP("udp4", &net.UDPAddr{Port: testPort})
+			conn = sender{socket, to}
+		}
+		if err == nil {
 			break
 		}
 		if time.Now().After(deadline) {

@@ -91,6 +91,7 @@ struct pair {
 const volatile struct pair pairs[2];
 const volatile __u16 server_port; /* as the host has it */
 const volatile __u8 protocol;
+const volatile bool is_server; /* whose host this is */
 
 enum direction { REQUEST, RESPONSE, NEITHER };
 
@@ -383,19 +384,25 @@ int packet_filtered(__u64 *ctx)
 	return 0;
 }
 
-/* What a socket of the flow reads: the server's requests, the client's responses. */
+/*
+ * What a socket reads if it is one of the flow's: requests on the server's host, responses on the client's. A socket that is not
+ * connected has no remote address; a client's is known then by its own port, which has to be the server's.
+ */
 static __always_inline enum direction reads(struct sock *sk)
 {
 	struct sock_common *c = &sk->__sk_common;
+	__be32 own = is_server ? pairs[0].server : pairs[0].client, other = is_server ? pairs[0].client : pairs[0].server;
 	__be32 local = c->skc_rcv_saddr, remote = c->skc_daddr;
 
 	if (c->skc_family != AF_INET && c->skc_family != AF_INET6)
 		return NEITHER;
-	if (c->skc_num == server_port && (!local || local == pairs[0].server))
-		return REQUEST;
-	if (c->skc_dport == bpf_htons(server_port) && remote == pairs[0].server)
-		return RESPONSE;
-	return NEITHER;
+	if ((local && local != own) || (remote && remote != other))
+		return NEITHER;
+	if (is_server)
+		return c->skc_num == server_port ? REQUEST : NEITHER;
+	if (remote)
+		return c->skc_dport == bpf_htons(server_port) ? RESPONSE : NEITHER;
+	return c->skc_num == server_port ? RESPONSE : NEITHER;
 }
 
 /* A stage that a socket's data pass. */
