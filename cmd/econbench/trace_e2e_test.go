@@ -24,7 +24,7 @@ func TestTracePaths(t *testing.T) {
 	p := start(t, ownLab(t), "trace", "--arm", "overlay,overlay+oncache", "--output", "paths", "--events")
 	p.want(0)
 	text := p.stdout.String()
-	for _, want := range []string{"overlay · tcp_rr", "overlay+oncache · tcp_rr", "request: client → server", "response: server → client", "NET_RX rounds", "tracing: "} {
+	for _, want := range []string{"overlay · tcp_rr", "overlay+oncache · tcp_rr", "request: client → server", "response: server → client", "softirq rounds", "tracing: "} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}
@@ -99,7 +99,10 @@ func TestTraceStopped(t *testing.T) {
 	p := start(t, ownLab(t), "trace", "--arm", "host,host#2", "--workload", "udp_rr", "--placement", "shared")
 	p.until("arm host#2")
 	p.interrupt()
-	p.want(1).wantError("interrupted")
+	p.want(1)
+	if lines := p.errors(); len(lines) != 2 || lines[1] != "interrupted" { // the first says what goes on
+		t.Errorf("errors %q, want the interruption alone", lines)
+	}
 	text := p.stdout.String()
 	if !strings.Contains(text, "host · udp_rr") {
 		t.Errorf("what was found before is not told:\n%s", text)

@@ -145,7 +145,7 @@ func (s *svg) x(t econbench.Seconds) float64 { return svgLeft + float64(t)*s.sca
 func (s *svg) head(p *Picture) {
 	fmt.Fprintf(s, `<text x="20" y="32" font-size="20" font-weight="bold" fill="%s">%s</text>`+"\n", colourInk, escape(p.Arm.String()))
 	c := p.Whole
-	s.text(20, 54, 13, "start", colourInk, fmt.Sprintf("one transaction of %s: %s µs through %d namespaces and %d devices, %d NET_RX softirq rounds, %d backlog queues, %d wake-ups",
+	s.text(20, 54, 13, "start", colourInk, fmt.Sprintf("one transaction of %s: %s µs through %d namespaces and %d devices, %d softirq rounds, %d backlog queues, %d wake-ups",
 		strings.TrimSpace(p.Workload+" "+p.Params.String()), micros(c.Seconds), c.Namespaces, c.Devices, c.Softirqs, c.Backlogs, c.Wakeups)+netfilterText(c))
 	s.text(20, 72, 11, "start", colourFaint, p.conditions())
 	x := 20.0

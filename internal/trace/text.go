@@ -94,7 +94,7 @@ func (p *Picture) overhead() string {
 // RenderSummary writes a row for each arm.
 func RenderSummary(w io.Writer, list []*Picture) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "arm\trequest µs\tresponse µs\tboth µs\tnamespaces\tdevices\tNET_RX rounds\tbacklogs\tnetfilter\tBPF runs\twake-ups\tuntraced trans./s\t")
+	fmt.Fprintln(t, "arm\trequest µs\tresponse µs\tboth µs\tnamespaces\tdevices\tsoftirq rounds\tbacklogs\tnetfilter\tBPF runs\twake-ups\tuntraced trans./s\t")
 	for _, p := range list {
 		var runs float64
 		for _, r := range p.Programs {

@@ -27,10 +27,16 @@ func (e *Engine) Watch(ctx context.Context, plan econbench.Plan, long time.Durat
 	e.plan, e.beds = plan, map[string]*bed{}
 	defer func() { err = errors.Join(err, e.tearDown(context.WithoutCancel(ctx))) }()
 	if err := e.build(ctx); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return err
 	}
 	for _, cell := range plan.Cells() {
 		if err := e.watch(ctx, cell, long, look); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx) // whatever it was that could not go on
+			}
 			return fmt.Errorf("arm %s: %w", cell.Arm, err)
 		}
 	}
