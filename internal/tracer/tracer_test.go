@@ -3,13 +3,16 @@
 package tracer
 
 import (
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -117,11 +120,12 @@ func needRights(t *testing.T) {
 }
 
 const (
-	testPort    = 25302
-	testClient  = "198.18.7.1"
-	testServer  = "198.18.7.2"
-	otherServer = "198.18.7.3"
-	asServer    = "ECONBENCH_TEST_TRACED_SERVER"
+	testPort        = 25302
+	testClient      = "198.18.7.1"
+	testServer      = "198.18.7.2"
+	tunnelledClient = "198.19.7.1"
+	tunnelledServer = "198.19.7.2"
+	asServer        = "ECONBENCH_TEST_TRACED_SERVER"
 )
 
 // TestMain is the server of the traced flow in a process of its own, too: in a namespace of its own, as containers are.
@@ -159,7 +163,7 @@ func serve(network string) error {
 				}
 			}
 		}
-		l, err := net.Listen("tcp4", net.JoinHostPort(testServer, fmt.Sprint(testPort)))
+		l, err := net.Listen("tcp4", fmt.Sprint(":", testPort))
 		if err != nil {
 			continue
 		}
@@ -234,8 +238,30 @@ func wire(t *testing.T, network string) (server *exec.Cmd) {
 		return netlink.LinkSetUp(l)
 	}
 	must(up("ebtrace0", testClient))
-	must(netspace.InProcess(server.Process.Pid, func() error { return up("ebtrace1", testServer, otherServer) }))
+	must(netspace.InProcess(server.Process.Pid, func() error { return up("ebtrace1", testServer) }))
+	must(tunnel(testServer, func() error { return up("br0", tunnelledClient) }))
+	t.Cleanup(func() {
+		for _, name := range []string{"vx0", "br0"} {
+			if l, err := netlink.LinkByName(name); err != nil || netlink.LinkDel(l) != nil {
+				t.Errorf("%s is not there to be removed", name)
+			}
+		}
+	})
+	must(netspace.InProcess(server.Process.Pid, func() error { return tunnel(testClient, func() error { return up("br0", tunnelledServer) }) }))
 	return server
+}
+
+// tunnel makes a bridge with a vxlan device towards an address, in the namespace of the thread.
+func tunnel(to string, up func() error) error {
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return fmt.Errorf("bridge: %w", err)
+	}
+	vxlan := &netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vx0", MasterIndex: bridge.Attrs().Index}, VxlanId: 7, Group: net.ParseIP(to), Port: 4789}
+	if err := netlink.LinkAdd(vxlan); err != nil {
+		return fmt.Errorf("vxlan: %w", err)
+	}
+	return errors.Join(netlink.LinkSetUp(vxlan), up())
 }
 
 // TestTrace traces an echo over a wire by two tracers, as the agents of two emulated hosts do, and finds the way that it must take.
@@ -244,7 +270,7 @@ func TestTrace(t *testing.T) {
 	needRights(t)
 	const inside = "ECONBENCH_TEST_IN_NAMESPACE"
 	if os.Getenv(inside) == "" {
-		again := exec.Command("/proc/self/exe", "-test.run=^TestTrace$", "-test.v")
+		again := exec.Command("/proc/self/exe", "-test.run=^TestTrace$", "-test.v", "-keep="+*keep)
 		again.Env = append(os.Environ(), inside+"=1")
 		again.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET}
 		out, err := again.CombinedOutput()
@@ -255,15 +281,22 @@ func TestTrace(t *testing.T) {
 		return
 	}
 	for _, network := range []string{"tcp", "udp"} {
-		t.Run(network, func(t *testing.T) { traceEcho(t, network) })
+		t.Run(network, func(t *testing.T) {
+			path, hooks := traceEcho(t, network, testClient, testServer)
+			wantEcho(t, path, hooks)
+		})
 	}
+	t.Run("tunnelled", func(t *testing.T) {
+		path, hooks := traceEcho(t, "tcp", tunnelledClient, tunnelledServer)
+		wantTunnelled(t, path, hooks)
+	})
 }
 
-func traceEcho(t *testing.T, network string) {
+func traceEcho(t *testing.T, network, from, to string) (path trace.Path, hooks []string) {
 	server := wire(t, network)
 	addr := netip.MustParseAddr
 	order := trace.Order{Side: econbench.ClientHost, PID: os.Getpid(), Events: 20_000, Flow: trace.Flow{
-		Datagrams: network == "udp", Client: addr(testClient), Server: addr(testServer), ServerPort: testPort,
+		Datagrams: network == "udp", Client: addr(from), Server: addr(to), ServerPort: testPort,
 		ClientHost: addr(testClient), ServerHost: addr(testServer),
 	}}
 	onEgress(t, "ebtrace0", "onlooker")
@@ -281,7 +314,7 @@ func traceEcho(t *testing.T, network string) {
 	defer other.Close()
 	t.Logf("seen: %q, not seen: %q", client.names, client.Skipped())
 
-	stop := talk(t, network)
+	stop := talk(t, network, to)
 	type answer struct {
 		trace.Record
 		err error
@@ -296,11 +329,43 @@ func traceEcho(t *testing.T, network string) {
 	if err := errors.Join(err, there.err, stop()); err != nil {
 		t.Fatal(err)
 	}
-	path, err := trace.Follow(here, there.Record, true)
+	keepRecords(t, [2]trace.Record{here, there.Record})
+	path, err = trace.Follow(here, there.Record, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantEcho(t, path, client.names)
+	t.Logf("%d of %d transactions", path.Followed, path.Transactions)
+	for _, s := range path.Stages {
+		t.Logf("%-8s %-6s %-9s %-9s %-24s %6.1f µs %s %d B %v", s.Direction, s.Side, s.Namespace, s.Lane, s.Hook, float64(s.At)*1e6, s.Softirq, s.Payload, s.Tunnelled)
+	}
+	return path, client.names
+}
+
+var keep = flag.String("keep", "", "`folder` for what TestTrace records, as testdata of package trace")
+
+// keepRecords leaves some of what was recorded on this kernel.
+func keepRecords(t *testing.T, r [2]trace.Record) {
+	t.Helper()
+	if *keep == "" {
+		return
+	}
+	var begin uint64 // of what both have
+	for i := range r {
+		if len(r[i].Events) > 0 {
+			begin = max(begin, r[i].Events[0].At)
+		}
+	}
+	for i := range r {
+		r[i].Events = slices.DeleteFunc(slices.Clone(r[i].Events), func(e trace.Event) bool { return e.At < begin })
+		r[i].Events = r[i].Events[:min(len(r[i].Events), 400)]
+	}
+	b, err := json.MarshalIndent(r, "", " ")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(*keep, filepath.Base(t.Name())+".events.json"), append(b, '\n'), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // sender is a socket that is not connected and sends to one address.
@@ -312,12 +377,12 @@ type sender struct {
 func (s sender) Write(b []byte) (int, error) { return s.WriteToUDPAddrPort(b, s.to) }
 
 // talk has a client talk until it is stopped.
-func talk(t *testing.T, network string) (stop func() error) {
+func talk(t *testing.T, network, server string) (stop func() error) {
 	t.Helper()
 	var conn net.Conn
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		var err error
-		to := netip.AddrPortFrom(netip.MustParseAddr(testServer), testPort)
+		to := netip.AddrPortFrom(netip.MustParseAddr(server), testPort)
 		conn, err = net.Dial(network+"4", to.String())
 		if network == "udp" { // as netperf's client: not connected, and with the server's port
 			var socket *net.UDPConn
@@ -364,10 +429,8 @@ func talk(t *testing.T, network string) (stop func() error) {
 // wantEcho checks the way over a pair of devices: the client's, and the server's, in either direction.
 func wantEcho(t *testing.T, p trace.Path, hooks []string) {
 	t.Helper()
-	t.Logf("%d of %d transactions", p.Followed, p.Transactions)
 	var got []string
 	for _, s := range p.Stages {
-		t.Logf("%-8s %-6s %-9s %-9s %-24s %6.1f µs %s %d B", s.Direction, s.Side, s.Namespace, s.Lane, s.Hook, float64(s.At)*1e6, s.Softirq, s.Payload)
 		if s.Hook == "net_dev_start_xmit" || s.Hook == "netif_receive_skb" {
 			got = append(got, strings.Join([]string{s.Direction, s.Side, s.Lane, s.Hook}, " "))
 		}
@@ -406,6 +469,36 @@ func wantEcho(t *testing.T, p trace.Path, hooks []string) {
 	if len(p.Programs) != 1 || p.Programs[0].Name != "onlooker" || p.Programs[0].Device != "ebtrace0" || p.Programs[0].Hook != "egress" ||
 		p.Programs[0].Runs < 0.8 || p.Programs[0].Runs > 2.2 { // acknowledgements pass it, too
 		t.Errorf("programs %+v, want the one on ebtrace0's egress, once for each request", p.Programs)
+	}
+}
+
+// wantTunnelled checks the way through a bridge and a tunnel: tunnelled on the wire and nowhere before or behind it.
+func wantTunnelled(t *testing.T, p trace.Path, hooks []string) {
+	t.Helper()
+	count := map[string]int{}
+	for _, s := range p.Stages {
+		count[s.Hook]++
+		onWire := strings.HasPrefix(s.Lane, "ebtrace")
+		if onWire && !s.Tunnelled || s.Tunnelled && s.Kind != "" && !onWire {
+			t.Errorf("%s on %s: tunnelled %v", s.Hook, s.Lane, s.Tunnelled)
+		}
+		if onWire || s.Kind == "vxlan" {
+			count[s.Direction+" "+s.Side+" "+s.Kind]++
+		}
+	}
+	for _, direction := range []string{trace.Request, trace.Response} {
+		for _, side := range []string{econbench.ClientHost, econbench.ServerHost} {
+			for _, kind := range []string{"veth", "vxlan"} {
+				if count[direction+" "+side+" "+kind] == 0 {
+					t.Errorf("%s passes no %s on %s", direction, kind, side)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"vxlan_rcv", "br_handle_frame_finish"} {
+		if slices.Contains(hooks, name) && count[name] != 2 {
+			t.Errorf("%s: %d times, want 2", name, count[name])
+		}
 	}
 }
 
