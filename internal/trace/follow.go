@@ -165,7 +165,7 @@ func transactions(part scope, all []seen) (list [][]seen, between econbench.Seco
 	}
 	for n := 1; n < len(begun); n++ { // the last one has no successor that would show that it is whole
 		if t := trimmed(part, all[begun[n-1]:begun[n]]); t != nil {
-			list = append(list, t)
+			list = append(list, wakeups(t))
 		}
 	}
 	if n := len(begun) - 1; n > 0 {
@@ -217,6 +217,26 @@ func trimmed(part scope, t []seen) []seen {
 		}
 	}
 	return t[:end+1]
+}
+
+// wakeups leaves those changes of tasks out that are no stage: a program gets the CPU to read what has come, or for reasons of its own.
+func wakeups(t []seen) (kept []seen) {
+	for i, e := range t {
+		if e.hook() != hookRuns || readsNext(t, i) {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
+// readsNext says whether what follows on the same host in the same direction is the program's read.
+func readsNext(t []seen, i int) bool {
+	for _, e := range t[i+1:] {
+		if e.record.Side == t[i].record.Side && e.Direction == t[i].Direction {
+			return receives[e.hook()]
+		}
+	}
+	return false
 }
 
 // round is a softirq from its beginning to its end.

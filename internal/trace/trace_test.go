@@ -24,7 +24,11 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the expected pictures in testdata")
 
-// arms are those that testdata has some 8 ms of, as two agents recorded them on one kernel.
+// functions is in testdata like an arm: a bridge and a tunnel between two namespaces on Debian's 6.1, whose functions can be watched, in a
+// virtual machine that is slow (go test ./internal/tracer -run TestTrace -keep FOLDER).
+const functions = "functions"
+
+// arms are those that testdata has some 8 ms of, as two agents recorded them on one kernel that lets tracepoints alone be watched.
 var arms = []string{"host", "overlay", "overlay+oncache"}
 
 // recorded reads an arm's records.
@@ -110,6 +114,33 @@ func TestFollow(t *testing.T) {
 			t.Errorf("%s: %d of %d transactions", arm, p.Followed, p.Transactions)
 		}
 		wantInOrder(t, arm, p)
+	}
+}
+
+// Where functions can be watched each stage is one of its own, and netfilter's hooks are counted.
+func TestFollowFunctions(t *testing.T) {
+	r := recorded(t, functions)
+	p, err := Follow(r[0], r[1], true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantInOrder(t, functions, p)
+	count := map[string]int{}
+	for _, s := range p.Stages {
+		count[s.Hook]++
+		if s.Bridge != "" {
+			t.Errorf("%s: forwarded by %s, whose functions are stages", s.Hook, s.Bridge)
+		}
+	}
+	for hook, want := range map[string]int{
+		"vxlan_rcv": 2, "br_handle_frame_finish": 2, "br_dev_queue_push_xmit": 2, "ip_output": 4, "ip_local_deliver": 4, ProgramPrefix + "onlooker": 1,
+	} {
+		if count[hook] != want {
+			t.Errorf("%s: %d times, want %d", hook, count[hook], want)
+		}
+	}
+	if c := p.Whole; c.Netfilter == nil || *c.Netfilter != count[hookNetfilter] || *c.Netfilter == 0 || c.Backlogs != 4 || c.Devices != 6 {
+		t.Errorf("counted %+v, %d netfilter hooks", c, count[hookNetfilter])
 	}
 }
 
@@ -223,6 +254,26 @@ func clearDirections(r *[2]Record) {
 		for j := range r[i].Events {
 			r[i].Events[j].Direction = request
 		}
+	}
+}
+
+// A program that gets the CPU to read is a stage; one that gets it for reasons of its own is none, and makes no path another one.
+func TestWakeups(t *testing.T) {
+	client, server := made(nil)
+	runs := uint16(len(server.Hooks))
+	server.Hooks = append(server.Hooks, hookRuns)
+	var events Events
+	for i, e := range server.Events {
+		run := Event{At: e.At - 1, Hook: runs, Netns: 2, Direction: request, CPU: 1}
+		if server.Hooks[e.Hook] == "tcp_recvmsg" || i%3 == 0 { // the first is a wake-up
+			events = append(events, run)
+		}
+		events = append(events, e)
+	}
+	server.Events = events
+	p, err := Follow(client, server, true)
+	if err != nil || p.Followed != 3 || p.Whole.Wakeups != 1 {
+		t.Errorf("%d transactions, %d wake-ups, %v: want 3 and 1", p.Followed, p.Whole.Wakeups, err)
 	}
 }
 
@@ -357,7 +408,7 @@ func TestWords(t *testing.T) {
 // Each form of a picture is what it was. -update rewrites them; look at the SVG before it is committed.
 func TestGolden(t *testing.T) {
 	var list []*Picture
-	for _, arm := range arms {
+	for _, arm := range append(arms, functions) {
 		p := pictureOf(t, arm)
 		list = append(list, p)
 		golden(t, arm+".txt", p.RenderText)
@@ -438,7 +489,7 @@ func TestLabelsAreApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	pictures := []*Picture{{Workload: `<&">`, Path: other}}
-	for _, arm := range arms {
+	for _, arm := range append(arms, functions) {
 		pictures = append(pictures, pictureOf(t, arm))
 	}
 	for _, p := range pictures {
