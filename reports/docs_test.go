@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/trace"
 )
 
 // TestFormatsDocumented fails when a field of what is stored or reported is not in docs/formats.md.
@@ -50,6 +51,8 @@ func TestFormatsDocumented(t *testing.T) {
 	walk(reflect.TypeFor[Summary]())
 	walk(reflect.TypeFor[Comparison]())
 	walk(reflect.TypeFor[Calibration]())
+	walk(reflect.TypeFor[trace.Picture]())
+	walk(reflect.TypeFor[trace.Record]())
 	for _, m := range econbench.Metrics() {
 		if !strings.Contains(page, "`"+m.Name+"`") {
 			t.Errorf("metric `%s` is not in docs/formats.md", m.Name)

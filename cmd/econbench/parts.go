@@ -9,6 +9,7 @@ import (
 	"github.com/econbench/econbench/cmd/internal/engine"
 	"github.com/econbench/econbench/collectors"
 	"github.com/econbench/econbench/fastpath"
+	"github.com/econbench/econbench/internal/tracer"
 	"github.com/econbench/econbench/topologies"
 	"github.com/econbench/econbench/workloads"
 )
@@ -27,7 +28,7 @@ func parts() engine.Parts {
 // with can change without econbench's version.
 func objects() map[string]string {
 	digests := map[string]string{}
-	for _, some := range []map[string][]byte{fastpath.Objects(), collectors.Objects()} {
+	for _, some := range []map[string][]byte{fastpath.Objects(), collectors.Objects(), tracer.Objects()} {
 		for name, object := range some {
 			sum := sha256.Sum256(object)
 			digests[name] = hex.EncodeToString(sum[:])[:12]

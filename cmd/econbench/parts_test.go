@@ -13,9 +13,13 @@ import (
 
 // Each committed BPF object is told, by the digest of its file.
 func TestObjects(t *testing.T) {
-	files, err := filepath.Glob("../../*/*_bpfel.o")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("objects %q, %v", files, err)
+	var files []string
+	for _, pattern := range []string{"../../*/*_bpfel.o", "../../internal/*/*_bpfel.o"} {
+		some, err := filepath.Glob(pattern)
+		if err != nil || len(some) == 0 {
+			t.Fatalf("%s: objects %q, %v", pattern, some, err)
+		}
+		files = append(files, some...)
 	}
 	told := objects()
 	for _, file := range files {

@@ -55,6 +55,7 @@ by device counters which way the packets went.`,
   econbench run --workload tcp_rr --arm host,overlay --blocks 20
   econbench report econbench-runs/DIR -f json
   econbench compare night-1 night-2         # what changed from one run to the next
+  econbench trace                           # what a request passes in each arm, stage by stage
   econbench doctor                          # what this machine can and can't do
   econbench clean                           # remove what a killed run left`,
 		SilenceUsage: true, SilenceErrors: true,
@@ -64,7 +65,7 @@ by device counters which way the packets went.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(runCommand(), reportCommand(), compareCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
-		cleanCommand(), versionCommand(), fastpathCommand(), agentCommand(), stayCommand(), askCommand(), labInitCommand())
+		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), agentCommand(), stayCommand(), askCommand(), labInitCommand())
 	return root
 }
 

@@ -44,6 +44,8 @@ const (
 	OpAttach  = "attach"  // AttachArgs → AttachReply; a fast path, by its agent's half
 	OpDetach  = "detach"  // DetachArgs → nil
 	OpStatus  = "status"  // DetachArgs → what the fast path's agent's half says of itself
+	OpTrace   = "trace"   // trace.Order → trace.Started; hooks on a flow's way, which record nothing yet
+	OpRecord  = "record"  // trace.RecordArgs → trace.Record; the hooks are off afterwards
 	OpFacts   = "facts"   // FactsArgs → FactsReply; the fingerprint, as the host is at that moment
 	OpExit    = "exit"    // nil → nil; undoes everything, answers, ends
 )

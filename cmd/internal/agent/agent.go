@@ -24,6 +24,7 @@ import (
 	"github.com/econbench/econbench/collectors"
 	"github.com/econbench/econbench/internal/agentproto"
 	"github.com/econbench/econbench/internal/hostfacts"
+	"github.com/econbench/econbench/internal/tracer"
 	"github.com/econbench/econbench/internal/tune"
 )
 
@@ -47,6 +48,7 @@ type agent struct {
 	next     int            // handle of what is tuned or attached next
 	applied  map[int]undoer // by tune or tunnel
 	attached map[int]econbench.Attached
+	tracers  map[int]*tracer.Tracer
 	adopted  []agentproto.Adoptee
 	closed   bool
 }
@@ -63,7 +65,8 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	a := &agent{opt: opt, journal: journal, undone: undone, applied: map[int]undoer{}, attached: map[int]econbench.Attached{}}
+	a := &agent{opt: opt, journal: journal, undone: undone, applied: map[int]undoer{}, attached: map[int]econbench.Attached{},
+		tracers: map[int]*tracer.Tracer{}}
 	a.opt.Readers = append(slices.Clone(opt.Readers), attachedReader{a})
 	if opt.Drivers != nil {
 		a.drivers = opt.Drivers(journal)
@@ -84,6 +87,8 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 		agentproto.OpAttach:  agentproto.Handle(a.attach),
 		agentproto.OpDetach:  agentproto.Handle(a.detach),
 		agentproto.OpStatus:  agentproto.Handle(a.status),
+		agentproto.OpTrace:   agentproto.Handle(a.trace),
+		agentproto.OpRecord:  agentproto.Handle(a.record),
 		agentproto.OpFacts:   agentproto.Handle(a.facts),
 		agentproto.OpExit:    agentproto.Handle(a.exit),
 	})
@@ -163,6 +168,10 @@ func (a *agent) close() error {
 		errs = append(errs, killAdoptee(who))
 	}
 	a.adopted = nil
+	for _, t := range a.tracers {
+		errs = append(errs, t.Close())
+	}
+	clear(a.tracers)
 	for _, handle := range slices.Backward(slices.Sorted(maps.Keys(a.attached))) {
 		errs = append(errs, a.attached[handle].Close())
 	}

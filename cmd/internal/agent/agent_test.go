@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/agentproto"
+	"github.com/econbench/econbench/internal/trace"
 	"github.com/econbench/econbench/internal/tune"
 )
 
@@ -187,6 +189,61 @@ func TestUntuneUnknown(t *testing.T) {
 	if r := ask(agentproto.OpUntune, agentproto.UntuneArgs{Handle: 7}); r.Error != "handle 7: nothing is tuned or built under it" {
 		t.Errorf("%+v", r)
 	}
+}
+
+// What was not started can't be recorded, and an order that is none is refused in words.
+func TestTraceUnknown(t *testing.T) {
+	ask, hangUp, ended := talk(t, Options{JournalDir: t.TempDir()})
+	if r := ask(agentproto.OpRecord, trace.RecordArgs{Handle: 7, Duration: 1}); r.Error != "handle 7: nothing is traced under it" {
+		t.Errorf("%+v", r)
+	}
+	if r := ask(agentproto.OpTrace, trace.Order{}); r.Error != "trace: 0 events: want 1 to 1048576" {
+		t.Errorf("%+v", r)
+	}
+	hangUp()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// An agent whose controller dies between the two operations takes its hooks off.
+func TestEndOfFileEndsTraces(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root for BPF programs")
+	}
+	ask, hangUp, ended := talk(t, Options{JournalDir: t.TempDir()})
+	before := descriptors(t)
+	addr := netip.MustParseAddr("198.18.7.1")
+	order := trace.Order{Side: econbench.ClientHost, PID: os.Getpid(), Events: 100,
+		Flow: trace.Flow{Client: addr, Server: addr, ClientHost: addr, ServerHost: addr, ServerPort: 9}}
+	if r := ask(agentproto.OpTrace, order); r.Error != "" {
+		t.Fatal(r.Error)
+	}
+	if during := descriptors(t); during <= before {
+		t.Fatalf("%d descriptors of BPF, before %d: this test sees nothing", during, before)
+	}
+	hangUp()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if after := descriptors(t); after > before {
+		t.Errorf("%d descriptors of BPF are left, before %d", after, before)
+	}
+}
+
+// descriptors counts those of this process that are links of BPF programs, which is what holds a hook.
+func descriptors(t *testing.T) (n int) {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range list {
+		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(to, "anon_inode:bpf") {
+			n++
+		}
+	}
+	return n
 }
 
 // readings are fakes whose counters the test gives.

@@ -29,6 +29,7 @@ type world struct {
 	window    func(trial int, arm string, side string) agentproto.WindowReply
 	served    []string // topologies
 	started   int
+	lasting   bool          // clients run until nobody waits for them any more
 	ran       time.Duration // what the last client was asked to run for
 	roundTrip time.Duration
 	doubts    []string
@@ -343,7 +344,11 @@ func (fakeLoad) Flows() econbench.Flows {
 	return econbench.Flows{ServerPort: 1, Count: 1, RequestBytes: 10}
 }
 
-func (l fakeLoad) Wait(context.Context) (econbench.Result, error) {
+func (l fakeLoad) Wait(ctx context.Context) (econbench.Result, error) {
+	if l.w.lasting {
+		<-ctx.Done()
+		return econbench.Result{}, context.Cause(ctx)
+	}
 	if l.w.loadErr != nil {
 		if err := l.w.loadErr(l.n); err != nil {
 			return econbench.Result{Log: []byte("the tool's last words"), Warnings: l.w.lastWords}, err

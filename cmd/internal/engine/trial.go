@@ -16,10 +16,6 @@ import (
 )
 
 const (
-	// attachTimeout bounds what a fast path takes to attach.
-	attachTimeout = 30 * time.Second
-	// startTimeout bounds the start of a client program.
-	startTimeout = 15 * time.Second
 	// appearTimeout bounds the time until a client's flows carry payload.
 	appearTimeout = 10 * time.Second
 	// slack is added to deadlines of steps that take a planned time.
@@ -31,48 +27,26 @@ const (
 	toolTolerance = 0.15
 )
 
-// try does one trial: activate, attach, start the client, count on both hosts over the window, wait for the client, derive.
+// try does one trial: get the cell to work, count on both hosts over the window, wait for the client, derive.
 func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err error) {
-	b, workload := e.beds[t.Arm.Topology], named(e.Parts.Workloads, t.Workload)
-	activated, err := activate(ctx, b)
+	window := e.plan.Warmup.Duration() + e.plan.Duration.Duration()
+	w, err := e.putToWork(ctx, t.Cell, window+margin+2*e.Lab.RoundTrip())
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		e.stuck = activated.Close(context.WithoutCancel(ctx))
-		err = errors.Join(err, e.stuck)
-	}()
-	attachCtx, cancel := context.WithTimeoutCause(ctx, attachTimeout, fmt.Errorf("not attached in %v", attachTimeout))
-	attached, err := named(e.Parts.Fastpaths, t.Arm.Fastpath).Attach(attachCtx, b, attachOptions(e.plan, t.Arm))
-	cancel()
-	if err != nil {
-		return nil, fmt.Errorf("attach %s: %w", t.Arm.Fastpath, err)
-	}
-	defer func() { err = errors.Join(err, attached.Close(context.WithoutCancel(ctx))) }()
-
-	if t.Apart, err = e.Lab.Steer(ctx, isBulk(workload)); err != nil {
-		return nil, err
-	}
-	warmup, window := e.plan.Warmup.Duration(), e.plan.Duration.Duration()
-	startCtx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not started in %v", startTimeout))
-	load, err := workload.Start(startCtx, b, t.Params, warmup+window+margin+2*e.Lab.RoundTrip())
-	cancel()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, load.Close(context.WithoutCancel(ctx))) }()
-
-	t.Metrics = expected(load.Flows(), e.plan.CPU)
-	w, result, err := e.observe(ctx, b, load, warmup+window, handles(attached))
-	w.Apart = t.Apart
-	t.Hosts, t.Warnings = counted(w), append(t.Warnings, result.Warnings...)
+	defer func() { err = errors.Join(err, w.close(context.WithoutCancel(ctx))) }()
+	t.Apart, t.Metrics = w.apart, expected(w.load.Flows(), e.plan.CPU)
+	counted, result, err := e.observe(ctx, w.bed, w.load, window, handles(w.attached))
+	counted.Apart = t.Apart
+	t.Hosts, t.Warnings = windowsOf(counted), append(t.Warnings, result.Warnings...)
 	if err != nil {
 		return result.Log, err // what one host counted, and who had doubts, may say why
 	}
-	e.fill(t, pathOf(b, attached), carriedBy(attached, w, workload), w, result)
-	for _, a := range []econbench.Attachment{activated, attached} {
+	workload := named(e.Parts.Workloads, t.Workload)
+	e.fill(t, pathOf(w.bed, w.attached), carriedBy(w.attached, counted, workload), counted, result)
+	for _, a := range []econbench.Attachment{w.activated, w.attached} {
 		if p, ok := a.(econbench.Prover); ok {
-			for _, failure := range p.Prove(w) {
+			for _, failure := range p.Prove(counted) {
 				t.Proof.Failures = append(t.Proof.Failures, failure)
 				t.Invalid = append(t.Invalid, "path: "+failure)
 			}
@@ -80,26 +54,6 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 	}
 	return result.Log, nil
 }
-
-// activate makes a testbed what it is in its own trials alone.
-func activate(ctx context.Context, b *bed) (econbench.Attachment, error) {
-	a, ok := b.Testbed.(econbench.Activated)
-	if !ok {
-		return inactive{}, nil
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, attachTimeout, fmt.Errorf("not activated in %v", attachTimeout))
-	defer cancel()
-	activated, err := a.Activate(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("activate topology: %w", err)
-	}
-	return activated, nil
-}
-
-// inactive is of testbeds that are always what they are.
-type inactive struct{}
-
-func (inactive) Close(context.Context) error { return nil }
 
 // attachOptions are the plan's with what an arm says of its fast path.
 func attachOptions(p econbench.Plan, a econbench.Arm) econbench.AttachOptions {
@@ -116,32 +70,45 @@ func isBulk(w econbench.Workload) bool {
 // observe lets both agents count while the client runs, and gathers what the client says. A client that fails ends the
 // counting.
 func (e *Engine) observe(ctx context.Context, b *bed, load econbench.Load, busy time.Duration, handle func(host string) int) (w econbench.Window, r econbench.Result, err error) {
-	w = econbench.Window{Flows: load.Flows(), SharedKernel: e.Lab.SharedKernel()}
-	w.ClientCPUs, w.ServerCPUs = e.Lab.Client().Facts().CPUs, e.Lab.Server().Facts().CPUs
 	g, ctx := errgroup.WithContext(ctx)
 	limit := appearTimeout + busy + slack
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("trial not over in %v", limit))
 	defer cancel()
-	var doubts [2][]string
-	for i, end := range []econbench.Endpoint{b.Client(), b.Server()} {
-		g.Go(func() (err error) {
-			var got agentproto.WindowReply
-			got, err = e.count(ctx, end, load.Flows(), handle(end.Host.Name()))
-			*[]*econbench.HostWindow{&w.Client, &w.Server}[i], doubts[i] = got.Window, got.Warnings
-			return err
-		})
-	}
+	var doubts []string
+	g.Go(func() (err error) {
+		w, doubts, err = e.countBoth(ctx, b, load.Flows(), handle)
+		return err
+	})
 	g.Go(func() (err error) {
 		r, err = load.Wait(ctx)
 		return err
 	})
 	err = g.Wait()
+	r.Warnings = append(r.Warnings, doubts...)
+	return w, r, err
+}
+
+// countBoth asks both hosts' agents for a window at the same time.
+func (e *Engine) countBoth(ctx context.Context, b *bed, flows econbench.Flows, handle func(host string) int) (w econbench.Window, doubts []string, err error) {
+	w = econbench.Window{Flows: flows, SharedKernel: e.Lab.SharedKernel()}
+	w.ClientCPUs, w.ServerCPUs = e.Lab.Client().Facts().CPUs, e.Lab.Server().Facts().CPUs
+	g, ctx := errgroup.WithContext(ctx)
+	var told [2][]string
+	for i, end := range []econbench.Endpoint{b.Client(), b.Server()} {
+		g.Go(func() (err error) {
+			var got agentproto.WindowReply
+			got, err = e.count(ctx, end, flows, handle(end.Host.Name()))
+			*[]*econbench.HostWindow{&w.Client, &w.Server}[i], told[i] = got.Window, got.Warnings
+			return err
+		})
+	}
+	err = g.Wait()
 	for i, host := range []string{econbench.ClientHost, econbench.ServerHost} {
-		for _, doubt := range doubts[i] {
-			r.Warnings = append(r.Warnings, host+": "+doubt)
+		for _, doubt := range told[i] {
+			doubts = append(doubts, host+": "+doubt)
 		}
 	}
-	return w, r, err
+	return w, doubts, err
 }
 
 // count asks one host's agent for a window.
@@ -160,8 +127,8 @@ func (e *Engine) count(ctx context.Context, end econbench.Endpoint, flows econbe
 	return r, err
 }
 
-// counted are the windows of the hosts that counted.
-func counted(w econbench.Window) map[string]econbench.HostWindow {
+// windowsOf are the windows of the hosts that counted.
+func windowsOf(w econbench.Window) map[string]econbench.HostWindow {
 	hosts := map[string]econbench.HostWindow{}
 	for name, window := range map[string]econbench.HostWindow{econbench.ClientHost: w.Client, econbench.ServerHost: w.Server} {
 		if window.Seconds > 0 {
