@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -563,4 +565,232 @@ func TestSharedByNetworks(t *testing.T) {
 			t.Fatal("a map is left")
 		}
 	}
+}
+
+// agreedRig is a rig whose TCP and UDP flows have their keys.
+func agreedRig(t *testing.T) *rig {
+	t.Helper()
+	r := newRig(t, xmasqTest())
+	r.agree()
+	for _, protocol := range []uint32{protoTCP, protoUDP} {
+		key := xmasqMaskKey{Host: wire32(thereHost), RemotePort: wire16(remotePort), LocalPort: wire16(localPort), Protocol: protocol}
+		r.must(r.cache.coll.Maps["masks"].Put(key, xmasqMask{
+			Vni: wireVNI(testVNI), Local: wire32(here), Remote: wire32(there), Endpoint: testNumber, Ttl: 63, WireTtl: 255,
+		}))
+	}
+	return r
+}
+
+// underMask is a frame as the wire brings it, masqueraded. Transport checksums are not looked at on the way: they are changed by what
+// the addresses' change makes of them.
+func underMask(inner []byte) []byte {
+	b := bytes.Clone(inner)
+	copy(b, []byte{0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2}) // the loopback device's own address
+	return edits(set(22, 255), set(26, thereHost.AsSlice()...), set(30, hereHost.AsSlice()...), resum(14), sumChange(-1))(b)
+}
+
+// sumChange is what a transport checksum changes by when the containers' addresses become the hosts' (-1) or the other way (1).
+func sumChange(way int) edit {
+	return func(b []byte) []byte {
+		at := map[byte]int{protoTCP: 50, protoUDP: 40}[b[23]]
+		if at == 0 || len(b) < at+2 || b[23] == protoUDP && binary.BigEndian.Uint16(b[at:]) == 0 {
+			return b
+		}
+		hosts := ones(0, append(thereHost.AsSlice(), hereHost.AsSlice()...))
+		containers := ones(0, append(there.AsSlice(), here.AsSlice()...))
+		if way < 0 {
+			hosts, containers = containers, hosts
+		}
+		sum := ones(uint32(^binary.BigEndian.Uint16(b[at:])), binary.BigEndian.AppendUint16(nil, ^uint16(hosts)))
+		sum = ones(sum, binary.BigEndian.AppendUint16(nil, uint16(containers)))
+		binary.BigEndian.PutUint16(b[at:], ^uint16(sum))
+		return b
+	}
+}
+
+// restorable is what a masqueraded frame should be turned into; nil: it is none, and goes on as it came. It shares nothing with the program.
+func restorable(b []byte) []byte {
+	if len(b) < 14+20+8 || !bytes.Equal(b[:6], make([]byte, 6)) || b[12] != 8 || b[13] != 0 || b[14] != 0x45 {
+		return nil
+	}
+	ip := b[14:]
+	length := int(binary.BigEndian.Uint16(ip[2:]))
+	header := map[byte]int{protoTCP: 20, protoUDP: 8}[ip[9]]
+	switch {
+	case header == 0, length < 20+header, length > len(ip), length != len(ip) && len(b) > 60,
+		len(ip) < 20+header,
+		binary.BigEndian.Uint16(ip[6:])&0x3fff != 0, ip[8] != 255, sumIP(ip) != binary.BigEndian.Uint16(ip[10:]),
+		!bytes.Equal(ip[12:16], thereHost.AsSlice()), !bytes.Equal(ip[16:20], hereHost.AsSlice()),
+		binary.BigEndian.Uint16(ip[20:]) != remotePort, binary.BigEndian.Uint16(ip[22:]) != localPort,
+		ip[9] == protoTCP && ip[33]&(tcpFIN|tcpSYN|tcpRST|tcpURG) != 0:
+		return nil
+	}
+	out := bytes.Clone(b)
+	copy(out, hereMAC[:])
+	copy(out[6:], thereMAC[:])
+	return edits(set(22, 63), set(26, there.AsSlice()...), set(30, here.AsSlice()...), resum(14), sumChange(1))(out)
+}
+
+// TestRestoredMutations changes good masqueraded frames at random and holds what comes of them against restorable.
+func TestRestoredMutations(t *testing.T) {
+	r := agreedRig(t)
+	seed := time.Now().UnixNano()
+	rnd := rand.New(rand.NewPCG(uint64(seed), 0))
+	restored := 0
+	const frames = 100_000
+	for range frames {
+		frame := underMask(plain([]byte{protoTCP, protoUDP}[rnd.IntN(2)], false, rnd.IntN(40)))
+		if rnd.IntN(4) == 0 && len(frame) < 60 {
+			frame = append(frame, make([]byte, 60-len(frame))...) // as a network card pads it
+		}
+		for range rnd.IntN(3) {
+			switch rnd.IntN(6) {
+			case 0:
+				frame = frame[:max(leastIPv4, len(frame)-rnd.IntN(12))]
+			case 1:
+				frame = append(frame, make([]byte, rnd.IntN(8))...)
+			default:
+				frame[rnd.IntN(min(len(frame), 54))] ^= 1 << rnd.IntN(8)
+			}
+		}
+		if rnd.IntN(2) == 0 {
+			frame = resum(14)(frame)
+		}
+		if len(frame) < leastIPv6 && binary.BigEndian.Uint16(frame[12:]) == unix.ETH_P_IPV6 {
+			continue
+		}
+		verdict, out, _ := r.runUncounted(r.cache.fromWire(), frame, skbuff{})
+		want := restorable(frame)
+		if want == nil && (verdict == verdictRedirect || !bytes.Equal(out, frame)) {
+			t.Fatalf("seed %d: delivered, or changed:\n% x, out\n% x", seed, frame, out)
+		}
+		if want != nil {
+			restored++
+			if verdict != verdictRedirect || !bytes.Equal(out, want) {
+				t.Fatalf("seed %d: verdict %#x\n% x became\n% x, want\n% x", seed, verdict, frame, out, want)
+			}
+		}
+	}
+	if restored < frames/10 {
+		t.Errorf("%d of %d frames were good ones", restored, frames)
+	}
+}
+
+// TestRestoredState has one good masqueraded frame and tables that vary.
+func TestRestoredState(t *testing.T) {
+	r := agreedRig(t)
+	frame := underMask(plain(protoUDP, false, 40))
+	restored := econbench.Counters{"ingress.seen": 1, "ingress.eligible": 1, "ingress.hits": 1, "ingress.masked": 1, "ingress.hit_bytes": float64(len(frame))}
+	pass := func(what string, frame []byte, want econbench.Counters) {
+		t.Helper()
+		t.Log(what)
+		r.expect(r.cache.fromWire(), frame, skbuff{}, verdictNext, want, nil)
+	}
+	good := func(what string) {
+		t.Helper()
+		t.Log(what)
+		r.expect(r.cache.fromWire(), frame, skbuff{}, verdictRedirect, restored, restorable(frame))
+	}
+	good("as agreed")
+	for _, m := range []mode{modeOff, modeDry} {
+		r.must(r.cache.setControl(control{math.MaxUint64, m}))
+		good("what is under way is put back in mode " + m.String())
+	}
+	r.must(r.cache.setControl(control{}))
+	pass("lease ran out", frame, bailed("ingress", "expired", 1))
+	r.must(r.cache.setControl(control{until: math.MaxUint64}))
+	pass("another TTL: forwarded by its host", edits(set(22, 254), resum(14))(bytes.Clone(frame)), bailed("ingress", "spoofed", 1))
+	pass("the host's own TTL", edits(set(22, 64), resum(14))(bytes.Clone(frame)), econbench.Counters{})
+	pass("another host", edits(set(29, 3), resum(14))(bytes.Clone(frame)), econbench.Counters{})
+	pass("other ports", set(35, 9)(bytes.Clone(frame)), econbench.Counters{})
+	r.must(r.cache.setRemote(address{testVNI, there}, remote{thereMAC, nextHop}, nextHop))
+	pass("the peer moved to another host", frame, bailed("ingress", "spoofed", 1))
+	r.must(r.cache.dropRemote(address{testVNI, there}))
+	pass("the peer is gone", frame, bailed("ingress", "spoofed", 1))
+	r.must(r.cache.setRemote(address{testVNI, there}, remote{thereMAC, thereHost}, nextHop))
+	good("and came back")
+	l := local{vni: testVNI, mac: hereMAC, addr: here, mtu: testMTU}
+	r.must(r.cache.setEndpoint(l, testNumber+1, fakeLane{}))
+	pass("another container under its address", frame, econbench.Counters{})
+	r.must(r.cache.dropEndpoint(l))
+	pass("the container is gone", frame, econbench.Counters{})
+}
+
+// TestHears counts what is said, and what is not, until a side believes.
+func TestHears(t *testing.T) {
+	r := newRig(t, xmasqTest())
+	key := keyTo(protoUDP, there)
+	r.flow(key, flowAgreed)
+	flow := func() (f xmasqFlow) {
+		r.must(r.cache.coll.Maps["flows"].Lookup(key, &f))
+		return f
+	}
+	tag := tagOf(there, here, remotePort, localPort, protoUDP)
+	say := func(id uint16, sum byte) {
+		t.Helper()
+		frame := edits(outerSet(18, byte(id>>8), byte(id), 0x40, 0, 64), set(oUDPSum, 0, sum))(wrapped(plain(protoUDP, false, 10)))
+		frame = resum(oIP)(frame)
+		r.runUncounted(r.cache.fromWire(), frame, skbuff{})
+	}
+	const offer, ready, confirmed = 1 << 6, 2 << 6, 3 << 6
+	for range 5 {
+		say(tag|offer, 0)
+	}
+	if f := flow(); f.Trust != 5 || f.Granted != 0 {
+		t.Fatalf("after five offers: %+v", f)
+	}
+	say(tag|offer|3, 0) // a segment of a super-frame: neither here nor there
+	if f := flow(); f.Trust != 5 {
+		t.Fatalf("after a later segment: %+v", f)
+	}
+	say(tag|offer, 0)
+	if f := flow(); f.Trust != 6 || f.Granted != 1 || f.ReadyAt != 0 {
+		t.Fatalf("after six: %+v", f)
+	}
+	say(tag|ready, 0)
+	if f := flow(); f.ReadyAt == 0 || f.ConfirmedAt != 0 {
+		t.Fatalf("ready: %+v", f)
+	}
+	say(tag|confirmed, 0)
+	if f := flow(); f.ConfirmedAt == 0 {
+		t.Fatalf("confirmed: %+v", f)
+	}
+	say(tag|offer, 0)
+	if f := flow(); f.ReadyAt != 0 || f.Trust != 6 {
+		t.Fatalf("an offer is no promise any more: %+v", f)
+	}
+	for what, id := range map[string]uint16{"another flow's": tag ^ 0x100 | ready, "nothing": tag} {
+		for range 6 {
+			say(tag|ready, 0)
+		}
+		if f := flow(); f.Trust != 6 {
+			t.Fatalf("before %s: %+v", what, f)
+		}
+		say(id, 0)
+		if f := flow(); f.Trust != 0 || f.Granted != 0 || f.ReadyAt != 0 {
+			t.Errorf("after one that says %s: %+v", what, f)
+		}
+	}
+	for range 6 {
+		say(tag|ready, 0)
+	}
+	say(tag|ready, 9) // a checksum: by the kernel's path
+	if f := flow(); f.Trust != 0 || f.ReadyAt != 0 {
+		t.Errorf("after one by the kernel's path: %+v", f)
+	}
+	for id := range 1 << 16 { // a kernel that counts
+		say(uint16(id), 0)
+		if f := flow(); f.Trust == 6 {
+			t.Fatalf("believed a kernel that counts, at %#x", id)
+		}
+	}
+}
+
+// tagOf is flow_tag of bpf/xmasq.bpf.c.
+func tagOf(src, dst netip.Addr, sport, dport uint16, protocol uint64) uint16 {
+	h := (uint64(wire32(src))<<32 | uint64(wire32(dst))) * 0x9e3779b97f4a7c15
+	h ^= h >> 29
+	h += uint64(wire16(sport))<<48 | uint64(wire16(dport))<<32 | uint64(wireVNI(testVNI)) ^ protocol
+	h *= 0xbf58476d1ce4e5b9
+	return uint16(h>>40) & 0xff00
 }
