@@ -17,6 +17,9 @@ type Fastpath struct{}
 
 var _ econbench.Collector = Fastpath{}
 
+// mostlyMasked is the least share of what a masquerading fast path carried for its figures to be those of masquerading.
+const mostlyMasked = 0.9
+
 func (Fastpath) Name() string { return "fastpath" }
 func (Fastpath) Help() string {
 	return "hits, misses and bails by reason of the attached fast path, both directions, per CPU: hit_ratio, coverage, masqueraded; warns of lost frames"
@@ -40,6 +43,9 @@ func (Fastpath) Samples(w econbench.Window) (samples []econbench.Sample, warning
 	slices.Sort(warnings)
 	if masks && hits > 0 {
 		samples = append(samples, econbench.Sample{Metric: "masqueraded", Value: masked / hits})
+		if masked < mostlyMasked*hits {
+			warnings = append(warnings, fmt.Sprintf("fastpath: %.0f %% of what was carried went without encapsulation: the rest is an encapsulating fast path's", 100*masked/hits))
+		}
 	}
 	return samples, warnings
 }

@@ -53,6 +53,28 @@ func TestRun(t *testing.T) {
 	start(t, root, "clean").want(0).until("nothing to remove")
 }
 
+// TestRunFastpaths runs each fast path on both kinds of overlay networks, and looks whether each did what it is for.
+func TestRunFastpaths(t *testing.T) {
+	sharedHosts(t)
+	p := start(t, sharedLab(), tiny("--workload", "tcp_rr,tcp_stream", "--arm", "overlay+econ,overlay+econ:sockets,overlay+xmasq,vxlan+econ,vxlan+xmasq")...)
+	p.want(0)
+	run := p.run()
+	allValid(t, run, 10)
+	for _, tr := range run.Trials {
+		if len(tr.Proof.Carried) != 4 || *tr.Metrics["hit_ratio"] < 0.99 || !slices.Equal(tr.Proof.Through, []string{"wire"}) {
+			t.Errorf("%s: carried %+v through %q", tr.Cell, tr.Proof.Carried, tr.Proof.Through)
+		}
+		if masked := tr.Metrics["masqueraded"]; (masked != nil) != (tr.Arm.Fastpath == "xmasq") || masked != nil && *masked < 0.1 {
+			t.Errorf("%s: masqueraded %v", tr.Cell, masked)
+		}
+		for role, h := range tr.Hosts {
+			if given := h.Counters["fastpath"]["ingress.assigned"]; (given > 0) != (tr.Arm.Setting == "sockets") {
+				t.Errorf("%s, %s: %v segments were given their sockets", tr.Cell, role, given)
+			}
+		}
+	}
+}
+
 func empty(file string) bool {
 	info, err := os.Stat(file)
 	return err != nil || info.Size() == 0
