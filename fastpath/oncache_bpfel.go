@@ -76,6 +76,14 @@ type oncacheFlowKey struct {
 	Protocol   uint32
 }
 
+type oncacheLaneKind uint32
+
+const (
+	oncacheLaneKindLANE_MACVLAN oncacheLaneKind = 0
+	oncacheLaneKindLANE_GATEWAY oncacheLaneKind = 1
+	oncacheLaneKindLANE_NETKIT  oncacheLaneKind = 2
+)
+
 type oncachePeer struct {
 	_       structs.HostLayout
 	Host    uint32
@@ -152,6 +160,7 @@ type oncacheVariableSpecs struct {
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
 	Endpoint      *ebpf.VariableSpec `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.VariableSpec `ebpf:"lane_ifindex"`
+	LaneKind      *ebpf.VariableSpec `ebpf:"lane_kind"`
 	LaneMac       *ebpf.VariableSpec `ebpf:"lane_mac"`
 	Learning      *ebpf.VariableSpec `ebpf:"learning"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
@@ -208,6 +217,7 @@ type oncacheVariables struct {
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`
 	Endpoint      *ebpf.Variable `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.Variable `ebpf:"lane_ifindex"`
+	LaneKind      *ebpf.Variable `ebpf:"lane_kind"`
 	LaneMac       *ebpf.Variable `ebpf:"lane_mac"`
 	Learning      *ebpf.Variable `ebpf:"learning"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 
 	"github.com/econbench/econbench"
 )
@@ -100,7 +101,8 @@ type skbuff struct {
 
 type fakeLane struct{}
 
-func (fakeLane) kind() string                    { return "fake" }
+func (fakeLane) kind() string                    { return laneMacvlan }
+func (fakeLane) intact(*netlink.Handle) bool     { return true }
 func (fakeLane) inside() int                     { return 3 }
 func (fakeLane) outside() (int, ebpf.AttachType) { return 2, ebpf.AttachTCXEgress }
 func (fakeLane) into() int                       { return 2 }

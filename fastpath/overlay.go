@@ -86,7 +86,7 @@ type endpoint struct {
 // overlay keeps a fast path in step with what Docker has built for one network in one host.
 type overlay struct {
 	cfg     OverlayConfig
-	lanes   laneMaker
+	lanes   []laneMaker // the first that a container can have is its
 	hooks   attacher
 	host    netns.NsHandle
 	handle  *netlink.Handle // in the host's namespace
@@ -123,7 +123,7 @@ func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, pr
 			err = errors.Join(err, o.tearDown())
 		}
 	}()
-	if o.lanes, err = laneOf(j, cfg.Lane); err != nil {
+	if o.lanes, err = lanesOf(j, cfg.Lane); err != nil {
 		return nil, err
 	}
 	if err := o.hooks.check(); err != nil {
@@ -397,7 +397,7 @@ func (o *overlay) nextHop(host netip.Addr) (hop netip.Addr, err error) {
 func (o *overlay) syncEndpoints(now []local) error {
 	var errs []error
 	o.endpoints = slices.DeleteFunc(o.endpoints, func(e *endpoint) bool {
-		if slices.Contains(now, e.local) && !e.closing {
+		if slices.Contains(now, e.local) && !e.closing && e.lane.intact(o.handle) {
 			return false
 		}
 		e.closing = true
@@ -416,6 +416,11 @@ func (o *overlay) syncEndpoints(now []local) error {
 		e := &endpoint{local: l, number: o.next}
 		o.next++
 		err := o.take(e)
+		var unfit noLane
+		if errors.As(err, &unfit) {
+			o.refused[l.addr.String()] = unfit.Error()
+			continue
+		}
 		if err != nil {
 			if o.present(l) {
 				errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
@@ -464,14 +469,8 @@ func (o *overlay) take(e *endpoint) error {
 		return err
 	}
 	defer ns.Close()
-	guard, err := o.progs.drop(e.local, e.number)
-	if err != nil {
+	if e.lane, err = makeLane(o.lanes, laneSite{o.host, ns, e.local, e.number, o.progs}); err != nil {
 		return err
-	}
-	e.lane, err = o.lanes.make(o.host, ns, e.local, guard.Programs[progDrop])
-	guard.Close()
-	if err != nil {
-		return fmt.Errorf("lane (%s): %w", o.lanes.kind(), err)
 	}
 	e.undo = append(e.undo, e.lane.close)
 	around, err := o.progs.around(e.local, e.number, e.lane)

@@ -110,7 +110,7 @@ func attachCommand() *cobra.Command {
 
 // registerAttach registers how fast paths are attached.
 func registerAttach(cmd *cobra.Command, opt *econbench.AttachOptions) {
-	cmd.Flags().StringVar(&opt.Lane, "lane", "", "`kind` of way that fast paths take around a network's sandbox: macvlan (default: the best there is)")
+	cmd.Flags().StringVar(&opt.Lane, "lane", "", "`kind` of way that fast paths take around a network's sandbox: macvlan, gateway or netkit (default: the first of them that a container can have)")
 	cmd.Flags().StringVar(&opt.Hook, "hook", "", "how fast paths' programs are attached: tcx (Linux 6.6), filter (default: tcx where there is)")
 }
 
