@@ -40,7 +40,8 @@ type lane interface {
 	outside() (ifindex int, hook ebpf.AttachType)
 	// into is the device in the host's namespace whose peer in the container takes frames in (bpf_redirect_peer).
 	into() int
-	// mac is the hardware address of that peer.
+	// receiver is that peer, mac its hardware address.
+	receiver() int
 	mac() [6]byte
 	// intact says whether it still leads there: a device may go, or become another's, while the container stays.
 	intact(host *netlink.Handle) bool
@@ -69,6 +70,12 @@ type noLane string
 
 func (n noLane) Error() string { return string(n) }
 
+// end is a device in a container.
+type end struct {
+	index int
+	mac   [6]byte
+}
+
 // builtLane is one whose frames come out at the device that takes frames in, as with all kinds so far.
 type builtLane struct {
 	name   string
@@ -76,7 +83,7 @@ type builtLane struct {
 	outer  int // in the host's namespace
 	bridge int // that it is a port of; 0: none
 	hook   ebpf.AttachType
-	peer   [6]byte // hardware address of outer's other end
+	peer   end // outer's other end
 	undo   func() error
 }
 
@@ -84,7 +91,8 @@ func (b *builtLane) kind() string                    { return b.name }
 func (b *builtLane) inside() int                     { return b.lane }
 func (b *builtLane) outside() (int, ebpf.AttachType) { return b.outer, b.hook }
 func (b *builtLane) into() int                       { return b.outer }
-func (b *builtLane) mac() [6]byte                    { return b.peer }
+func (b *builtLane) receiver() int                   { return b.peer.index }
+func (b *builtLane) mac() [6]byte                    { return b.peer.mac }
 func (b *builtLane) close() error {
 	if b.undo == nil {
 		return nil
@@ -110,15 +118,20 @@ func indexOf(h *netlink.Handle, name string) (int, error) {
 }
 
 func hardwareAddress(h *netlink.Handle, name string) (mac [6]byte, err error) {
+	e, err := endOf(h, name)
+	return e.mac, err
+}
+
+func endOf(h *netlink.Handle, name string) (e end, err error) {
 	link, err := h.LinkByName(name)
 	if err != nil {
-		return mac, fmt.Errorf("device %s: %w", name, err)
+		return e, fmt.Errorf("device %s: %w", name, err)
 	}
 	mac, ok := macOf(link.Attrs().HardwareAddr)
 	if !ok {
-		return mac, fmt.Errorf("device %s: hardware address %q: want one of Ethernet", name, link.Attrs().HardwareAddr)
+		return e, fmt.Errorf("device %s: hardware address %q: want one of Ethernet", name, link.Attrs().HardwareAddr)
 	}
-	return mac, nil
+	return end{link.Attrs().Index, mac}, nil
 }
 
 func attrs(name string, mtu int) netlink.LinkAttrs {

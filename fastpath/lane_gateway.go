@@ -57,8 +57,8 @@ func (g gatewayLanes) make(at laneSite) (lane, error) {
 		return nil, noLane(fmt.Sprintf("net.ipv4.conf.%s.rp_filter is 1 in it: what arrives that way would be dropped", name))
 	}
 	made := &builtLane{name: g.kind(), lane: inner.Attrs().Index, outer: outer.Attrs().Index, bridge: outer.Attrs().MasterIndex, hook: ebpf.AttachTCXIngress}
-	made.peer, _ = macOf(inner.Attrs().HardwareAddr)
-	return made, nil
+	made.peer, err = endOf(c, name)
+	return made, err
 }
 
 // strictSource says whether a device takes in only what would be answered by it: the larger of two settings is in force.

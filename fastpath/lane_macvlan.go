@@ -79,7 +79,7 @@ func (m macvlanLanes) make(at laneSite) (_ lane, err error) {
 	if made.lane, err = indexOf(c, inside); err != nil {
 		return nil, err
 	}
-	if made.peer, err = hardwareAddress(c, vpc); err != nil {
+	if made.peer, err = endOf(c, vpc); err != nil {
 		return nil, err
 	}
 	// None of the devices is up before this filter stands.

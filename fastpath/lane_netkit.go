@@ -21,15 +21,14 @@ import (
 //	└───────────────────────┘     └──────────────────────────────────┘
 //
 // What the peer transmits meets the programs of its hook in the sender's context, as if on the primary: no trip through a softirq
-// backlog, and no device in between. The peer's policy is to drop: what from_lane does not send on, or anything at all once the
-// agent and with it that program is gone, reaches nobody. The primary's is to let pass, for what comes from next door; nothing else uses
-// that device, which has no address and no route.
+// backlog, and no device in between. The policy of both ends is to drop: what from_lane does not send on, or anything at all once the
+// agent and with it that program is gone, reaches nobody. Into the primary end goes what comes from next door alone (to_lane).
 type netkitLanes struct{ journal *tune.Journal }
 
 func (netkitLanes) kind() string { return laneNetkit }
 
 func netkitPair(primary, peer netlink.LinkAttrs) *netlink.Netkit {
-	pair := &netlink.Netkit{LinkAttrs: primary, Mode: netlink.NETKIT_MODE_L2, Policy: netlink.NETKIT_POLICY_FORWARD, PeerPolicy: netlink.NETKIT_POLICY_BLACKHOLE,
+	pair := &netlink.Netkit{LinkAttrs: primary, Mode: netlink.NETKIT_MODE_L2, Policy: netlink.NETKIT_POLICY_BLACKHOLE, PeerPolicy: netlink.NETKIT_POLICY_BLACKHOLE,
 		Scrub: netlink.NETKIT_SCRUB_DEFAULT, PeerScrub: netlink.NETKIT_SCRUB_DEFAULT}
 	pair.SetPeerAttrs(&peer)
 	return pair
@@ -64,11 +63,9 @@ func (n netkitLanes) make(at laneSite) (_ lane, err error) {
 	if made.outer, err = indexOf(h, primary); err != nil {
 		return nil, err
 	}
-	if made.lane, err = indexOf(c, peer); err != nil {
+	if made.peer, err = endOf(c, peer); err != nil {
 		return nil, err
 	}
-	if made.peer, err = hardwareAddress(c, peer); err != nil {
-		return nil, err
-	}
+	made.lane = made.peer.index
 	return made, errors.Join(quieten(at.host, h, primary), quieten(at.container, c, peer))
 }

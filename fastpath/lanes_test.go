@@ -9,11 +9,14 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
@@ -97,6 +100,40 @@ func laneDevices(t *testing.T, host *testHost) (kind, outer, inner, lane string)
 	return l.kind(), outer, inner, lane
 }
 
+// arrivesByItsDevice has what arrives by lanes go on to the containers' own devices from now on, as for a rule that asks for devices.
+func (host *testHost) arrivesByItsDevice(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("nft is missing")
+	}
+	do(t, host.container, func(*netlink.Handle) error {
+		out, err := exec.Command("nft", "add table ip t { chain c { type filter hook input priority 0; iifname nosuch drop; }; }").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("nft: %w: %s", err, out)
+		}
+		return nil
+	})
+	host.waitArrives(t, "device")
+}
+
+// waitArrives waits until the first container's lane leads where it should, by the container's rules.
+func (host *testHost) waitArrives(t *testing.T, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); host.status(t).Containers[0].Arrives != want; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the lane leads to %+v, want %s", host.status(t).Containers[0], want)
+		}
+	}
+}
+
+// hooks are those that this kernel has. By its version: one that should have tcx and does not let it be used fails a test.
+func hooks() []string {
+	if v, err := features.LinuxVersionCode(); err == nil && v < 6<<16|6<<8 {
+		return []string{econbench.HookFilter}
+	}
+	return []string{econbench.HookTCX, econbench.HookFilter}
+}
+
 // eachLane runs a test by each kind of lane that this kernel has.
 func eachLane(t *testing.T, test func(t *testing.T, kind string)) {
 	for _, kind := range laneKinds() {
@@ -135,7 +172,7 @@ func TestLaneKinds(t *testing.T) {
 // TestLanes carries data by each kind in all directions, next door's too, and both hooks.
 func TestLanes(t *testing.T) {
 	eachLane(t, func(t *testing.T, kind string) {
-		for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
+		for _, hook := range hooks() {
 			t.Run(hook, func(t *testing.T) {
 				hosts := twoHosts(t)
 				near, leave := hosts[0].join(t, "decaf", netip.MustParseAddr("198.19.77.44"), net.HardwareAddr{2, 66, 198, 19, 77, 44})

@@ -218,6 +218,16 @@ func (host *testHost) overlay(t *testing.T, peer *testHost) {
 // attach attaches oncache to a host, until the test ends.
 func (host *testHost) attach(t *testing.T, opt econbench.AttachOptions) {
 	t.Helper()
+	if opt.Lane == "" {
+		opt.Lane = *laneKind
+	}
+	if err := host.tryAttach(t, opt); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (host *testHost) tryAttach(t *testing.T, opt econbench.AttachOptions) error {
+	t.Helper()
 	if host.journal == nil {
 		host.journal = in(t, host.host, func() (*tune.Journal, error) {
 			j, _, err := tune.OpenJournal(filepath.Join(host.dir, "journal"))
@@ -229,12 +239,13 @@ func (host *testHost) attach(t *testing.T, opt econbench.AttachOptions) {
 			}
 		})
 	}
-	if opt.Lane == "" {
-		opt.Lane = *laneKind
-	}
-	host.attached = in(t, host.host, func() (econbench.Attached, error) {
+	return netspace.In(host.host, func() (err error) {
 		cfg := OverlayConfig{Sandbox: filepath.Join(host.dir, host.network), Underlay: host.outer, AttachOptions: opt}
-		return attachToSandbox(context.Background(), cfg, host.journal, &cache{cacheKind: oncacheKind})
+		attached, err := attachToSandbox(context.Background(), cfg, host.journal, &cache{cacheKind: oncacheKind})
+		if err == nil {
+			host.attached = attached
+		}
+		return err
 	})
 }
 
@@ -418,7 +429,7 @@ func pingPong(t *testing.T, from, to *testHost, rounds, size int) {
 
 // TestEndToEnd sends by both transports with the wire's offloads off, and verifies every checksum that was on the wire.
 func TestEndToEnd(t *testing.T) {
-	for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
+	for _, hook := range hooks() {
 		t.Run(hook, func(t *testing.T) {
 			hosts := twoHosts(t)
 			for _, h := range hosts {
@@ -624,7 +635,7 @@ func (host *testHost) join(t *testing.T, name string, inner netip.Addr, mac net.
 // TestNextDoor sends between two containers of one host, both ways and by both transports, while one of them talks to the other
 // host as well.
 func TestNextDoor(t *testing.T) {
-	for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
+	for _, hook := range hooks() {
 		t.Run(hook, func(t *testing.T) {
 			hosts := twoHosts(t)
 			near, leave := hosts[0].join(t, "decaf", netip.MustParseAddr("198.19.77.44"), net.HardwareAddr{2, 66, 198, 19, 77, 44})
@@ -781,7 +792,7 @@ func ask(t *testing.T, c net.Conn, round int) int {
 // TestTwoNetworks has two networks with the same addresses on the same hosts, each on a fast path of its own, and both at work at
 // once: each network's packets are its own, and the one's coming off does not disturb the other.
 func TestTwoNetworks(t *testing.T) {
-	for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
+	for _, hook := range hooks() {
 		t.Run(hook, func(t *testing.T) {
 			hosts := twoHosts(t)
 			others := another(t, hosts)

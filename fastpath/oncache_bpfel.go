@@ -138,6 +138,8 @@ type oncacheProgramSpecs struct {
 	FromContainer *ebpf.ProgramSpec `ebpf:"from_container"`
 	FromLane      *ebpf.ProgramSpec `ebpf:"from_lane"`
 	FromWire      *ebpf.ProgramSpec `ebpf:"from_wire"`
+	ToContainer   *ebpf.ProgramSpec `ebpf:"to_container"`
+	ToLane        *ebpf.ProgramSpec `ebpf:"to_lane"`
 }
 
 // oncacheMapSpecs contains maps before they are loaded into the kernel.
@@ -164,6 +166,7 @@ type oncacheVariableSpecs struct {
 	LaneMac       *ebpf.VariableSpec `ebpf:"lane_mac"`
 	Learning      *ebpf.VariableSpec `ebpf:"learning"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
+	OwnIfindex    *ebpf.VariableSpec `ebpf:"own_ifindex"`
 	SourcePortMax *ebpf.VariableSpec `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.VariableSpec `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.VariableSpec `ebpf:"tunnel_addr"`
@@ -221,6 +224,7 @@ type oncacheVariables struct {
 	LaneMac       *ebpf.Variable `ebpf:"lane_mac"`
 	Learning      *ebpf.Variable `ebpf:"learning"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`
+	OwnIfindex    *ebpf.Variable `ebpf:"own_ifindex"`
 	SourcePortMax *ebpf.Variable `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.Variable `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.Variable `ebpf:"tunnel_addr"`
@@ -236,6 +240,8 @@ type oncachePrograms struct {
 	FromContainer *ebpf.Program `ebpf:"from_container"`
 	FromLane      *ebpf.Program `ebpf:"from_lane"`
 	FromWire      *ebpf.Program `ebpf:"from_wire"`
+	ToContainer   *ebpf.Program `ebpf:"to_container"`
+	ToLane        *ebpf.Program `ebpf:"to_lane"`
 }
 
 func (p *oncachePrograms) Close() error {
@@ -244,6 +250,8 @@ func (p *oncachePrograms) Close() error {
 		p.FromContainer,
 		p.FromLane,
 		p.FromWire,
+		p.ToContainer,
+		p.ToLane,
 	)
 }
 

@@ -106,6 +106,7 @@ func (fakeLane) intact(*netlink.Handle) bool     { return true }
 func (fakeLane) inside() int                     { return 3 }
 func (fakeLane) outside() (int, ebpf.AttachType) { return 2, ebpf.AttachTCXEgress }
 func (fakeLane) into() int                       { return 2 }
+func (fakeLane) receiver() int                   { return 4 }
 func (fakeLane) mac() [6]byte                    { return laneMAC }
 func (fakeLane) close() error                    { return nil }
 

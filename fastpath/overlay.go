@@ -52,6 +52,8 @@ const (
 	progFromWire      = "from_wire"      // the underlay's device, ingress
 	progFromContainer = "from_container" // the container's own device, egress
 	progFromLane      = "from_lane"      // where a lane comes out on the host's side
+	progToContainer   = "to_container"   // where a lane comes out in the container, ingress
+	progToLane        = "to_lane"        // a netkit's primary end
 	progDrop          = "drop"           // the host's end of a lane, ingress
 )
 
@@ -62,7 +64,7 @@ type overlayPrograms interface {
 	fromWire() *ebpf.Program
 	// drop is loaded for a container's lane that is to be made; the collection may be closed once it is attached.
 	drop(l local, number uint32) (*ebpf.Collection, error)
-	// around are from_container and from_lane of a container with a lane.
+	// around are all others of a container with a lane.
 	around(l local, number uint32, lane lane) (*ebpf.Collection, error)
 	setControl(control) error
 	setRemote(a address, r remote, nextHop netip.Addr) error
@@ -77,10 +79,13 @@ type overlayPrograms interface {
 // endpoint is a container of this host at work on the fast path.
 type endpoint struct {
 	local
-	number  uint32
-	lane    lane
-	undo    []func() error // in the order things were done
-	closing bool           // it was to go, and could not yet
+	number uint32
+	lane   lane
+	// toContainer is at work as own while the container's rules ask for it.
+	toContainer *ebpf.Program
+	own         io.Closer
+	undo        []func() error // in the order things were done
+	closing     bool           // it was to go, and could not yet
 }
 
 // overlay keeps a fast path in step with what Docker has built for one network in one host.
@@ -301,7 +306,7 @@ func (o *overlay) sync() error {
 		}
 	}
 	clear(o.refused)
-	err := errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals))
+	err := errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals), o.followRules())
 	if err != nil {
 		return err
 	}
@@ -478,8 +483,7 @@ func (o *overlay) take(e *endpoint) error {
 		return err
 	}
 	e.undo = append(e.undo, func() error { around.Close(); return nil })
-	outside, hook := e.lane.outside()
-	if err := e.attach(o.hooks, point{o.host, outside, hook}, around.Programs[progFromLane]); err != nil {
+	if err := e.attachLane(o.hooks, o.host, ns, around.Programs); err != nil {
 		return err
 	}
 	if err := o.progs.setEndpoint(e.local, e.number, e.lane); err != nil {
@@ -490,6 +494,22 @@ func (o *overlay) take(e *endpoint) error {
 		return nil
 	}
 	return e.attach(o.hooks, point{ns, e.ifindex, ebpf.AttachTCXEgress}, around.Programs[progFromContainer])
+}
+
+// attachLane attaches what is at work where the lane comes out on either side.
+func (e *endpoint) attachLane(hooks attacher, host, container netns.NsHandle, programs map[string]*ebpf.Program) error {
+	e.toContainer = programs[progToContainer]
+	e.undo = append(e.undo, e.leaveOwn)
+	if err := e.arrive(hooks, container); err != nil {
+		return err
+	}
+	outside, hook := e.lane.outside()
+	if hook == ebpf.AttachNetkitPeer {
+		if err := e.attach(hooks, point{host, outside, ebpf.AttachNetkitPrimary}, programs[progToLane]); err != nil {
+			return err
+		}
+	}
+	return e.attach(hooks, point{host, outside, hook}, programs[progFromLane])
 }
 
 func (e *endpoint) attach(hooks attacher, at point, prog *ebpf.Program) error {

@@ -236,9 +236,17 @@ func printStays(w io.Writer, list []lab.StayStatus) error {
 	return nil
 }
 
+// arriving tells where what comes by a lane arrives, if not on a device of the lane's.
+func arriving(c fastpath.ContainerStatus) string {
+	if c.Arrives == "device" {
+		return " up to " + c.Device + ", as its rules ask for devices"
+	}
+	return ""
+}
+
 func printOverlay(w io.Writer, o fastpath.OverlayStatus) {
 	for _, c := range o.Containers {
-		fmt.Fprintf(w, "  container %s (%s) by lane %s, hooks %s\n", c.Address, c.Device, c.Lane, o.Mechanism)
+		fmt.Fprintf(w, "  container %s (%s) by lane %s%s, hooks %s\n", c.Address, c.Device, c.Lane, arriving(c), o.Mechanism)
 	}
 	fmt.Fprintf(w, "  %s; %d peers, %d flows known\n", o.Mode, o.Peers, o.Flows)
 	for _, what := range slices.Sorted(maps.Keys(o.Refused)) {

@@ -77,7 +77,7 @@ static __always_inline int leave(struct __sk_buff *skb, struct direction *d, con
 		d->dry += segs;
 		return NEXT;
 	}
-	tag(skb);
+	tag(skb, TAG_LEAVES, container_vni);
 	return bpf_redirect(lane_ifindex, 0);
 }
 

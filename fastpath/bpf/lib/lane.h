@@ -86,6 +86,7 @@ static __always_inline int send_next_door(struct __sk_buff *skb, struct account 
 		return refuse(a, segs);
 	__builtin_memcpy(eth->h_dest, next_door->lane_mac, ETH_ALEN); /* the device takes no other */
 	skb->mark = NEXT_DOOR;
+	tag(skb, TAG_ARRIVES, container_vni);
 	a->egress.hits += segs;
 	a->egress.hit_bytes += skb->len;
 	if (lane_kind != LANE_GATEWAY)
@@ -101,10 +102,7 @@ static __always_inline bool for_gateway(struct __sk_buff *skb)
 {
 	struct flow_key key = {};
 
-	if (!tagged(skb))
-		return !flow_sent(skb, &key) || !flow_of(&key, endpoint);
-	skb->tc_index = 0; /* whoever forwards the packet one day forwards his own */
-	return false;
+	return !untag(skb, TAG_LEAVES) && (!flow_sent(skb, &key) || !flow_of(&key, endpoint));
 }
 
 /* Whether a frame comes from a container next door, for this one, or is none that a fast path sent at all. Who forges the first in
@@ -136,6 +134,32 @@ static __always_inline int fail(struct account *a, __u32 segs)
 {
 	a->failed += segs;
 	return TC_ACT_SHOT;
+}
+
+/* The lane's receiving end, ingress, in a container whose rules tell devices apart: what arrives goes up as if by the container's own
+ * device. It costs a trip through the backlog; fastpath/owndevice.go has the figure. */
+SEC("tc")
+int to_container(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = data(skb);
+	__u16 *to = (__u16 *)eth->h_dest;
+
+	if (!untag(skb, TAG_ARRIVES) && lane_kind == LANE_GATEWAY)
+		return NEXT;
+	if ((void *)(eth + 1) > data_end(skb))
+		return TC_ACT_SHOT;
+	to[0] = container_mac[0]; /* from next door it has the receiving end's */
+	to[1] = container_mac[1];
+	to[2] = container_mac[2];
+	return bpf_redirect(own_ifindex, BPF_F_INGRESS);
+}
+
+/* Into a netkit pair from the host's side, whose end there is open to whatever in the host sends by every device: what comes from next
+ * door goes in, and nothing else. What comes from the wire does not pass here. */
+SEC("tc")
+int to_lane(struct __sk_buff *skb)
+{
+	return skb->tc_index == tag_of(TAG_ARRIVES, container_vni) ? TC_ACT_OK : TC_ACT_SHOT;
 }
 
 /* The host's end of a macvlan's pair, ingress. A frame that a container puts into the lane's receiving end would come up in the

@@ -21,9 +21,10 @@ enum lane_kind {
 	LANE_NETKIT,  /* what the pair's end in the container transmits */
 };
 
-/* Of one container: from_container and from_lane are loaded for each. */
+/* Of one container: from_container, from_lane and to_container are loaded for each. */
 const volatile __u32 endpoint;	   /* number, never used again */
-const volatile __u32 lane_ifindex; /* in the container's namespace */
+const volatile __u32 own_ifindex;  /* of its device on the network, in its namespace */
+const volatile __u32 lane_ifindex; /* there, too */
 const volatile __be32 container_addr;
 const volatile __u16 container_mac[ETH_ALEN / 2];
 const volatile __be32 container_vni; /* as in the header: in the upper 24 bits */

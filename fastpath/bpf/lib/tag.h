@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * How from_lane tells what from_container sent into a lane that has other users too: the container's way to the gateway.
+ * How programs tell what others of them sent into a lane that has other users too: the container's way to the gateway.
  *
  * The tag is skb->tc_index. Unlike skb->mark it survives the way between namespaces (skb_scrub_packet() leaves it alone), and nothing in
  * a container sets it without CAP_NET_ADMIN: what CAP_NET_RAW can put into that device comes without it and goes to the gateway as
@@ -11,20 +11,28 @@
 
 #include "overlay.h"
 
-static __always_inline __u16 lane_tag(void)
+enum tag {
+	TAG_LEAVES = 0x8000,  /* from_container's, for from_lane */
+	TAG_ARRIVES = 0x4000, /* for to_container */
+};
+
+static __always_inline __u16 tag_of(enum tag way, __be32 vni)
 {
-	return 0x8000 | (bpf_ntohl(container_vni) >> 8);
+	return way | (bpf_ntohl(vni) >> 8 & 0x3fff);
 }
 
-static __always_inline void tag(struct __sk_buff *skb)
+static __always_inline void tag(struct __sk_buff *skb, enum tag way, __be32 vni)
 {
-	if (lane_kind == LANE_GATEWAY)
-		skb->tc_index = lane_tag();
+	skb->tc_index = tag_of(way, vni);
 }
 
-static __always_inline bool tagged(const struct __sk_buff *skb)
+/* Whether a frame has the tag of this container's network; it is taken off: whoever forwards the packet one day forwards his own. */
+static __always_inline bool untag(struct __sk_buff *skb, enum tag way)
 {
-	return skb->tc_index == lane_tag();
+	if (skb->tc_index != tag_of(way, container_vni))
+		return false;
+	skb->tc_index = 0;
+	return true;
 }
 
 #endif
