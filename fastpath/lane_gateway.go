@@ -27,8 +27,8 @@ import (
 // The container's own traffic to the gateway passes untouched: from_lane knows the fast path's frames by a tag (bpf/lib/tag.h) that nobody
 // in a container can forge. So what it could do by this device with CAP_NET_RAW is what it could do before.
 //
-// What it costs against the other kinds: a trip through the backlog on the way out, and that the container's rules for its gateway's device
-// judge what arrives by it. An --internal network's containers have no such device.
+// What it costs against the others: a trip through the backlog on the way out. Rules for the gateway's device may not judge what arrives by
+// it, so it relies on owndevice.go more than they do. An --internal network's containers have no such device.
 type gatewayLanes struct{}
 
 func (gatewayLanes) kind() string    { return laneGateway }

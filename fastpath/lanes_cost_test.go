@@ -4,7 +4,6 @@ package fastpath
 
 import (
 	"flag"
-	"fmt"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -173,7 +172,7 @@ func TestLaneCosts(t *testing.T) {
 			}
 			slices.Sort(ratios)
 			slices.Sort(p.blocks[kind])
-			t.Log(fmt.Sprintf("%s: %-28s %8v, rate to host %.2f [%.2f, %.2f]", what, p.name, p.blocks[kind][costBlocks/2], ratios[costBlocks/2], ratios[2], ratios[costBlocks-3]))
+			t.Logf("%s: %-28s %8v, rate to host %.2f [%.2f, %.2f]", what, p.name, p.blocks[kind][costBlocks/2], ratios[costBlocks/2], ratios[2], ratios[costBlocks-3])
 		}
 	}
 }
