@@ -5,7 +5,6 @@ package fastpath
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -331,8 +330,7 @@ func TestGatewayTraffic(t *testing.T) {
 	stream(t, at, from, 3_000_001, "")
 	pingPong(t, from, at, 50, 1472)
 	c := hosts[0].counters(t)
-	maps.DeleteFunc(c, func(_ string, n float64) bool { return n == 0 })
-	if len(c) != 0 {
+	if n := c["egress.eligible"] + c["egress.hits"] + c["lost.refused"] + c["lost.failed"] + c["ingress.seen"]; n != 0 {
 		t.Errorf("counted of it: %v", c)
 	}
 }
