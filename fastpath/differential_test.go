@@ -540,9 +540,12 @@ func TestSendsNothingElse(t *testing.T) {
 		quiet(t, hosts[1].container)
 		_, _, _, device := laneDevices(t, hosts[0])
 		own, lane := packetSocket(t, hosts[0].container, "eth0", patience), packetSocket(t, hosts[0].container, device, patience)
-		if err := unix.SetsockoptInt(lane, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
-			t.Fatal(err)
-		}
+		// The socket says that its frames are IPv4: of a macvlan's the kernel does not find out by itself, not up to 6.1 at least.
+		do(t, hosts[0].container, func(h *netlink.Handle) error {
+			ifindex, err := indexOf(h, device)
+			return errors.Join(err, unix.Bind(lane, &unix.SockaddrLinklayer{Protocol: 8, Ifindex: ifindex}), // ETH_P_IP in network byte order
+				unix.SetsockoptInt(lane, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1))
+		})
 		seed, count := b.search(func(c recipe) []byte { return b.frame(c)[encapsulation:] }, func(frames ...[]byte) (text string) {
 			b.knownToSender() // by the way to the gateway nothing else is taken for the fast path's
 			allowed := b.sent(own, frames...)
