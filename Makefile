@@ -28,6 +28,9 @@ test: deps ## run every test; those that need root say so when they are skipped
 	$(GO) build ./...
 	$(GO) test -count=1 -timeout 40m -p 1 ./...
 
+test-kernels: ## run the fast paths' tests on Debian's kernels, in a virtual machine (qemu; fetches 70 MB)
+	@.ci/test-kernels
+
 lint: ## gofmt, go vet, staticcheck (version in tools/go.mod), syntax of the scripts
 	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || { echo "lint: not gofmt's: $$unformatted" >&2; exit 1; }
 	$(GO) vet ./...
@@ -43,4 +46,4 @@ check-generated: ## fail when a generated file is not what generates it
 clean: ## remove what build made; results stay, `econbench clean` is for dead runs
 	rm -rf bin
 
-.PHONY: help deps build run bench test lint generate check-generated clean
+.PHONY: help deps build run bench test test-kernels lint generate check-generated clean

@@ -250,6 +250,10 @@ type Noter interface {
 // endpoint's container, when the window had been read, with commas: "ip filter, ip nat". Absent when they could not be read.
 const NoteNetfilter = "netfilter"
 
+// NoteLane is the name of the note that says by which kind of lane a fast path led the host's containers around their network's sandbox;
+// several with commas. " (device)" after one: what arrived went on to the container's own device, as its rules asked for.
+const NoteLane = "lane"
+
 // NoteCongestionControl is the name of the note that says which algorithm the data flows run; several with commas.
 const NoteCongestionControl = "congestion_control"
 

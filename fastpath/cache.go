@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -175,13 +176,13 @@ func (p *cache) drop(l local, number uint32) (*ebpf.Collection, error) {
 }
 
 func (p *cache) around(l local, number uint32, lane lane) (*ebpf.Collection, error) {
-	programs := []string{progFromContainer, progFromLane}
+	programs := []string{progFromContainer, progFromLane, progToContainer, progToLane}
 	if p.inside != "" {
 		programs = append(programs, p.inside)
 	}
 	return p.forEndpoint(map[string]any{
-		"endpoint": number, "lane_ifindex": uint32(lane.inside()), "container_addr": wire32(l.addr), "container_mac": l.mac,
-		"container_vni": wireVNI(l.vni), "lane_mac": lane.mac(), "max_frame": uint32(l.mtu + ethernetHeader),
+		"endpoint": number, "own_ifindex": uint32(l.ifindex), "lane_ifindex": uint32(lane.inside()), "container_addr": wire32(l.addr), "container_mac": l.mac,
+		"container_vni": wireVNI(l.vni), "lane_mac": lane.mac(), "lane_kind": uint32(max(0, slices.Index(laneKinds(), lane.kind()))), "max_frame": uint32(l.mtu + ethernetHeader),
 	}, programs...)
 }
 

@@ -200,6 +200,7 @@ type bench struct {
 	not       [][6]byte // who else sends into the container
 	sentinels uint32
 	buf       []byte
+	count     int // of generated frames
 }
 
 func hardwareAddressIn(t *testing.T, ns netns.NsHandle, name string) (mac [6]byte) {
@@ -210,11 +211,13 @@ func hardwareAddressIn(t *testing.T, ns netns.NsHandle, name string) (mac [6]byt
 
 func newBench(t *testing.T, to, from *testHost) *bench {
 	t.Helper()
-	b := &bench{T: t, to: to, from: from, mutations: mutations(to, from), buf: make([]byte, 70_000)}
+	b := &bench{T: t, to: to, from: from, mutations: mutations(to, from), count: *frameCount, buf: make([]byte, 70_000)}
 	b.macs = [2][6]byte{hardwareAddressIn(t, to.host, testWire), hardwareAddressIn(t, from.host, testWire)}
 	for _, name := range []string{to.bridge, to.pair, to.tunnel} {
 		b.not = append(b.not, hardwareAddressIn(t, to.sandbox, name))
 	}
+	bridge, port := to.gatewayNames(to.inner)
+	b.not = append(b.not, hardwareAddressIn(t, to.host, bridge), hardwareAddressIn(t, to.host, port))
 	b.wire = packetSocket(t, from.host, testWire, patience)
 	return b
 }
@@ -222,18 +225,36 @@ func newBench(t *testing.T, to, from *testHost) *bench {
 // known puts flows into the host's cache, which forgets all whenever it is switched on.
 func (b *bench) known() {
 	b.Helper()
-	known := b.to.attached.(*overlay).progs.(*cache)
-	number := b.to.attached.(*overlay).endpoints[0].number
 	for port, state := range knownPorts {
 		for _, protocol := range []uint32{protoTCP, protoUDP, protoICMP} {
 			key := flowKey{Vni: wireVNI(uint32(b.to.vni)), Local: wire32(b.to.inner), Remote: wire32(b.from.inner), LocalPort: wire16(localPort), RemotePort: wire16(port), Protocol: protocol}
 			if protocol == protoICMP {
 				key.LocalPort = key.RemotePort
 			}
-			if err := known.put(key, number, state); err != nil {
-				b.Fatal(err)
-			}
+			b.put(b.to, key, state)
 		}
+	}
+}
+
+// knownToSender puts the flows of what is sent into the sender's cache.
+func (b *bench) knownToSender() {
+	b.Helper()
+	for port, state := range knownPorts {
+		for _, protocol := range []uint32{protoTCP, protoUDP, protoICMP} {
+			key := flowKey{Vni: wireVNI(uint32(b.to.vni)), Local: wire32(b.from.inner), Remote: wire32(b.to.inner), LocalPort: wire16(port), RemotePort: wire16(localPort), Protocol: protocol}
+			if protocol == protoICMP {
+				key.RemotePort = key.LocalPort
+			}
+			b.put(b.from, key, state)
+		}
+	}
+}
+
+func (b *bench) put(host *testHost, key flowKey, state uint32) {
+	b.Helper()
+	o := host.attached.(*overlay)
+	if err := o.progs.(*cache).put(key, o.endpoints[0].number, state); err != nil {
+		b.Fatal(err)
 	}
 }
 
@@ -434,7 +455,7 @@ func (b *bench) describe(c recipe) string {
 func (b *bench) search(frame func(recipe) []byte, difference func(...[]byte) string) (seed uint64, count int) {
 	b.Helper()
 	const batch = 256
-	seed, count = *frameSeed, *frameCount
+	seed, count = *frameSeed, b.count
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
@@ -494,46 +515,64 @@ func testReceivesTheSame(t *testing.T, k fastKind) {
 	b.covered(hosts[0].counters(t), seed, count)
 }
 
+// TestReceivesTheSameByItsDevice does so with each kind of lane where what arrives goes on to the container's own device: there all of it
+// has to be seen, by the fast path too.
+func TestReceivesTheSameByItsDevice(t *testing.T) {
+	eachLane(t, func(t *testing.T, kind string) {
+		hosts := twoHosts(t, fastKinds()[0])
+		hosts[0].attach(t, econbench.AttachOptions{Lane: kind})
+		hosts[0].arrivesByItsDevice(t)
+		b := newBench(t, hosts[0], hosts[1])
+		b.count /= 10
+		b.tap = packetSocket(t, hosts[0].container, "eth0", patience)
+		quiet(t, hosts[0].container)
+		seed, count := b.search(b.frame, b.received)
+		b.covered(hosts[0].counters(t), seed, count)
+	})
+}
+
 // TestSendsNothingElse has a container put generated frames into its lane, as one with CAP_NET_RAW can, past the program that
-// would have judged them: whatever comes out on the wire it could have sent by its own device as well.
+// would have judged them and past queueing disciplines: whatever comes out on the wire it could have sent by its own device as well.
 func TestSendsNothingElse(t *testing.T) { eachKind(t, testSendsNothingElse) }
 
 func testSendsNothingElse(t *testing.T, k fastKind) {
-	hosts := twoHosts(t, k)
-	hosts[0].attach(t, econbench.AttachOptions{})
-	b := newBench(t, hosts[1], hosts[0])
-	b.tap = packetSocket(t, hosts[1].host, testWire, patience)
-	quiet(t, hosts[1].container)
-	own, lane := packetSocket(t, hosts[0].container, "eth0", patience), packetSocket(t, hosts[0].container, laneIn(t, hosts[0].container), patience)
-	seed, count := b.search(func(c recipe) []byte { return b.frame(c)[encapsulation:] }, func(frames ...[]byte) (text string) {
-		allowed := b.sent(own, frames...)
-		for f, n := range b.sent(lane, frames...) {
-			if n > allowed[f] {
-				text += fmt.Sprintf("\nthe lane alone sent %d of (outer source, destination, port; VNI; frame)\n  % x", n-allowed[f], f)
-			}
+	eachLane(t, func(t *testing.T, kind string) {
+		if kind != laneKinds()[0] && k.name != fastKinds()[0].name {
+			t.Skip("lanes differ by what is the same for each fast path")
 		}
-		return text
-	})
-	c := hosts[0].counters(t)
-	b.Logf("seed %d: %d frames, %.0f of them carried, %.0f refused", seed, count, c["egress.hits"], c["lost.refused"])
-	if min(c["egress.hits"], c["lost.refused"]) < 0.1*float64(count) {
-		b.Errorf("too few were carried, or too few refused: this compares nothing: %v", c)
-	}
-}
-
-// laneIn is the name of the lane in a container.
-func laneIn(t *testing.T, ns netns.NsHandle) (name string) {
-	t.Helper()
-	do(t, ns, func(h *netlink.Handle) error {
-		links, err := h.LinkList()
-		for _, l := range links {
-			if l.Type() == "macvlan" {
-				name = l.Attrs().Name
-			}
+		hosts := twoHosts(t, k)
+		hosts[0].attach(t, econbench.AttachOptions{Lane: kind})
+		b := newBench(t, hosts[1], hosts[0])
+		if kind != laneKinds()[0] {
+			b.count /= 10
 		}
-		return err
+		b.tap = packetSocket(t, hosts[1].host, testWire, patience)
+		quiet(t, hosts[1].container)
+		_, _, _, device := laneDevices(t, hosts[0])
+		own, lane := packetSocket(t, hosts[0].container, "eth0", patience), packetSocket(t, hosts[0].container, device, patience)
+		// The socket says that its frames are IPv4: of a macvlan's the kernel does not find out by itself, not up to 6.1 at least.
+		do(t, hosts[0].container, func(h *netlink.Handle) error {
+			ifindex, err := indexOf(h, device)
+			return errors.Join(err, unix.Bind(lane, &unix.SockaddrLinklayer{Protocol: 8, Ifindex: ifindex}), // ETH_P_IP in network byte order
+				unix.SetsockoptInt(lane, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1))
+		})
+		seed, count := b.search(func(c recipe) []byte { return b.frame(c)[encapsulation:] }, func(frames ...[]byte) (text string) {
+			b.knownToSender() // by the way to the gateway nothing else is taken for the fast path's
+			allowed := b.sent(own, frames...)
+			for f, n := range b.sent(lane, frames...) {
+				if n > allowed[f] {
+					text += fmt.Sprintf("\nthe lane alone sent %d of (outer source, destination, port; VNI; frame)\n  % x", n-allowed[f], f)
+				}
+			}
+			return text
+		})
+		c := hosts[0].counters(t)
+		b.Logf("seed %d: %d frames, %.0f of them carried, %.0f refused", seed, count, c["egress.hits"], c["lost.refused"])
+		// By the way to the gateway what is not the fast path's goes on, and is not refused.
+		if c["egress.hits"] < 0.1*float64(count) || kind != laneGateway && c["lost.refused"] < 0.1*float64(count) {
+			b.Errorf("too few were carried, or too few refused: this compares nothing: %v", c)
+		}
 	})
-	return name
 }
 
 // covered fails when hardly any frame got as far as it should have: then nothing has been compared.

@@ -106,6 +106,14 @@ type econFlowKey struct {
 	Protocol   uint32
 }
 
+type econLaneKind uint32
+
+const (
+	econLaneKindLANE_MACVLAN econLaneKind = 0
+	econLaneKindLANE_GATEWAY econLaneKind = 1
+	econLaneKindLANE_NETKIT  econLaneKind = 2
+)
+
 type econPeer struct {
 	_       structs.HostLayout
 	Host    uint32
@@ -162,6 +170,8 @@ type econProgramSpecs struct {
 	FromWire      *ebpf.ProgramSpec `ebpf:"from_wire"`
 	IntoContainer *ebpf.ProgramSpec `ebpf:"into_container"`
 	Released      *ebpf.ProgramSpec `ebpf:"released"`
+	ToContainer   *ebpf.ProgramSpec `ebpf:"to_container"`
+	ToLane        *ebpf.ProgramSpec `ebpf:"to_lane"`
 }
 
 // econMapSpecs contains maps before they are loaded into the kernel.
@@ -187,9 +197,11 @@ type econVariableSpecs struct {
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
 	Endpoint      *ebpf.VariableSpec `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.VariableSpec `ebpf:"lane_ifindex"`
+	LaneKind      *ebpf.VariableSpec `ebpf:"lane_kind"`
 	LaneMac       *ebpf.VariableSpec `ebpf:"lane_mac"`
 	Learning      *ebpf.VariableSpec `ebpf:"learning"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
+	OwnIfindex    *ebpf.VariableSpec `ebpf:"own_ifindex"`
 	SourcePortMax *ebpf.VariableSpec `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.VariableSpec `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.VariableSpec `ebpf:"tunnel_addr"`
@@ -249,9 +261,11 @@ type econVariables struct {
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`
 	Endpoint      *ebpf.Variable `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.Variable `ebpf:"lane_ifindex"`
+	LaneKind      *ebpf.Variable `ebpf:"lane_kind"`
 	LaneMac       *ebpf.Variable `ebpf:"lane_mac"`
 	Learning      *ebpf.Variable `ebpf:"learning"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`
+	OwnIfindex    *ebpf.Variable `ebpf:"own_ifindex"`
 	SourcePortMax *ebpf.Variable `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.Variable `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.Variable `ebpf:"tunnel_addr"`
@@ -269,6 +283,8 @@ type econPrograms struct {
 	FromWire      *ebpf.Program `ebpf:"from_wire"`
 	IntoContainer *ebpf.Program `ebpf:"into_container"`
 	Released      *ebpf.Program `ebpf:"released"`
+	ToContainer   *ebpf.Program `ebpf:"to_container"`
+	ToLane        *ebpf.Program `ebpf:"to_lane"`
 }
 
 func (p *econPrograms) Close() error {
@@ -279,6 +295,8 @@ func (p *econPrograms) Close() error {
 		p.FromWire,
 		p.IntoContainer,
 		p.Released,
+		p.ToContainer,
+		p.ToLane,
 	)
 }
 

@@ -290,7 +290,7 @@ func handicapped(t *testing.T, host *testHost, d time.Duration, opt econbench.At
 // TestHandicapOnTheWire holds what it counted against the device: what is taken apart behind the hook, by the wire's own means, is
 // one frame of several segments, and nothing is lost of what was sent.
 func TestHandicapOnTheWire(t *testing.T) {
-	for _, hook := range []string{econbench.HookTCX, econbench.HookFilter} {
+	for _, hook := range hooks() {
 		for _, whole := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, super-frames %v", hook, whole), func(t *testing.T) {
 				hosts := twoHosts(t, fastKinds()[0])

@@ -24,7 +24,7 @@ import (
 type point struct {
 	ns      netns.NsHandle
 	ifindex int
-	hook    ebpf.AttachType // AttachTCXIngress or AttachTCXEgress
+	hook    ebpf.AttachType // AttachTCXIngress or AttachTCXEgress; AttachNetkitPrimary or AttachNetkitPeer of a pair's primary end
 }
 
 // attacher puts programs on hooks.
@@ -51,6 +51,9 @@ func mechanismOf(attached io.Closer) string {
 
 // attach puts a program on a hook. Closing takes it off again; a device that is gone by then is fine.
 func (a attacher) attach(at point, prog *ebpf.Program) (io.Closer, error) {
+	if at.hook == ebpf.AttachNetkitPrimary || at.hook == ebpf.AttachNetkitPeer {
+		return attachNetkit(at, prog)
+	}
 	if a.mechanism == econbench.HookFilter {
 		return attachFilter(at, prog, a.owner)
 	}
@@ -66,6 +69,18 @@ func (a attacher) attach(at point, prog *ebpf.Program) (io.Closer, error) {
 		return nil, fmt.Errorf("hook %s: this kernel has none, Linux 6.6 or newer is needed; allowed: %s", a.mechanism, econbench.HookFilter)
 	case err != nil:
 		return nil, fmt.Errorf("attach %s to device %d: %w", prog, at.ifindex, err)
+	}
+	return l, nil
+}
+
+// attachNetkit puts a program where one end of a netkit pair transmits. There is one mechanism for that.
+func attachNetkit(at point, prog *ebpf.Program) (l io.Closer, err error) {
+	err = netspace.In(at.ns, func() (err error) {
+		l, err = link.AttachNetkit(link.NetkitOptions{Interface: at.ifindex, Program: prog, Attach: at.hook})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("attach %s to netkit device %d: %w", prog, at.ifindex, err)
 	}
 	return l, nil
 }

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -16,11 +18,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench/internal/names"
+	"github.com/econbench/econbench/internal/netspace"
 	"github.com/econbench/econbench/internal/tune"
 )
 
+// Kinds of lanes, by the names that users type, in the order of enum lane_kind in bpf/lib/overlay.h.
+const (
+	laneMacvlan = "macvlan"
+	laneGateway = "gateway"
+	laneNetkit  = "netkit"
+)
+
+func laneKinds() []string { return []string{laneMacvlan, laneGateway, laneNetkit} }
+
 // lane is a container's way around its network's sandbox, in which no program can send a packet on: between the container's
-// namespace and the host's, in both directions.
+// namespace and the host's, in both directions. Each kind has a file, with its drawing.
 type lane interface {
 	kind() string
 	// inside is the device in the container that its own device's frames are redirected to.
@@ -29,9 +41,11 @@ type lane interface {
 	outside() (ifindex int, hook ebpf.AttachType)
 	// into is the device in the host's namespace whose peer in the container takes frames in (bpf_redirect_peer).
 	into() int
-	// end and mac are the index, in the container, and the hardware address of that peer.
-	end() int
+	// receiver is that peer, mac its hardware address.
+	receiver() int
 	mac() [6]byte
+	// intact says whether it still leads there: a device may go, or become another's, while the container stays.
+	intact(host *netlink.Handle) bool
 	// close removes the lane; one that went with its container is fine.
 	close() error
 }
@@ -39,102 +53,62 @@ type lane interface {
 // laneMaker makes lanes of one kind.
 type laneMaker interface {
 	kind() string
-	make(host netns.NsHandle, container netns.NsHandle, l local, drop *ebpf.Program) (lane, error)
+	// possible says what the kernel lacks for them.
+	possible() error
+	make(at laneSite) (lane, error)
 }
 
-// macvlanLanes are lanes of a macvlan device upon the host's end of a private veth pair:
-//
-//	container                      host
-//	┌───────────────────────┐     ┌────────────────────────────┐
-//	│ eth0 ─redirect─► lane ┼─────┼─► vph, egress: from_lane ──┼─redirect─► NIC
-//	│        stack ◄── vpc ─┼─────┼── vph ◄──redirect_peer ────┼── NIC, ingress: from_wire
-//	└───────────────────────┘     └────────────────────────────┘
-//
-// A macvlan transmits on the device below it in the same call, in whatever namespace that is, so vph's egress hook runs on
-// the host's side without the trip through a softirq backlog that a veth costs. Three designs were measured as
-// prototypes (tcp_rr as a share of the host's): the gateway bridge's veth .87, this one .86, a macvlan upon the NIC itself a
-// little more; but the last is an open door, since a container's frames are the NIC's before any program sees them.
-//
-// None of the three devices has an address, a route, ARP or IPv6. Private mode: the lane hears nothing. What the container
-// sends into vpc is dropped where it comes out, by a filter that belongs to vph and stays if the agent is killed: it would
-// come up in the host's stack otherwise. What it sends into the lane is judged by from_lane; with the agent and that program
-// gone it ends up at vpc, in the container itself.
-type macvlanLanes struct{ journal *tune.Journal }
-
-func (macvlanLanes) kind() string { return "macvlan" }
-
-type macvlanLane struct {
-	made        *tune.Applied
-	outer, lane int // indices of vph and of the lane
-	inner       int // of vpc
-	innerMAC    [6]byte
+// laneSite is where a lane is to be.
+type laneSite struct {
+	host, container netns.NsHandle
+	local
+	number uint32
+	progs  overlayPrograms
 }
 
-func (*macvlanLane) kind() string                      { return "macvlan" }
-func (m *macvlanLane) inside() int                     { return m.lane }
-func (m *macvlanLane) outside() (int, ebpf.AttachType) { return m.outer, ebpf.AttachTCXEgress }
-func (m *macvlanLane) into() int                       { return m.outer }
-func (m *macvlanLane) end() int                        { return m.inner }
-func (m *macvlanLane) mac() [6]byte                    { return m.innerMAC }
-func (m *macvlanLane) close() error                    { return m.made.Undo() }
+// noLane says why a container can have no lane of a kind. It is no fault: another kind may do.
+type noLane string
+
+func (n noLane) Error() string { return string(n) }
+
+// end is a device in a container.
+type end struct {
+	index int
+	mac   [6]byte
+}
+
+// builtLane is one whose frames come out at the device that takes frames in, as with all kinds so far.
+type builtLane struct {
+	name   string
+	lane   int // in the container
+	outer  int // in the host's namespace
+	bridge int // that it is a port of; 0: none
+	hook   ebpf.AttachType
+	peer   end // outer's other end
+	undo   func() error
+}
+
+func (b *builtLane) kind() string                    { return b.name }
+func (b *builtLane) inside() int                     { return b.lane }
+func (b *builtLane) outside() (int, ebpf.AttachType) { return b.outer, b.hook }
+func (b *builtLane) into() int                       { return b.outer }
+func (b *builtLane) receiver() int                   { return b.peer.index }
+func (b *builtLane) mac() [6]byte                    { return b.peer.mac }
+func (b *builtLane) close() error {
+	if b.undo == nil {
+		return nil
+	}
+	return b.undo()
+}
+
+func (b *builtLane) intact(host *netlink.Handle) bool {
+	link, err := host.LinkByIndex(b.outer)
+	return err == nil && link.Attrs().MasterIndex == b.bridge
+}
 
 // headroom is how much larger than the container's MTU that of the lane's devices is, in bytes: bpf_skb_adjust_room grows no
 // frame past the MTU of the device that it is on.
 const headroom = 64
-
-func (m macvlanLanes) make(host, container netns.NsHandle, l local, drop *ebpf.Program) (_ lane, err error) {
-	h, err := netlink.NewHandleAt(host, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	defer h.Close()
-	c, err := netlink.NewHandleAt(container, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	b := make([]byte, 4)
-	_, _ = rand.Read(b) // never fails, says crypto/rand
-	vph := tune.LinkPrefix + hex.EncodeToString(b)
-	vpc, inside := vph+"p", vph+"l"
-	made := &macvlanLane{}
-	made.made, err = m.journal.Link(vph, func() error {
-		return h.LinkAdd(&netlink.Veth{
-			LinkAttrs: attrs(vph, l.mtu+headroom), PeerName: vpc, PeerNamespace: netlink.NsFd(container), PeerMTU: uint32(l.mtu + headroom),
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("veth pair: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, made.close())
-		}
-	}()
-	if made.outer, err = indexOf(h, vph); err != nil {
-		return nil, err
-	}
-	lane := attrs(inside, l.mtu+headroom)
-	lane.ParentIndex, lane.Namespace = made.outer, netlink.NsFd(container)
-	if err := h.LinkAdd(&netlink.Macvlan{LinkAttrs: lane, Mode: netlink.MACVLAN_MODE_PRIVATE}); err != nil {
-		return nil, fmt.Errorf("macvlan: %w", err)
-	}
-	if made.lane, err = indexOf(c, inside); err != nil {
-		return nil, err
-	}
-	if made.inner, err = indexOf(c, vpc); err != nil {
-		return nil, err
-	}
-	if made.innerMAC, err = hardwareAddress(c, vpc); err != nil {
-		return nil, err
-	}
-	// None of the devices is up before this filter stands.
-	if _, err := addFilter(h, point{host, made.outer, ebpf.AttachTCXIngress}, drop, vph); err != nil {
-		return nil, err
-	}
-	err = errors.Join(quieten(host, h, vph), quieten(container, c, vpc), quieten(container, c, inside))
-	return made, errors.Join(err, awaitUp(h, vph), awaitUp(c, vpc), awaitUp(c, inside))
-}
 
 // awaitUp waits until a device that was brought up carries packets: the kernel activates its queue when it has seen the carrier, a
 // while later and in a work queue of its own (linkwatch), and until then drops what is sent on it. On a machine at load 20 that lost one
@@ -165,15 +139,20 @@ func indexOf(h *netlink.Handle, name string) (int, error) {
 }
 
 func hardwareAddress(h *netlink.Handle, name string) (mac [6]byte, err error) {
+	e, err := endOf(h, name)
+	return e.mac, err
+}
+
+func endOf(h *netlink.Handle, name string) (e end, err error) {
 	link, err := h.LinkByName(name)
 	if err != nil {
-		return mac, fmt.Errorf("device %s: %w", name, err)
+		return e, fmt.Errorf("device %s: %w", name, err)
 	}
 	mac, ok := macOf(link.Attrs().HardwareAddr)
 	if !ok {
-		return mac, fmt.Errorf("device %s: hardware address %q: want one of Ethernet", name, link.Attrs().HardwareAddr)
+		return e, fmt.Errorf("device %s: hardware address %q: want one of Ethernet", name, link.Attrs().HardwareAddr)
 	}
-	return mac, nil
+	return end{link.Attrs().Index, mac}, nil
 }
 
 func attrs(name string, mtu int) netlink.LinkAttrs {
@@ -207,22 +186,94 @@ func quieten(ns netns.NsHandle, h *netlink.Handle, name string) error {
 	return nil
 }
 
-// lanes are the kinds that there are, the preferred one first.
-func lanes(j *tune.Journal) []laneMaker { return []laneMaker{macvlanLanes{j}} }
-
-func laneKinds() (kinds []string) {
-	for _, m := range lanes(nil) {
-		kinds = append(kinds, m.kind())
-	}
-	return kinds
+// laneName is one for a lane's device in the host's namespace; those in the container begin with it.
+func laneName() string {
+	b := make([]byte, 4)
+	_, _ = rand.Read(b) // never fails, says crypto/rand
+	return tune.LinkPrefix + hex.EncodeToString(b)
 }
 
-// laneOf finds a kind by name; "" is the preferred one.
-func laneOf(j *tune.Journal, kind string) (laneMaker, error) {
-	all := lanes(j)
-	i := slices.IndexFunc(all, func(m laneMaker) bool { return kind == "" || m.kind() == kind })
-	if i < 0 {
+// handles opens netlink in both namespaces.
+func (at laneSite) handles() (host, container *netlink.Handle, done func(), err error) {
+	if host, err = netlink.NewHandleAt(at.host, unix.NETLINK_ROUTE); err != nil {
+		return nil, nil, nil, err
+	}
+	if container, err = netlink.NewHandleAt(at.container, unix.NETLINK_ROUTE); err != nil {
+		host.Close()
+		return nil, nil, nil, err
+	}
+	return host, container, func() { host.Close(); container.Close() }, nil
+}
+
+// lanes are the kinds that there are, the preferred one first.
+//
+// macvlan is the fastest where it was measured, by 4 % over gateway (TestLaneCosts; docs/fastpath.md has the table), and serves --internal
+// networks and old kernels too. gateway comes last: it shares its device with other traffic and with the container's rules for that.
+func lanes(j *tune.Journal) []laneMaker {
+	return []laneMaker{macvlanLanes{j}, netkitLanes{j}, gatewayLanes{}}
+}
+
+// lanesOf are the makers of a kind that is asked for; "": of all that the kernel has, the preferred one first.
+func lanesOf(j *tune.Journal, kind string) (found []laneMaker, err error) {
+	if kind != "" && !slices.Contains(laneKinds(), kind) {
 		return nil, names.Unknown("lane", kind, laneKinds())
 	}
-	return all[i], nil
+	var lacking []error
+	for _, m := range lanes(j) {
+		if kind != "" && m.kind() != kind {
+			continue
+		}
+		if err := m.possible(); err != nil {
+			lacking = append(lacking, fmt.Errorf("lane %s: %w", m.kind(), err))
+			continue
+		}
+		found = append(found, m)
+	}
+	if len(found) == 0 {
+		return nil, errors.Join(lacking...)
+	}
+	return found, nil
+}
+
+// makeLane makes the first of the kinds that the container can have.
+func makeLane(makers []laneMaker, at laneSite) (lane, error) {
+	var why []string
+	for _, m := range makers {
+		l, err := m.make(at)
+		var unfit noLane
+		switch {
+		case err == nil:
+			return l, nil
+		case !errors.As(err, &unfit):
+			return nil, fmt.Errorf("lane %s: %w", m.kind(), err)
+		}
+		why = append(why, fmt.Sprintf("lane %s: %s", m.kind(), unfit))
+	}
+	return nil, noLane(strings.Join(why, "; "))
+}
+
+// offers remembers what the kernel was asked for: it does not change while an agent lives.
+var offers sync.Map // kind → *error
+
+// offered asks the kernel for a kind of device by making one, in a namespace of its own that is gone with the call.
+func offered(kind, option string, make func() error) error {
+	if known, ok := offers.Load(kind); ok {
+		return *known.(*error)
+	}
+	own, _, err := netspace.Own()
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	err = netspace.In(own, func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return make()
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		err = fmt.Errorf("this kernel has no %s devices: %s is needed", kind, option)
+	}
+	offers.Store(kind, &err)
+	return err
 }

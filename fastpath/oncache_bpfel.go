@@ -79,6 +79,14 @@ type oncacheFlowKey struct {
 	Protocol   uint32
 }
 
+type oncacheLaneKind uint32
+
+const (
+	oncacheLaneKindLANE_MACVLAN oncacheLaneKind = 0
+	oncacheLaneKindLANE_GATEWAY oncacheLaneKind = 1
+	oncacheLaneKindLANE_NETKIT  oncacheLaneKind = 2
+)
+
 type oncachePeer struct {
 	_       structs.HostLayout
 	Host    uint32
@@ -133,6 +141,8 @@ type oncacheProgramSpecs struct {
 	FromContainer *ebpf.ProgramSpec `ebpf:"from_container"`
 	FromLane      *ebpf.ProgramSpec `ebpf:"from_lane"`
 	FromWire      *ebpf.ProgramSpec `ebpf:"from_wire"`
+	ToContainer   *ebpf.ProgramSpec `ebpf:"to_container"`
+	ToLane        *ebpf.ProgramSpec `ebpf:"to_lane"`
 }
 
 // oncacheMapSpecs contains maps before they are loaded into the kernel.
@@ -155,9 +165,11 @@ type oncacheVariableSpecs struct {
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
 	Endpoint      *ebpf.VariableSpec `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.VariableSpec `ebpf:"lane_ifindex"`
+	LaneKind      *ebpf.VariableSpec `ebpf:"lane_kind"`
 	LaneMac       *ebpf.VariableSpec `ebpf:"lane_mac"`
 	Learning      *ebpf.VariableSpec `ebpf:"learning"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
+	OwnIfindex    *ebpf.VariableSpec `ebpf:"own_ifindex"`
 	SourcePortMax *ebpf.VariableSpec `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.VariableSpec `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.VariableSpec `ebpf:"tunnel_addr"`
@@ -211,9 +223,11 @@ type oncacheVariables struct {
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`
 	Endpoint      *ebpf.Variable `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.Variable `ebpf:"lane_ifindex"`
+	LaneKind      *ebpf.Variable `ebpf:"lane_kind"`
 	LaneMac       *ebpf.Variable `ebpf:"lane_mac"`
 	Learning      *ebpf.Variable `ebpf:"learning"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`
+	OwnIfindex    *ebpf.Variable `ebpf:"own_ifindex"`
 	SourcePortMax *ebpf.Variable `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.Variable `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.Variable `ebpf:"tunnel_addr"`
@@ -229,6 +243,8 @@ type oncachePrograms struct {
 	FromContainer *ebpf.Program `ebpf:"from_container"`
 	FromLane      *ebpf.Program `ebpf:"from_lane"`
 	FromWire      *ebpf.Program `ebpf:"from_wire"`
+	ToContainer   *ebpf.Program `ebpf:"to_container"`
+	ToLane        *ebpf.Program `ebpf:"to_lane"`
 }
 
 func (p *oncachePrograms) Close() error {
@@ -237,6 +253,8 @@ func (p *oncachePrograms) Close() error {
 		p.FromContainer,
 		p.FromLane,
 		p.FromWire,
+		p.ToContainer,
+		p.ToLane,
 	)
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 
 	"github.com/econbench/econbench"
 )
@@ -100,11 +101,12 @@ type skbuff struct {
 
 type fakeLane struct{}
 
-func (fakeLane) kind() string                    { return "fake" }
+func (fakeLane) kind() string                    { return laneMacvlan }
+func (fakeLane) intact(*netlink.Handle) bool     { return true }
 func (fakeLane) inside() int                     { return 3 }
 func (fakeLane) outside() (int, ebpf.AttachType) { return 2, ebpf.AttachTCXEgress }
 func (fakeLane) into() int                       { return 2 }
-func (fakeLane) end() int                        { return 4 }
+func (fakeLane) receiver() int                   { return 4 }
 func (fakeLane) mac() [6]byte                    { return laneMAC }
 func (fakeLane) close() error                    { return nil }
 

@@ -51,6 +51,8 @@ const (
 	progFromWire      = "from_wire"      // the underlay's device, ingress
 	progFromContainer = "from_container" // the container's own device, egress
 	progFromLane      = "from_lane"      // where a lane comes out on the host's side
+	progToContainer   = "to_container"   // where a lane comes out in the container, ingress
+	progToLane        = "to_lane"        // a netkit's primary end
 	progDrop          = "drop"           // the host's end of a lane, ingress
 )
 
@@ -61,7 +63,7 @@ type overlayPrograms interface {
 	fromWire() *ebpf.Program
 	// drop is loaded for a container's lane that is to be made; the collection may be closed once it is attached.
 	drop(l local, number uint32) (*ebpf.Collection, error)
-	// around are from_container and from_lane of a container with a lane, and the program inside if there is one.
+	// around are all others of a container with a lane, and the program inside if there is one.
 	around(l local, number uint32, lane lane) (*ebpf.Collection, error)
 	// within is the name of the program at the ingress of a lane's end in its container; "": there is none.
 	within() string
@@ -80,16 +82,19 @@ type overlayPrograms interface {
 // endpoint is a container of this host at work on the fast path.
 type endpoint struct {
 	local
-	number  uint32
-	lane    lane           // nil: it is not there yet, or no more
-	undo    []func() error // what leads to the lane, in the order things were done
-	closing bool           // it was to go, and could not yet
+	number uint32
+	lane   lane // nil: it is not there yet, or no more
+	// toContainer is at work as own while the container's rules ask for it.
+	toContainer *ebpf.Program
+	own         io.Closer
+	undo        []func() error // what leads to the lane, in the order things were done
+	closing     bool           // it was to go, and could not yet
 }
 
 // overlay keeps a fast path in step with what Docker has built for one network in one host.
 type overlay struct {
 	cfg     OverlayConfig
-	lanes   laneMaker
+	lanes   []laneMaker // the first that a container can have is its
 	hooks   attacher
 	host    netns.NsHandle
 	handle  *netlink.Handle // in the host's namespace
@@ -128,7 +133,7 @@ func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, pr
 			err = errors.Join(err, o.tearDown())
 		}
 	}()
-	if o.lanes, err = laneOf(j, cfg.Lane); err != nil {
+	if o.lanes, err = lanesOf(j, cfg.Lane); err != nil {
 		return nil, err
 	}
 	if err := o.hooks.check(); err != nil {
@@ -338,7 +343,7 @@ func (o *overlay) sync() error {
 		}
 	}
 	clear(o.refused)
-	err := errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals))
+	err := errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals), o.followRules())
 	if err != nil {
 		return err
 	}
@@ -440,7 +445,7 @@ func (o *overlay) nextHop(host netip.Addr) (hop netip.Addr, err error) {
 func (o *overlay) syncEndpoints(now []local) error {
 	var leaving []*endpoint
 	o.endpoints = slices.DeleteFunc(o.endpoints, func(e *endpoint) bool {
-		e.closing = e.closing || !slices.Contains(now, e.local)
+		e.closing = e.closing || !slices.Contains(now, e.local) || !e.lane.intact(o.handle)
 		if e.closing {
 			leaving = append(leaving, e)
 		}
@@ -460,6 +465,11 @@ func (o *overlay) syncEndpoints(now []local) error {
 		e := &endpoint{local: l, number: o.next}
 		o.next++
 		err := o.take(e)
+		var unfit noLane
+		if errors.As(err, &unfit) {
+			o.refused[l.addr.String()] = unfit.Error()
+			continue
+		}
 		if err != nil {
 			if o.present(l) {
 				errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
@@ -511,22 +521,15 @@ func (o *overlay) take(e *endpoint) error {
 		return err
 	}
 	defer ns.Close()
-	guard, err := o.progs.drop(e.local, e.number)
-	if err != nil {
+	if e.lane, err = makeLane(o.lanes, laneSite{o.host, ns, e.local, e.number, o.progs}); err != nil {
 		return err
-	}
-	e.lane, err = o.lanes.make(o.host, ns, e.local, guard.Programs[progDrop])
-	guard.Close()
-	if err != nil {
-		return fmt.Errorf("lane (%s): %w", o.lanes.kind(), err)
 	}
 	around, err := o.progs.around(e.local, e.number, e.lane)
 	if err != nil {
 		return err
 	}
 	e.undo = append(e.undo, func() error { around.Close(); return nil })
-	outside, hook := e.lane.outside()
-	if err := e.attach(o.hooks, point{o.host, outside, hook}, around.Programs[progFromLane]); err != nil {
+	if err := e.attachLane(o.hooks, o.host, ns, around.Programs); err != nil {
 		return err
 	}
 	if err := o.progs.setEndpoint(e.local, e.number, e.lane); err != nil {
@@ -534,7 +537,7 @@ func (o *overlay) take(e *endpoint) error {
 	}
 	e.undo = append(e.undo, func() error { return o.progs.dropEndpoint(e.local) })
 	if prog := around.Programs[o.progs.within()]; prog != nil {
-		if err := e.attach(o.hooks, point{ns, e.lane.end(), ebpf.AttachTCXIngress}, prog); err != nil {
+		if err := e.attach(o.hooks, point{ns, e.lane.receiver(), ebpf.AttachTCXIngress}, prog); err != nil {
 			return err
 		}
 	}
@@ -542,6 +545,22 @@ func (o *overlay) take(e *endpoint) error {
 		return nil
 	}
 	return e.attach(o.hooks, point{ns, e.ifindex, ebpf.AttachTCXEgress}, around.Programs[progFromContainer])
+}
+
+// attachLane attaches what is at work where the lane comes out on either side.
+func (e *endpoint) attachLane(hooks attacher, host, container netns.NsHandle, programs map[string]*ebpf.Program) error {
+	e.toContainer = programs[progToContainer]
+	e.undo = append(e.undo, e.leaveOwn)
+	if err := e.arrive(hooks, container); err != nil {
+		return err
+	}
+	outside, hook := e.lane.outside()
+	if hook == ebpf.AttachNetkitPeer {
+		if err := e.attach(hooks, point{host, outside, ebpf.AttachNetkitPrimary}, programs[progToLane]); err != nil {
+			return err
+		}
+	}
+	return e.attach(hooks, point{host, outside, hook}, programs[progFromLane])
 }
 
 func (e *endpoint) attach(hooks attacher, at point, prog *ebpf.Program) error {

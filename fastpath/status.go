@@ -4,6 +4,8 @@ package fastpath
 
 import (
 	"maps"
+	"slices"
+	"strings"
 
 	"github.com/econbench/econbench"
 )
@@ -28,7 +30,14 @@ type ContainerStatus struct {
 	Address string `json:"address"`
 	Device  string `json:"device"`
 	Lane    string `json:"lane"`
+	// Arrives is where what comes by the lane arrives: arrivesLane, or arrivesDevice where the container's rules ask for devices.
+	Arrives string `json:"arrives"`
 }
+
+const (
+	arrivesLane   = "lane"   // on the lane's device
+	arrivesDevice = "device" // on the container's own on the network
+)
 
 // Status is OverlayStatus.
 func (o *overlay) Status() (any, error) {
@@ -41,12 +50,34 @@ func (o *overlay) Status() (any, error) {
 func (o *overlay) status() OverlayStatus {
 	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
-		s.Containers = append(s.Containers, ContainerStatus{e.addr.String(), e.device, e.lane.kind()})
+		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane}
+		if e.own != nil {
+			c.Arrives = arrivesDevice
+		}
+		s.Containers = append(s.Containers, c)
 	}
 	if o.syncErr != nil {
 		s.Error = o.syncErr.Error()
 	}
 	return s
+}
+
+var _ econbench.Noter = (*overlay)(nil)
+
+// Notes say which kinds of lanes are in use.
+func (o *overlay) Notes() map[string]string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var kinds []string
+	for _, c := range o.status().Containers {
+		kind := c.Lane
+		if c.Arrives == arrivesDevice {
+			kind += " (device)"
+		}
+		kinds = append(kinds, kind)
+	}
+	slices.Sort(kinds)
+	return map[string]string{econbench.NoteLane: strings.Join(slices.Compact(kinds), ", ")}
 }
 
 // Items is OverlayStatus with each flow.

@@ -91,6 +91,14 @@ type xmasqFlowKey struct {
 	Protocol   uint32
 }
 
+type xmasqLaneKind uint32
+
+const (
+	xmasqLaneKindLANE_MACVLAN xmasqLaneKind = 0
+	xmasqLaneKindLANE_GATEWAY xmasqLaneKind = 1
+	xmasqLaneKindLANE_NETKIT  xmasqLaneKind = 2
+)
+
 type xmasqMask struct {
 	_        structs.HostLayout
 	Vni      uint32
@@ -166,6 +174,8 @@ type xmasqProgramSpecs struct {
 	FromContainer *ebpf.ProgramSpec `ebpf:"from_container"`
 	FromLane      *ebpf.ProgramSpec `ebpf:"from_lane"`
 	FromWire      *ebpf.ProgramSpec `ebpf:"from_wire"`
+	ToContainer   *ebpf.ProgramSpec `ebpf:"to_container"`
+	ToLane        *ebpf.ProgramSpec `ebpf:"to_lane"`
 }
 
 // xmasqMapSpecs contains maps before they are loaded into the kernel.
@@ -189,10 +199,12 @@ type xmasqVariableSpecs struct {
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
 	Endpoint      *ebpf.VariableSpec `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.VariableSpec `ebpf:"lane_ifindex"`
+	LaneKind      *ebpf.VariableSpec `ebpf:"lane_kind"`
 	LaneMac       *ebpf.VariableSpec `ebpf:"lane_mac"`
 	Learning      *ebpf.VariableSpec `ebpf:"learning"`
 	Masquerading  *ebpf.VariableSpec `ebpf:"masquerading"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
+	OwnIfindex    *ebpf.VariableSpec `ebpf:"own_ifindex"`
 	SourcePortMax *ebpf.VariableSpec `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.VariableSpec `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.VariableSpec `ebpf:"tunnel_addr"`
@@ -248,10 +260,12 @@ type xmasqVariables struct {
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`
 	Endpoint      *ebpf.Variable `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.Variable `ebpf:"lane_ifindex"`
+	LaneKind      *ebpf.Variable `ebpf:"lane_kind"`
 	LaneMac       *ebpf.Variable `ebpf:"lane_mac"`
 	Learning      *ebpf.Variable `ebpf:"learning"`
 	Masquerading  *ebpf.Variable `ebpf:"masquerading"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`
+	OwnIfindex    *ebpf.Variable `ebpf:"own_ifindex"`
 	SourcePortMax *ebpf.Variable `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.Variable `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.Variable `ebpf:"tunnel_addr"`
@@ -267,6 +281,8 @@ type xmasqPrograms struct {
 	FromContainer *ebpf.Program `ebpf:"from_container"`
 	FromLane      *ebpf.Program `ebpf:"from_lane"`
 	FromWire      *ebpf.Program `ebpf:"from_wire"`
+	ToContainer   *ebpf.Program `ebpf:"to_container"`
+	ToLane        *ebpf.Program `ebpf:"to_lane"`
 }
 
 func (p *xmasqPrograms) Close() error {
@@ -275,6 +291,8 @@ func (p *xmasqPrograms) Close() error {
 		p.FromContainer,
 		p.FromLane,
 		p.FromWire,
+		p.ToContainer,
+		p.ToLane,
 	)
 }
 

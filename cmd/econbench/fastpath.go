@@ -128,7 +128,7 @@ func attachCommand() *cobra.Command {
 
 // registerAttach registers how fast paths are attached.
 func registerAttach(cmd *cobra.Command, opt *econbench.AttachOptions) {
-	cmd.Flags().StringVar(&opt.Lane, "lane", "", "`kind` of way that fast paths take around a network's sandbox: macvlan (default: the best there is)")
+	cmd.Flags().StringVar(&opt.Lane, "lane", "", "`kind` of way that fast paths take around a network's sandbox: macvlan, gateway or netkit (default: the first of them that a container can have)")
 	cmd.Flags().StringVar(&opt.Hook, "hook", "", "how fast paths' programs are attached: tcx (Linux 6.6), filter (default: tcx where there is)")
 }
 
@@ -280,9 +280,17 @@ func printStays(w io.Writer, list []lab.StayStatus) error {
 	return nil
 }
 
+// arriving tells where what comes by a lane arrives, if not on a device of the lane's.
+func arriving(c fastpath.ContainerStatus) string {
+	if c.Arrives == "device" {
+		return " up to " + c.Device + ", as its rules ask for devices"
+	}
+	return ""
+}
+
 func printOverlay(w io.Writer, o fastpath.OverlayStatus) {
 	for _, c := range o.Containers {
-		fmt.Fprintf(w, "  container %s (%s) by lane %s, hooks %s\n", c.Address, c.Device, c.Lane, o.Mechanism)
+		fmt.Fprintf(w, "  container %s (%s) by lane %s%s, hooks %s\n", c.Address, c.Device, c.Lane, arriving(c), o.Mechanism)
 	}
 	fmt.Fprintf(w, "  %s; %d peers, %d flows known\n", o.Mode, o.Peers, o.Flows)
 	for _, what := range slices.Sorted(maps.Keys(o.Refused)) {

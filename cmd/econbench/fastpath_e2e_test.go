@@ -138,7 +138,7 @@ func TestFastpathStays(t *testing.T) {
 
 	server := runOn(t, hosts[1], serverAddr, "iperf3", "-s")
 	before = snapshots(t, hosts)
-	command("attach", someNetwork, "--lane", "tunnel").want(1).wantError(`unknown lane "tunnel": allowed: macvlan`)
+	command("attach", someNetwork, "--lane", "tunnel").want(1).wantError(`unknown lane "tunnel": allowed: gateway, macvlan, netkit`)
 	settled(t, hosts, before)
 	command("attach", someNetwork).want(0)
 	command("attach", someNetwork).want(1).wantError("oncache is attached on", "detach it first")

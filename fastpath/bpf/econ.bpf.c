@@ -169,13 +169,13 @@ int from_container(struct __sk_buff *skb)
 		return bail(&a->egress, why, segs);
 	eth = data(skb);
 	if (remembered(skb, &key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.mac))
-		return leave(&a->egress, c, true, segs);
+		return leave(skb, &a->egress, c, true, segs);
 	why = learn(&key) ? judge_destination(skb, &key, &to) : BAIL_FLOW;
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
 	if (to.peer)
 		remember(skb, &key, generation, to.peer);
-	return leave(&a->egress, c, to.peer || to.next_door, segs);
+	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
 }
 
 /* Where frames come out of a lane, on the host's side. Nothing else may use that device: what is not sent is dropped. */

@@ -448,6 +448,7 @@ static __always_inline int restore(struct __sk_buff *skb, struct account *a, con
 	a->ingress.hits += segs;
 	a->ingress.masked += segs;
 	a->ingress.hit_bytes += skb->len;
+	tag(skb, TAG_ARRIVES, mask->vni);
 	return bpf_redirect_peer(to->ifindex, 0);
 }
 
@@ -514,6 +515,7 @@ static __always_inline int about_masked(struct __sk_buff *skb, struct account *a
 	a->ingress.eligible++;
 	a->ingress.hits++;
 	a->ingress.hit_bytes += skb->len;
+	tag(skb, TAG_ARRIVES, mask->vni);
 	return bpf_redirect_peer(to->ifindex, 0);
 }
 

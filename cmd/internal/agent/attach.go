@@ -88,3 +88,11 @@ func (r attachedReader) Open(s econbench.Scope) (econbench.Reading, error) {
 type borrowed struct{ econbench.Reading }
 
 func (borrowed) Close() error { return nil }
+
+// Notes are what the attached fast path has to tell, if anything.
+func (b borrowed) Notes() map[string]string {
+	if n, ok := b.Reading.(econbench.Noter); ok {
+		return n.Notes()
+	}
+	return nil
+}

@@ -9,6 +9,7 @@
 #include "control.h"
 #include "flow.h"
 #include "judge.h"
+#include "tag.h"
 
 /* Whether a packet that the container sends is data that may take the lane, and of which flow: a reason to bail, or BAILS. */
 static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct control *c, struct flow_key *key)
@@ -65,7 +66,7 @@ static __always_inline enum bail judge_destination(struct __sk_buff *skb, const 
 }
 
 /* Counts a packet that may leave and sends it on its way; known: that there is one who takes it. */
-static __always_inline int leave(struct direction *d, const struct control *c, bool known, __u32 segs)
+static __always_inline int leave(struct __sk_buff *skb, struct direction *d, const struct control *c, bool known, __u32 segs)
 {
 	d->eligible += segs;
 	if (!known || !learning) {
@@ -76,6 +77,7 @@ static __always_inline int leave(struct direction *d, const struct control *c, b
 		d->dry += segs;
 		return NEXT;
 	}
+	tag(skb, TAG_LEAVES, container_vni);
 	return bpf_redirect(lane_ifindex, 0);
 }
 
@@ -99,7 +101,7 @@ static __always_inline int leave_by_lane(struct __sk_buff *skb)
 		why = judge_destination(skb, &key, &to);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
-	return leave(&a->egress, c, to.peer || to.next_door, segs);
+	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
 }
 
 #endif

@@ -9,6 +9,17 @@
 #include "account.h"
 #include "flow.h"
 #include "judge.h"
+#include "tag.h"
+
+/* A program that answers by the device it received on (IP_PKTINFO's ipi_ifindex) sends by the lane's receiving end. Its flow takes the
+ * kernel's path from then on: one datagram is lost, the next is received on the container's own device. */
+static __always_inline void never_again(const struct flow_key *key)
+{
+	struct flow *flow = flow_of(key, endpoint);
+
+	if (flow)
+		flow->state = FLOW_REFUSED;
+}
 
 /* Whether a frame that came out of the lane is one that the container might send by its own device, to whomever: key says to
  * whom. Whoever has CAP_NET_RAW in there can put any frame into the lane, past from_container. */
@@ -30,7 +41,28 @@ static __always_inline bool may_send(struct __sk_buff *skb, struct flow_key *key
 		return false;
 	ports = ports_of(ip, data_end(skb));
 	*key = (struct flow_key){container_vni, container_addr, ip->daddr, ports.source, ports.dest, ip->protocol};
+	if (lane_kind != LANE_MACVLAN && is_mac(eth->h_source, lane_mac))
+		never_again(key);
 	return eth->h_proto == bpf_htons(ETH_P_IP) && is_mac(eth->h_source, container_mac);
+}
+
+/* The flow of a frame with the container's address for its source; false: it has no other, or is no whole packet of IPv4. */
+static __always_inline bool flow_sent(struct __sk_buff *skb, struct flow_key *key)
+{
+	struct ports ports;
+	struct ethhdr *eth;
+	struct iphdr *ip;
+
+	if (!linear(skb, sizeof(*eth) + sizeof(*ip) + sizeof(struct udphdr)))
+		return false;
+	eth = data(skb);
+	ip = (void *)(eth + 1);
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || skb->protocol != bpf_htons(ETH_P_IP) || *(__u8 *)ip != 0x45 ||
+	    ip->saddr != container_addr)
+		return false;
+	ports = ports_of(ip, data_end(skb));
+	*key = (struct flow_key){container_vni, container_addr, ip->daddr, ports.source, ports.dest, ip->protocol};
+	return true;
 }
 
 static __always_inline int refuse(struct account *a, __u32 segs)
@@ -54,18 +86,36 @@ static __always_inline int send_next_door(struct __sk_buff *skb, struct account 
 		return refuse(a, segs);
 	__builtin_memcpy(eth->h_dest, next_door->lane_mac, ETH_ALEN); /* the device takes no other */
 	skb->mark = NEXT_DOOR;
+	tag(skb, TAG_ARRIVES, container_vni);
 	a->egress.hits += segs;
 	a->egress.hit_bytes += skb->len;
-	return bpf_redirect(next_door->ifindex, 0);
+	if (lane_kind != LANE_GATEWAY)
+		return bpf_redirect(next_door->ifindex, 0);
+	skb->mark = 0; /* no program of that lane looks at it: it goes straight in, for which Linux before 6.15 wants the type set */
+	return bpf_skb_change_type(skb, 0 /* PACKET_HOST */) ? TC_ACT_SHOT : bpf_redirect_peer(next_door->ifindex, 0);
 }
 
-/* Whether a frame comes from a container next door, for this one. Who forges it in this container's own lane, marks need
- * CAP_NET_RAW there, sends it to itself. */
+/* Whether a frame is no business of from_lane's: it goes to where it was going. To the gateway goes all that from_container did not send
+ * this way, but for a flow's answer by the wrong device: it has been received by this one since it was carried, and the gateway is
+ * never to see it. */
+static __always_inline bool for_gateway(struct __sk_buff *skb)
+{
+	struct flow_key key = {};
+
+	return !untag(skb, TAG_LEAVES) && (!flow_sent(skb, &key) || !flow_of(&key, endpoint));
+}
+
+/* Whether a frame comes from a container next door, for this one, or is none that a fast path sent at all. Who forges the first in
+ * this container's own lane, marks need CAP_NET_RAW there, sends it to itself. */
 static __always_inline bool from_next_door(struct __sk_buff *skb)
 {
 	struct ethhdr *eth = data(skb);
 	struct iphdr *ip = (void *)(eth + 1);
 
+	if (lane_kind == LANE_GATEWAY)
+		return for_gateway(skb);
+	if (lane_kind == LANE_NETKIT)
+		return false; /* what comes to its container does not pass here, and to go on is to come up in the host's stack */
 	return skb->mark == NEXT_DOOR && (void *)(ip + 1) <= data_end(skb) && is_mac(eth->h_dest, lane_mac) && ip->daddr == container_addr;
 }
 
@@ -86,32 +136,41 @@ static __always_inline int fail(struct account *a, __u32 segs)
 	return TC_ACT_SHOT;
 }
 
-/* The host's end of the lane, ingress. A frame that a container puts into the lane's receiving end would come up in the
- * host's stack. Attached so that it stays as long as the device does, whatever becomes of the agent.
- *
- * A program that answers by the device it received on (IP_PKTINFO's ipi_ifindex) gets here, too. Its flow takes the kernel's
- * path from then on: one datagram is lost, the next is received on the container's own device. */
+/* The lane's receiving end, ingress, in a container whose rules tell devices apart: what arrives goes up as if by the container's own
+ * device. It costs a trip through the backlog; fastpath/owndevice.go has the figure. */
+SEC("tc")
+int to_container(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = data(skb);
+	__u16 *to = (__u16 *)eth->h_dest;
+
+	if (!untag(skb, TAG_ARRIVES) && lane_kind == LANE_GATEWAY)
+		return NEXT;
+	if ((void *)(eth + 1) > data_end(skb))
+		return TC_ACT_SHOT;
+	to[0] = container_mac[0]; /* from next door it has the receiving end's */
+	to[1] = container_mac[1];
+	to[2] = container_mac[2];
+	return bpf_redirect(own_ifindex, BPF_F_INGRESS);
+}
+
+/* Into a netkit pair from the host's side, whose end there is open to whatever in the host sends by every device: what comes from next
+ * door goes in, and nothing else. What comes from the wire does not pass here. */
+SEC("tc")
+int to_lane(struct __sk_buff *skb)
+{
+	return skb->tc_index == tag_of(TAG_ARRIVES, container_vni) ? TC_ACT_OK : TC_ACT_SHOT;
+}
+
+/* The host's end of a macvlan's pair, ingress. A frame that a container puts into the lane's receiving end would come up in the
+ * host's stack. Attached so that it stays as long as the device does, whatever becomes of the agent. */
 SEC("tc")
 int drop(struct __sk_buff *skb)
 {
 	struct flow_key key = {};
-	struct ports ports;
-	struct flow *flow;
-	struct ethhdr *eth;
-	struct iphdr *ip;
 
-	if (!linear(skb, sizeof(*eth) + sizeof(*ip) + sizeof(struct udphdr)))
-		return TC_ACT_SHOT;
-	eth = data(skb);
-	ip = (void *)(eth + 1);
-	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || skb->protocol != bpf_htons(ETH_P_IP) || *(__u8 *)ip != 0x45 ||
-	    ip->saddr != container_addr)
-		return TC_ACT_SHOT;
-	ports = ports_of(ip, data_end(skb));
-	key = (struct flow_key){container_vni, container_addr, ip->daddr, ports.source, ports.dest, ip->protocol};
-	flow = flow_of(&key, endpoint);
-	if (flow)
-		flow->state = FLOW_REFUSED;
+	if (flow_sent(skb, &key))
+		never_again(&key);
 	return TC_ACT_SHOT;
 }
 

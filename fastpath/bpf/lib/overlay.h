@@ -14,13 +14,22 @@ const volatile __be32 tunnel_addr; /* outer address of this host */
 const volatile __be16 tunnel_port;
 const volatile __u16 source_port_min, source_port_max; /* the kernel's range for outer source ports, max excluded */
 
-/* Of one container: from_container and from_lane are loaded for each. */
+/* fastpath/lane.go has their names in the same order, and their drawings. */
+enum lane_kind {
+	LANE_MACVLAN, /* from_lane: egress of the host's end of a pair; nothing else uses that device */
+	LANE_GATEWAY, /* ingress of the host's end of a pair that is the container's way to the gateway */
+	LANE_NETKIT,  /* what the pair's end in the container transmits */
+};
+
+/* Of one container: from_container, from_lane and to_container are loaded for each. */
 const volatile __u32 endpoint;	   /* number, never used again */
-const volatile __u32 lane_ifindex; /* in the container's namespace */
+const volatile __u32 own_ifindex;  /* of its device on the network, in its namespace */
+const volatile __u32 lane_ifindex; /* there, too */
 const volatile __be32 container_addr;
 const volatile __u16 container_mac[ETH_ALEN / 2];
 const volatile __be32 container_vni; /* as in the header: in the upper 24 bits */
 const volatile __u16 lane_mac[ETH_ALEN / 2]; /* of the device in the container that takes frames in */
+const volatile enum lane_kind lane_kind;
 const volatile __u32 max_frame;	     /* bytes that still fit the wire once encapsulated */
 
 /* For tests that take a part away and look whether it is noticed. */

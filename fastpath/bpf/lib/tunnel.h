@@ -9,6 +9,7 @@
 #include "control.h"
 #include "judge.h"
 #include "overlay.h"
+#include "tag.h"
 
 /* The kernel's own choice of an outer source port: udp_flow_src_port() in include/net/udp.h. */
 static __always_inline __be16 source_port(__u32 hash)
@@ -164,6 +165,8 @@ static __always_inline enum bail judge_carried(const struct __sk_buff *skb, cons
 static __always_inline int deliver(struct __sk_buff *skb, struct direction *d, const struct control *c, const struct outer *o,
 				   __u32 ifindex, bool known, __u32 segs)
 {
+	__be32 vni = o->vxlan.vni;
+
 	d->eligible += segs;
 	if (known && c->mode == MODE_DRY) {
 		d->dry += segs;
@@ -175,6 +178,7 @@ static __always_inline int deliver(struct __sk_buff *skb, struct direction *d, c
 	}
 	d->hits += segs;
 	d->hit_bytes += skb->len;
+	tag(skb, TAG_ARRIVES, vni);
 	return bpf_redirect_peer(ifindex, 0);
 }
 
