@@ -88,6 +88,7 @@ type testHost struct {
 	mac                      net.HardwareAddr
 	vni                      int
 	network                  string // name of the sandbox
+	dropSandbox              func()
 	journal                  *tune.Journal
 	attached                 econbench.Attached
 }
@@ -144,7 +145,9 @@ func twoHosts(t *testing.T) [2]*testHost {
 	for i := range hosts {
 		h := &testHost{dir: t.TempDir(), outer: netip.AddrFrom4([4]byte{198, 18, 77, byte(1 + i)}), inner: netip.AddrFrom4([4]byte{198, 19, 77, byte(2 + i)})}
 		h.mac, h.vni, h.network = net.HardwareAddr{2, 66, 198, 19, 77, byte(2 + i)}, 4242, "1-0123456789"
-		h.host, h.sandbox, h.container = space(t, h.dir, "host"), space(t, h.dir, h.network), space(t, h.dir, "c0ffee")
+		h.host, h.container = space(t, h.dir, "host"), space(t, h.dir, "c0ffee")
+		h.sandbox, h.dropSandbox = passingSpace(t, h.dir, h.network)
+		t.Cleanup(func() { h.dropSandbox() }) // of the last one: it may be made anew
 		hosts[i] = h
 	}
 	do(t, hosts[0].host, func(h *netlink.Handle) error {
@@ -191,6 +194,14 @@ func offloads(on bool) error {
 // overlay builds a host's end of the overlay as libnetwork does.
 func (host *testHost) overlay(t *testing.T, peer *testHost) {
 	t.Helper()
+	host.tunnel(t)
+	host.plug(t, "veth0")
+	host.knows(t, peer, true)
+}
+
+// tunnel fills a new sandbox.
+func (host *testHost) tunnel(t *testing.T) {
+	t.Helper()
 	do(t, host.host, func(h *netlink.Handle) error {
 		return h.LinkAdd(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vxlan0", MTU: 1450, Namespace: netlink.NsFd(host.sandbox)},
 			VxlanId: host.vni, Port: 4789, Proxy: true, L2miss: true, L3miss: true, UDPCSum: true})
@@ -202,15 +213,32 @@ func (host *testHost) overlay(t *testing.T, peer *testHost) {
 			func() error { return h.LinkAdd(bridge) },
 			func() (err error) { vxlan, err = h.LinkByName("vxlan0"); return err },
 			func() error { return h.LinkSetMaster(vxlan, bridge) },
-			func() error {
-				return h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "veth0", MTU: 1450, MasterIndex: bridge.Index},
-					PeerName: "eth0", PeerNamespace: netlink.NsFd(host.container), PeerHardwareAddr: host.mac, PeerMTU: 1450})
-			},
-			func() error { return up(h, "br0", "198.19.77.1/24") }, func() error { return up(h, "vxlan0", "") }, func() error { return up(h, "veth0", "") },
+			func() error { return up(h, "br0", "198.19.77.1/24") }, func() error { return up(h, "vxlan0", "") },
 		)
 	})
-	do(t, host.container, func(h *netlink.Handle) error { return up(h, "eth0", host.inner.String()+"/24") })
-	host.knows(t, peer, true)
+}
+
+// plug gives a container its device, by the name that its other end has in the sandbox.
+func (host *testHost) plug(t *testing.T, name string) {
+	t.Helper()
+	do(t, host.sandbox, func(h *netlink.Handle) error {
+		bridge, err := h.LinkByName("br0")
+		if err != nil {
+			return err
+		}
+		return steps(
+			func() error {
+				return h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: 1450, MasterIndex: bridge.Attrs().Index},
+					PeerName: "eth0", PeerNamespace: netlink.NsFd(host.container), PeerHardwareAddr: host.mac, PeerMTU: 1450})
+			},
+			func() error { return up(h, name, "") },
+		)
+	})
+	do(t, host.container, func(h *netlink.Handle) error {
+		// Who is asked for before he is there is asked for again soon, not a second later.
+		err := tune.SetSysctl(host.container, "net.ipv4.neigh.eth0.retrans_time_ms", "20")
+		return errors.Join(err, up(h, "eth0", host.inner.String()+"/24"))
+	})
 }
 
 // attach attaches oncache to a host, until the test ends.
@@ -588,22 +616,9 @@ func (host *testHost) join(t *testing.T, name string, inner netip.Addr, mac net.
 	n = &testHost{host: host.host, sandbox: host.sandbox, outer: host.outer, inner: inner, mac: mac}
 	var leave func()
 	n.container, leave = passingSpace(t, host.dir, name)
-	do(t, host.sandbox, func(h *netlink.Handle) error {
-		bridge, err := h.LinkByName("br0")
-		if err != nil {
-			return err
-		}
-		return steps(
-			func() error {
-				return h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "v" + name, MTU: 1450, MasterIndex: bridge.Attrs().Index},
-					PeerName: "eth0", PeerNamespace: netlink.NsFd(n.container), PeerHardwareAddr: mac, PeerMTU: 1450})
-			},
-			func() error { return up(h, "v"+name, "") },
-		)
-	})
-	do(t, n.container, func(h *netlink.Handle) error { return up(h, "eth0", inner.String()+"/24") })
+	n.plug(t, "v"+name)
 	return n, func() {
-		do(t, host.sandbox, func(h *netlink.Handle) error {
+		do(t, n.sandbox, func(h *netlink.Handle) error {
 			link, err := h.LinkByName("v" + name)
 			if err != nil {
 				return err

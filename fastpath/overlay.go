@@ -406,38 +406,65 @@ func (o *overlay) syncEndpoints(now []local) error {
 		return err == nil // else it stays, to be tried again at the next look
 	})
 	for _, l := range now {
-		if slices.ContainsFunc(o.endpoints, func(e *endpoint) bool { return e.local == l }) {
+		if slices.ContainsFunc(o.endpoints, func(e *endpoint) bool { return e.local == l || e.sharesAddress(l) }) {
 			continue
 		}
 		if why := o.unfit(l); why != "" {
 			o.refused[l.addr.String()] = why
 			continue
 		}
-		e := &endpoint{local: l, number: o.next}
-		o.next++
-		err := o.take(e)
-		if err != nil {
-			if o.present(l) {
-				errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
-			}
-			e.closing = true
-			err = e.close()
-			errs = append(errs, err)
-		}
-		if !e.closing || err != nil {
-			o.endpoints = append(o.endpoints, e)
+		errs = append(errs, o.takeIn(l))
+		if o.hasNews() {
+			break // to forget comes first, and what else has come is still there at the next look
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// present says whether a container is still there: whatever failed on one that is just leaving is no error.
+// takeIn makes a container an endpoint. It fails only where the container is still there.
+func (o *overlay) takeIn(l local) error {
+	var errs []error
+	e := &endpoint{local: l, number: o.next}
+	o.next++
+	err := o.take(e)
+	if err != nil {
+		if o.present(l) {
+			errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
+		}
+		e.closing = true
+		err = e.close()
+		errs = append(errs, err)
+	}
+	if !e.closing || err != nil {
+		o.endpoints = append(o.endpoints, e)
+	}
+	return errors.Join(errs...)
+}
+
+// sharesAddress says whether an endpoint has to go before another container can be one: what it would undo is the other's by then.
+func (e *endpoint) sharesAddress(l local) bool {
+	return e.closing && e.vni == l.vni && e.addr == l.addr
+}
+
+// hasNews says whether something has changed since the sandbox was read. While it is being attached all is taken in.
+func (o *overlay) hasNews() bool {
+	return o.stop != nil && o.follower != nil && len(o.follower.changed) > 0
+}
+
+// present says whether a container still has its device: whatever failed on one that is just leaving is no error.
 func (o *overlay) present(l local) bool {
 	ns, err := l.open(path.Dir(o.cfg.Sandbox))
 	if err != nil {
 		return false
 	}
-	return ns.Close() == nil
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return true // as far as one can tell
+	}
+	defer h.Close()
+	_, err = h.LinkByIndex(l.ifindex)
+	return !errors.As(err, &netlink.LinkNotFoundError{})
 }
 
 // unfit says why a container can't take part.

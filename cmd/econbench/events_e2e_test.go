@@ -176,7 +176,7 @@ func (u *turmoil) ended() {
 		n += u.counts[kind]
 		u.Logf("%5d %s", u.counts[kind], kind)
 	}
-	u.Logf("%5d events (seed %d); %d questions, answers %v, wrong ones %d; late %d, the latest %v; slowest to talk again %v", n, *eventSeed, u.l.asked,
+	u.Logf("%5d events (seed %d); %d questions, answers %v, wrong ones %d; late %v, the latest %v; slowest to talk again %v", n, *eventSeed, u.l.asked,
 		u.l.answers, u.l.wrongs, u.l.late, u.l.latest, u.slowest)
 	for _, direction := range []string{econbench.Egress, econbench.Ingress} {
 		seen, hits := c[direction+"."+econbench.CounterSeen], c[direction+"."+econbench.CounterHits]
@@ -591,7 +591,7 @@ func (u *turmoil) pick(left *[]*dweller) (kind string, do func()) {
 func (u *turmoil) round() (kinds []string) {
 	left := u.candidates()
 	var all sync.WaitGroup
-	for range 4 + u.r.IntN(7) {
+	for range 6 + u.r.IntN(7) {
 		if kind, do := u.pick(&left); do != nil {
 			kinds = append(kinds, kind)
 			all.Go(do)

@@ -22,7 +22,7 @@ type ledger struct {
 	here     map[string]net.Conn // by name: those whose reports are read
 	answers  map[string]int      // by protocol
 	asked    int
-	late     int
+	late     map[string]int // by protocol; "packet" for what no socket saw
 	latest   time.Duration
 	wrong    []string
 	wrongs   int
@@ -57,7 +57,7 @@ type answered struct {
 const tooLate = 10 * time.Second
 
 func newLedger() *ledger {
-	return &ledger{holds: map[netip.Addr][]hold{}, last: map[asking]answered{}, here: map[string]net.Conn{}, answers: map[string]int{}}
+	return &ledger{holds: map[netip.Addr][]hold{}, last: map[asking]answered{}, here: map[string]net.Conn{}, answers: map[string]int{}, late: map[string]int{}}
 }
 
 // listen takes reports at a socket until close.
@@ -141,7 +141,8 @@ func (l *ledger) take(r record) {
 	case misled:
 		l.fault(fmt.Sprintf("%s by %s: %s", r.Name, r.Protocol, r.Detail))
 	case belated:
-		l.late, l.latest = l.late+1, max(l.latest, r.Age)
+		l.late[r.Protocol]++
+		l.latest = max(l.latest, r.Age)
 		if r.Age > tooLate {
 			l.fault(fmt.Sprintf("%s by %s, %v after it had lost %s: %s", r.Name, r.Protocol, r.Age, r.To, r.Detail))
 		}

@@ -261,8 +261,8 @@ func (w *whoami) serveTCP() error {
 	return nil
 }
 
-// tap reports frames that the stack was given and that are for somebody else. A bridge floods what it knows no port for: such a
-// frame's hardware address is another one's, and so it is no PACKET_HOST; by a lane's end it would be.
+// tap reports packets that the stack was given and that are for somebody else. A bridge floods what it knows no port for: such a
+// packet's hardware address is another one's, and so it is no PACKET_HOST; by a lane's end it would be.
 func (w *whoami) tap() error {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_IP))))
 	if err != nil {
@@ -276,7 +276,7 @@ func (w *whoami) tap() error {
 			if err != nil || !ok || at.Pkttype != unix.PACKET_HOST || n < 20 {
 				continue
 			}
-			w.check(netip.AddrFrom4([4]byte(b[16:20])), "frame", fmt.Sprintf("a frame on device %d: % x", at.Ifindex, b[:min(n, 40)]))
+			w.check(netip.AddrFrom4([4]byte(b[16:20])), "packet", fmt.Sprintf("a packet on device %d: % x", at.Ifindex, b[:min(n, 40)]))
 		}
 	}()
 	return nil
