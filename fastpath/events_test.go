@@ -72,7 +72,6 @@ type town struct {
 	last      map[[2]string]int64 // by who asked and who answered: when it was asked
 	wrong     []string
 	answers   int
-	asked     int
 
 	made      int // names
 	overflows int
@@ -87,6 +86,13 @@ func newTown(t *testing.T) *town {
 		T: t, hosts: twoHosts(t), start: time.Now(), r: rand.New(rand.NewPCG(*eventSeed, 0)), tenures: map[netip.Addr][]tenure{},
 		last: map[[2]string]int64{}, stop: make(chan struct{}),
 	}
+	t.Cleanup(func() {
+		close(u.stop)
+		for _, r := range slices.Clone(u.residents) {
+			u.depart(r)
+		}
+		u.all.Wait()
+	})
 	for i := range u.hosts { // each host's own container: so none is ever without
 		u.settleIn(&resident{testHost: u.hosts[i], at: i, name: fmt.Sprintf("own%d", i), device: "veth0", leave: func() {}})
 	}
@@ -162,7 +168,6 @@ func (u *town) talk() {
 			for _, to := range residents {
 				if from != to {
 					_, _ = fmt.Fprintf(writer{from.s, to.inner}, "? %s %s %d", from.name, to.inner, u.now()) // what it is between two devices
-					u.asked++
 				}
 			}
 		}
@@ -577,12 +582,7 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	u.letGo(before)
-	close(u.stop)
-	for _, r := range slices.Clone(u.residents) {
-		u.depart(r)
-	}
-	u.all.Wait()
-	t.Logf("seed %d: %d questions, %d answers, %d overflows, in %v", *eventSeed, u.asked, u.answers, u.overflows, time.Since(u.start).Round(time.Second))
+	t.Logf("seed %d: %d answers, %d overflows, in %v", *eventSeed, u.count(), u.overflows, time.Since(u.start).Round(time.Second))
 }
 
 // held is what the process and the kernel hold, and how many lanes there are.

@@ -1047,6 +1047,30 @@ func TestForgets(t *testing.T) {
 	}
 }
 
+// TestForgetsByNotification has a container lose its address, of which nothing is heard in the sandbox, while nobody looks by himself.
+func TestForgetsByNotification(t *testing.T) {
+	defer func(was time.Duration) { tick = was }(tick)
+	tick = time.Hour
+	hosts := twoHosts(t)
+	hosts[0].attach(t, econbench.AttachOptions{})
+	do(t, hosts[0].container, func(h *netlink.Handle) error {
+		link, err := h.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		addrs, err := h.AddrList(link, netlink.FAMILY_V4)
+		if err != nil {
+			return err
+		}
+		return h.AddrDel(link, &addrs[0])
+	})
+	for deadline := time.Now().Add(10 * time.Second); len(hosts[0].status(t).Containers) != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a container without an address is still known after 10 s")
+		}
+	}
+}
+
 // TestAnswerByDevice has a server that answers by the device it received on, as IP_PKTINFO tells it. It learns of the lane's device,
 // whose flows then go back to the kernel's path: one answer is lost, and no more.
 func TestAnswerByDevice(t *testing.T) {

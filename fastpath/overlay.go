@@ -34,9 +34,10 @@ const (
 	// leaseTerm is how long the programs trust their caches without hearing from the agent. One that hangs, or was killed
 	// where programs outlive it, keeps no stale cache at work for longer.
 	leaseTerm = 5 * time.Second
-	// tick is how often the lease is renewed, and everything read again that no notification told of.
-	tick = time.Second
 )
+
+// tick is how often the lease is renewed, and everything read again that no notification told of. A test has it wait.
+var tick = time.Second
 
 // hostSide is what programs have to know of their host.
 type hostSide struct {
@@ -98,6 +99,7 @@ type overlay struct {
 	mu        sync.Mutex
 	sandbox   *sandbox // nil: the network has no container here at present
 	follower  *follower
+	news      chan struct{} // of the endpoints' own devices; capacity 1
 	endpoints []*endpoint
 	remotes   map[address]route
 	refused   map[string]string // containers and peers left to the kernel's path, with why
@@ -117,7 +119,7 @@ type route struct {
 
 // attachToSandbox attaches programs to an overlay network in the calling process's host. When it fails nothing is left.
 func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, progs overlayPrograms) (_ econbench.Attached, err error) {
-	o := &overlay{cfg: cfg, hooks: attacher{cfg.Hook, path.Base(cfg.Sandbox)}, host: netns.None(), progs: progs, remotes: map[address]route{}, refused: map[string]string{}, next: 1}
+	o := &overlay{cfg: cfg, hooks: attacher{cfg.Hook, path.Base(cfg.Sandbox)}, host: netns.None(), progs: progs, remotes: map[address]route{}, refused: map[string]string{}, next: 1, news: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.tearDown())
@@ -265,6 +267,7 @@ func (o *overlay) keep() {
 			case <-ctx.Done():
 				return
 			case <-changed:
+			case <-o.news:
 			case <-clock.C:
 			}
 			o.mu.Lock()
@@ -413,7 +416,20 @@ func (o *overlay) syncEndpoints(now []local) error {
 			o.refused[l.addr.String()] = why
 			continue
 		}
-		errs = append(errs, o.takeIn(l))
+		e := &endpoint{local: l, number: o.next}
+		o.next++
+		err := o.take(e)
+		if err != nil {
+			if o.present(l) {
+				errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
+			}
+			e.closing = true
+			err = e.close()
+			errs = append(errs, err)
+		}
+		if !e.closing || err != nil {
+			o.endpoints = append(o.endpoints, e)
+		}
 		if o.hasNews() {
 			break // to forget comes first, and what else has come is still there at the next look
 		}
@@ -421,34 +437,14 @@ func (o *overlay) syncEndpoints(now []local) error {
 	return errors.Join(errs...)
 }
 
-// takeIn makes a container an endpoint. It fails only where the container is still there.
-func (o *overlay) takeIn(l local) error {
-	var errs []error
-	e := &endpoint{local: l, number: o.next}
-	o.next++
-	err := o.take(e)
-	if err != nil {
-		if o.present(l) {
-			errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
-		}
-		e.closing = true
-		err = e.close()
-		errs = append(errs, err)
-	}
-	if !e.closing || err != nil {
-		o.endpoints = append(o.endpoints, e)
-	}
-	return errors.Join(errs...)
-}
-
-// sharesAddress says whether an endpoint has to go before another container can be one: what it would undo is the other's by then.
+// sharesAddress says whether an endpoint has to go before another container can be one: what it has yet to undo would be the other's.
 func (e *endpoint) sharesAddress(l local) bool {
 	return e.closing && e.vni == l.vni && e.addr == l.addr
 }
 
-// hasNews says whether something has changed since the sandbox was read. While it is being attached all is taken in.
+// hasNews says whether something has changed since the sandbox was read. What is being attached takes all in.
 func (o *overlay) hasNews() bool {
-	return o.stop != nil && o.follower != nil && len(o.follower.changed) > 0
+	return o.stop != nil && (len(o.news) > 0 || o.follower != nil && len(o.follower.changed) > 0)
 }
 
 // present says whether a container still has its device: whatever failed on one that is just leaving is no error.
@@ -491,6 +487,11 @@ func (o *overlay) take(e *endpoint) error {
 		return err
 	}
 	defer ns.Close()
+	unfollow, err := followDevices(ns, o.news)
+	if err != nil {
+		return fmt.Errorf("follow its devices: %w", err)
+	}
+	e.undo = append(e.undo, unfollow)
 	guard, err := o.progs.drop(e.local, e.number)
 	if err != nil {
 		return err
