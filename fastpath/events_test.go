@@ -51,6 +51,7 @@ type resident struct {
 	s      net.PacketConn
 	gone   chan struct{}
 	leave  func()
+	stale  *testHost // where its own host's sandbox says that it is, if anywhere
 }
 
 // tenure is a time in which a container may have had an address.
@@ -127,8 +128,9 @@ func (u *town) settleIn(r *resident) {
 		return net.ListenPacket("udp4", fmt.Sprintf("%s:%d", r.inner, residentPort))
 	})
 	r.gone = make(chan struct{})
+	tap := strayTap(u.T, r.container)
 	u.all.Go(func() { u.hear(r) })
-	u.all.Go(func() { u.watch(r, strayTap(u.T, r.container)) })
+	u.all.Go(func() { u.watch(r, tap) })
 	u.mu.Lock()
 	u.residents = append(u.residents, r)
 	u.mu.Unlock()
@@ -141,6 +143,9 @@ func (u *town) depart(r *resident) {
 	u.residents = slices.DeleteFunc(u.residents, func(o *resident) bool { return o == r })
 	u.mu.Unlock()
 	u.hosts[1-r.at].knows(u.T, r.testHost, false)
+	if r.stale != nil {
+		u.hosts[r.at].knows(u.T, r.stale, false)
+	}
 	close(r.gone)
 	r.s.Close()
 	r.leave()
@@ -420,7 +425,7 @@ func (u *town) remake(i int) {
 	h.sandbox, h.dropSandbox = passingSpace(u.T, h.dir, h.network)
 	h.tunnel(u.T)
 	for _, r := range here {
-		r.sandbox = h.sandbox
+		r.sandbox, r.stale = h.sandbox, nil
 		u.plug(r)
 	}
 	for _, r := range u.residents {
@@ -491,6 +496,14 @@ var changes = []struct {
 		r := u.some()
 		u.depart(r)
 		u.arrive(1-r.at, r.inner, r.mac)
+	}},
+	{"moved to the other host, whose sandbox goes on calling it elsewhere", 2, func(u *town) {
+		r := u.some()
+		u.depart(r)
+		u.arrive(1-r.at, r.inner, r.mac)
+		last := u.residents[len(u.residents)-1]
+		last.stale = &testHost{outer: u.hosts[r.at].outer, inner: r.inner, mac: r.mac}
+		u.hosts[last.at].knows(u.T, last.stale, true)
 	}},
 	{"another hardware address", 3, func(u *town) { u.changeMAC(u.some()) }},
 	{"another device", 3, func(u *town) { u.replug(u.some()) }},

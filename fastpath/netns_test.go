@@ -656,6 +656,31 @@ func TestNextDoor(t *testing.T) {
 	}
 }
 
+// TestStalePeer has a container on this host of which the sandbox still says that it is on the other, as engines leave it now and then: a
+// bridge goes by what it has learned, so on the kernel's path the two of them talk.
+func TestStalePeer(t *testing.T) {
+	hosts := twoHosts(t)
+	near, leave := hosts[0].join(t, "decaf", netip.MustParseAddr("198.19.77.44"), net.HardwareAddr{2, 66, 198, 19, 77, 44})
+	t.Cleanup(leave)
+	hosts[0].knows(t, &testHost{outer: hosts[1].outer, inner: near.inner, mac: near.mac}, true)
+	for who, whom := range map[*testHost]*testHost{near: hosts[0], hosts[0]: near} { // asked for by ARP, the tunnel's device would answer too
+		do(t, who.container, func(h *netlink.Handle) error {
+			eth0, err := indexOf(h, "eth0")
+			if err != nil {
+				return err
+			}
+			return h.NeighSet(&netlink.Neigh{LinkIndex: eth0, State: netlink.NUD_PERMANENT, IP: whom.inner.AsSlice(), HardwareAddr: whom.mac})
+		})
+	}
+	stream(t, near, hosts[0], 1000, "")
+	hosts[0].attach(t, econbench.AttachOptions{})
+	pingPong(t, hosts[0], near, 100, 100)
+	stream(t, near, hosts[0], 1_000_001, "")
+	if c := hosts[0].counters(t); c["egress.hits"] < 150 || c["lost.refused"]+c["lost.failed"] != 0 {
+		t.Errorf("next door: %v", c)
+	}
+}
+
 // knows makes a host's sandbox know where a container on another host is, as libnetwork does when it hears of one; or forget it.
 func (host *testHost) knows(t *testing.T, peer *testHost, known bool) {
 	t.Helper()

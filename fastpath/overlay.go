@@ -303,6 +303,9 @@ func (o *overlay) sync() error {
 			return err
 		}
 	}
+	for _, l := range t.locals { // engines leave entries of where it was before, now and then; a bridge goes by what it has learned
+		delete(t.remotes, address{l.vni, l.addr})
+	}
 	clear(o.refused)
 	err := errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals))
 	if err != nil {

@@ -143,7 +143,7 @@ func (u *turmoil) run() {
 	u.attach()
 	u.settle("attaching", clock())
 	engineEvery := max(20, min(*eventCount/2, 250)) // it takes half a minute
-	for round, done, restarted := 0, 0, 0; done < *eventCount && !u.Failed(); round++ {
+	for round, done, restarted := 0, 0, 0; done < *eventCount && !u.Failed() && u.hasTime(); round++ {
 		var events []string
 		if done/engineEvery > restarted {
 			restarted = done / engineEvery
@@ -155,6 +155,12 @@ func (u *turmoil) run() {
 		u.settle(fmt.Sprintf("round %d (%s)", round, strings.Join(events, ", ")), clock())
 	}
 	u.ended()
+}
+
+// hasTime says whether go test's own limit leaves time for another round; how many events there were is told at the end.
+func (u *turmoil) hasTime() bool {
+	limit, ok := u.Deadline()
+	return !ok || time.Until(limit) > 4*time.Minute
 }
 
 // ended tells the figures, and looks for what agents did not let go of.
@@ -515,120 +521,129 @@ func (u *turmoil) connect(d *dweller, addr netip.Addr) {
 	u.try(d.host, "POST", "/networks/"+someNetwork+"/connect", map[string]any{"Container": d.id, "EndpointConfig": endpointAt(addr)}, nil)
 }
 
-// happenings are what befalls containers; how many of them each wants, and how often it comes.
-var happenings = []struct {
+// happening is what befalls containers: it takes something away, and then gives it back, or something else. In between others are
+// befallen, too: a swarm's manager frees addresses in its own time, and who asks for one before waits for 20 s and is refused.
+type happening struct {
 	kind   string
-	takes  int
-	weight int
-	do     func(u *turmoil, d ...*dweller)
-}{
-	{"stop and start", 1, 2, func(u *turmoil, d ...*dweller) {
+	takes  int // containers
+	weight int // how often it comes
+	do     func(u *turmoil, d ...*dweller) (then func())
+}
+
+var happenings = []happening{
+	{"stop and start", 1, 2, func(u *turmoil, d ...*dweller) func() {
 		u.try(d[0].host, "POST", "/containers/"+d[0].id+"/stop?t=2", nil, nil)
 		u.l.gone(d[0].name)
-		u.begin(d[0])
+		return func() { u.begin(d[0]) }
 	}},
-	{"kill and start", 1, 2, func(u *turmoil, d ...*dweller) {
+	{"kill and start", 1, 2, func(u *turmoil, d ...*dweller) func() {
 		u.try(d[0].host, "POST", "/containers/"+d[0].id+"/kill", nil, nil)
 		u.try(d[0].host, "POST", "/containers/"+d[0].id+"/wait", nil, &struct{}{})
 		u.l.gone(d[0].name)
-		u.begin(d[0])
+		return func() { u.begin(d[0]) }
 	}},
-	{"restart", 1, 2, func(u *turmoil, d ...*dweller) {
-		u.l.give(d[0].name, d[0].addr)
-		u.try(d[0].host, "POST", "/containers/"+d[0].id+"/restart?t=2", nil, nil)
+	{"restart", 1, 2, func(u *turmoil, d ...*dweller) func() {
+		u.try(d[0].host, "POST", "/containers/"+d[0].id+"/restart?t=2", nil, nil) // it has its address all the time, as far as one can tell
+		return func() {}
 	}},
-	{"a new container under its address", 1, 3, func(u *turmoil, d ...*dweller) {
+	{"a new container under its address", 1, 3, func(u *turmoil, d ...*dweller) func() {
 		u.remove(d[0])
-		u.move(d[0], d[0].host, d[0].addr)
+		return func() { u.move(d[0], d[0].host, d[0].addr) }
 	}},
-	{"a new container under its address on the other host", 1, 4, func(u *turmoil, d ...*dweller) {
+	{"a new container under its address on the other host", 1, 4, func(u *turmoil, d ...*dweller) func() {
 		u.remove(d[0])
-		u.move(d[0], 1-d[0].host, d[0].addr)
+		return func() { u.move(d[0], 1-d[0].host, d[0].addr) }
 	}},
-	{"disconnected and connected", 1, 3, func(u *turmoil, d ...*dweller) {
+	{"disconnected and connected", 1, 3, func(u *turmoil, d ...*dweller) func() {
 		u.disconnect(d[0])
-		u.connect(d[0], d[0].addr)
+		return func() { u.connect(d[0], d[0].addr) }
 	}},
-	{"two exchange their addresses", 2, 4, func(u *turmoil, d ...*dweller) {
-		a, b := d[0].addr, d[1].addr
+	{"two exchange their addresses", 2, 4, func(u *turmoil, d ...*dweller) func() {
 		u.disconnect(d[0])
 		u.disconnect(d[1])
-		u.connect(d[0], b)
-		u.connect(d[1], a)
+		return func() {
+			a, b := d[0].addr, d[1].addr
+			u.connect(d[0], b)
+			u.connect(d[1], a)
+		}
 	}},
-	{"one goes, its address is given to one that lives", 2, 2, func(u *turmoil, d ...*dweller) {
-		a, b := d[0].addr, d[1].addr
+	{"one goes, its address is given to one that lives", 2, 2, func(u *turmoil, d ...*dweller) func() {
 		u.disconnect(d[1])
 		u.remove(d[0])
-		u.connect(d[1], a)
-		u.move(d[0], d[0].host, b)
+		return func() {
+			a, b := d[0].addr, d[1].addr
+			u.connect(d[1], a)
+			u.move(d[0], d[0].host, b)
+		}
 	}},
 }
 
-// pick draws what befalls containers next, and of those that are left whom.
-func (u *turmoil) pick(left *[]*dweller) (kind string, do func()) {
+// pick draws what befalls containers next, and of those that are left whom: nil for none.
+func (u *turmoil) pick(left *[]*dweller) (h happening, whom []*dweller) {
 	total := 0
 	for _, h := range happenings {
 		total += h.weight
 	}
 	n := u.r.IntN(total)
-	i := slices.IndexFunc(happenings, func(h struct {
-		kind   string
-		takes  int
-		weight int
-		do     func(u *turmoil, d ...*dweller)
-	}) bool {
-		n -= h.weight
-		return n < 0
-	})
-	h := happenings[i]
-	if len(*left) < h.takes {
-		return "", nil
-	}
-	whom := slices.Clone((*left)[:h.takes])
-	*left = (*left)[h.takes:]
-	return h.kind, func() {
-		begin := time.Now()
-		h.do(u, whom...)
-		if took := time.Since(begin); took > 10*time.Second {
-			u.mu.Lock()
-			defer u.mu.Unlock()
-			u.slow = append(u.slow, fmt.Sprintf("engines took %v for: %s", took.Round(time.Millisecond), h.kind))
+	for _, h = range happenings {
+		if n -= h.weight; n < 0 {
+			break
 		}
 	}
+	if len(*left) >= h.takes {
+		whom, *left = (*left)[:h.takes], (*left)[h.takes:]
+	}
+	return h, whom
 }
 
 // round has some containers befallen at once, and the fast path too, now and then. It returns the events' kinds.
 func (u *turmoil) round() (kinds []string) {
-	left := u.candidates()
+	left, then := u.candidates(), make(chan func(), len(u.dwellers))
 	var all sync.WaitGroup
 	for range 6 + u.r.IntN(7) {
-		if kind, do := u.pick(&left); do != nil {
-			kinds = append(kinds, kind)
-			all.Go(do)
+		if h, whom := u.pick(&left); whom != nil {
+			kinds = append(kinds, h.kind)
+			all.Go(func() { then <- h.do(u, whom...) })
 		}
 	}
-	if u.fastpath != econbench.NoFastpath {
-		switch n := u.r.IntN(12); {
-		case u.mode != econbench.OrderOn && n < 6:
-			kinds = append(kinds, u.order(econbench.OrderOn))
-		case n < 4:
-			kinds = append(kinds, u.order(econbench.Order(econbench.Orders()[n])))
-		case n == 4 && u.attached:
-			kinds = append(kinds, "detached")
-			u.detach()
-		case n == 5 || !u.attached:
-			all.Wait() // on whom there is
-			kinds = append(kinds, "attached")
-			u.detach()
-			u.attach()
-		}
-	}
+	kinds = append(kinds, u.command()...)
 	all.Wait()
+	close(then)
+	for give := range then {
+		all.Go(give)
+	}
+	kinds = append(kinds, u.command()...)
+	begin := time.Now()
+	all.Wait()
+	if took := time.Since(begin); took > 10*time.Second {
+		u.slow = append(u.slow, fmt.Sprintf("the engines took %v for %s", took.Round(time.Millisecond), strings.Join(kinds, ", ")))
+	}
 	for _, kind := range kinds {
 		u.counts[kind]++
 	}
 	return kinds
+}
+
+// command gives the fast path an order, now and then.
+func (u *turmoil) command() (kinds []string) {
+	if u.fastpath == econbench.NoFastpath {
+		return nil
+	}
+	switch n := u.r.IntN(24); {
+	case !u.attached && n < 12:
+		u.attach()
+		return []string{"attached"}
+	case !u.attached || n >= 12:
+		return nil
+	case u.mode != econbench.OrderOn:
+		return []string{u.order(econbench.OrderOn)}
+	case n < 4:
+		return []string{u.order(econbench.Order(econbench.Orders()[n]))}
+	case n == 4:
+		u.detach()
+		return []string{"detached"}
+	}
+	return nil
 }
 
 // candidates are containers in an order that is drawn. No host is left without any, and none is crowded.
@@ -644,10 +659,6 @@ func (u *turmoil) candidates() []*dweller {
 
 // order gives one to what is attached.
 func (u *turmoil) order(o econbench.Order) string {
-	if !u.attached {
-		u.attach()
-		return "attached"
-	}
 	u.program("set", someNetwork, string(o))
 	if o != econbench.OrderClear {
 		u.mode = o
