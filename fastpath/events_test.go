@@ -350,6 +350,10 @@ func (u *town) some() *resident { return u.residents[2+u.r.IntN(len(u.residents)
 
 // changeMAC gives a resident another hardware address. The other host hears of it, and nobody who knew it by ARP knows it any more.
 func (u *town) changeMAC(r *resident) {
+	if r.stale != nil { // nobody could tell which of the two is right
+		u.hosts[r.at].knows(u.T, r.stale, false)
+		r.stale = nil
+	}
 	u.hosts[1-r.at].knows(u.T, r.testHost, false)
 	r.mac = net.HardwareAddr{2, 66, byte(u.r.IntN(256)), byte(u.r.IntN(256)), byte(u.r.IntN(256)), byte(u.r.IntN(256))}
 	do(u.T, r.container, func(h *netlink.Handle) error {

@@ -402,6 +402,11 @@ func (o *overlay) nextHop(host netip.Addr) (hop netip.Addr, err error) {
 // syncEndpoints lets go of containers that left and takes in those that came.
 func (o *overlay) syncEndpoints(now []local) error {
 	var errs []error
+	for _, e := range o.endpoints { // all of them at once: to take one lane away takes a while
+		if !slices.Contains(now, e.local) {
+			errs = append(errs, o.progs.dropEndpoint(e.local))
+		}
+	}
 	o.endpoints = slices.DeleteFunc(o.endpoints, func(e *endpoint) bool {
 		if slices.Contains(now, e.local) && !e.closing {
 			return false
