@@ -193,8 +193,9 @@ func (u *turmoil) ended() {
 	u.Logf("%5d events (seed %d); %d questions, answers %v, wrong ones %d; late %v, the latest %v; slowest to talk again %v", n, *eventSeed, u.l.asked,
 		u.l.answers, u.l.wrongs, u.l.late, u.l.latest, u.slowest)
 	for _, direction := range []string{econbench.Egress, econbench.Ingress} {
-		seen, hits := c[direction+"."+econbench.CounterSeen], c[direction+"."+econbench.CounterHits]
-		u.Logf("%s: %.0f segments seen, %.0f hits (%.3f), %.0f misses", direction, seen, hits, hits/seen, c[direction+"."+econbench.CounterMisses])
+		if seen, hits := c[direction+"."+econbench.CounterSeen], c[direction+"."+econbench.CounterHits]; seen > 0 {
+			u.Logf("%s: %.0f segments seen, %.0f hits (%.3f), %.0f misses", direction, seen, hits, hits/seen, c[direction+"."+econbench.CounterMisses])
+		}
 	}
 	u.Logf("lost: %.0f refused, %.0f failed", c["lost.refused"], c["lost.failed"])
 	for _, text := range append(u.slow, u.docker...) {
@@ -682,11 +683,12 @@ func (u *turmoil) engineRestarts() []string {
 	was := u.attached
 	u.detachOne(1 - h)
 	up, err := lab.Current(u.Context(), lab.Options{Root: sharedLab()})
-	if err == nil {
-		err = up.RestartEngine(u.Context(), u.hosts[h].url)
-	}
 	if err != nil {
 		u.Fatal(err)
+	}
+	if err = up.RestartEngine(u.Context(), u.hosts[h].url); err != nil { // late, on a busy machine
+		u.docker = append(u.docker, err.Error())
+		u.try(h, "GET", "/info", nil, nil)
 	}
 	var all sync.WaitGroup
 	for _, d := range u.dwellers {

@@ -165,8 +165,8 @@ func (w *whoami) hasNow(a netip.Addr) bool {
 	return w.has[a]
 }
 
-// check reports something that reached it and was meant for an address which is not its own.
-func (w *whoami) check(to netip.Addr, protocol, detail string) {
+// check reports something that reached it, so long ago, and was meant for an address which is not its own.
+func (w *whoami) check(to netip.Addr, protocol string, ago time.Duration, detail func() string) {
 	if w.hasNow(to) {
 		return
 	}
@@ -176,11 +176,13 @@ func (w *whoami) check(to netip.Addr, protocol, detail string) {
 	w.mu.Lock()
 	last, had := w.had[to]
 	w.mu.Unlock()
-	r := record{Kind: misled, Protocol: protocol, Name: w.name, To: to, Received: clock(), Detail: detail}
+	r := record{Kind: misled, Protocol: protocol, Name: w.name, To: to, Received: clock() - int64(ago), Detail: detail()}
 	if had {
 		r.Kind, r.Age = belated, time.Duration(r.Received-last)
 	}
-	w.reports <- r
+	if !had || r.Age > 0 {
+		w.reports <- r
+	}
 }
 
 // question is what is asked: by whom, from and to which address, when.
@@ -213,7 +215,7 @@ func (w *whoami) answerTo(text, protocol string, from netip.Addr) string {
 	if from != q.from {
 		w.reports <- record{Kind: misled, Protocol: protocol, Name: w.name, To: q.to, Detail: fmt.Sprintf("question %q came from %s", text, from)}
 	}
-	w.check(q.to, protocol, fmt.Sprintf("question %q", text))
+	w.check(q.to, protocol, 0, func() string { return fmt.Sprintf("question %q", text) })
 	return w.name + " " + text
 }
 
@@ -268,18 +270,33 @@ func (w *whoami) tap() error {
 	if err != nil {
 		return fmt.Errorf("tap: %w", err)
 	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
 	go func() {
-		b := make([]byte, 64)
+		b, oob := make([]byte, 64), make([]byte, 64)
 		for {
-			n, who, err := unix.Recvfrom(fd, b, 0)
+			n, m, _, who, err := unix.Recvmsg(fd, b, oob, 0)
 			at, ok := who.(*unix.SockaddrLinklayer)
 			if err != nil || !ok || at.Pkttype != unix.PACKET_HOST || n < 20 {
 				continue
 			}
-			w.check(netip.AddrFrom4([4]byte(b[16:20])), "packet", fmt.Sprintf("a packet on device %d: % x", at.Ifindex, b[:min(n, 40)]))
+			w.check(netip.AddrFrom4([4]byte(b[16:20])), "packet", queued(oob[:m]), func() string {
+				return fmt.Sprintf("a packet on device %d: % x", at.Ifindex, b[:min(n, 40)])
+			})
 		}
 	}()
 	return nil
+}
+
+// queued is for how long a packet has lain in the socket that the kernel gave it to.
+func queued(oob []byte) time.Duration {
+	all, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(all) == 0 || all[0].Header.Type != unix.SCM_TIMESTAMPNS || len(all[0].Data) < 16 {
+		return 0
+	}
+	at := time.Unix(int64(binary.NativeEndian.Uint64(all[0].Data)), int64(binary.NativeEndian.Uint64(all[0].Data[8:])))
+	return time.Since(at)
 }
 
 // ask asks an address until the program ends, by a way that asks once and gives up on an error.
