@@ -22,7 +22,7 @@ run: deps build ## measure: the quick suite on two engines started on this machi
 bench: deps build ## measure the speed suite: every workload, with one flow and with eight (root; minutes)
 	./bin/econbench run --suite speed
 
-# Packages one after the other: a lab next to a test that counts on the CPUs would spoil it. The end-to-end tests take five
+# Packages one after the other: a lab next to a test that counts on the CPUs would spoil it. The end-to-end tests take six
 # minutes on a quiet machine of two CPUs and more than go test's ten on a busy one.
 test: deps ## run every test; those that need root say so when they are skipped
 	$(GO) build ./...

@@ -3,12 +3,17 @@
 package fastpath
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench/internal/tune"
 )
@@ -67,11 +72,52 @@ func drain[T any](f *follower, updates <-chan T, ignore func(T) bool) {
 	f.poke() // at the end too: broken, or nobody listens any more
 }
 
-func (f *follower) poke() {
+func (f *follower) poke() { poke(f.changed) }
+
+func poke(changed chan struct{}) {
 	select {
-	case f.changed <- struct{}{}:
+	case changed <- struct{}{}:
 	default: // somebody will look, and has not begun to
 	}
 }
 
 func (f *follower) close() { close(f.stop) }
+
+// followDevices pokes when a container's own devices or addresses change, until it is undone. An engine that takes a container off a network takes
+// its device out first, and the other end in the sandbox is removed much later: all that is heard of there meanwhile is a carrier that
+// is lost, and that up to a second late (linkwatch). The socket keeps the container's namespace for as long as it is open.
+func followDevices(ns netns.NsHandle, changed chan struct{}) (undo func() error, err error) {
+	s, err := nl.SubscribeAt(ns, netns.None(), unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR)
+	if err != nil {
+		return nil, err
+	}
+	var done atomic.Bool
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			all, _, err := s.Receive()
+			if done.Load() || err != nil && !errors.Is(err, unix.ENOBUFS) {
+				return // everything is read again now and then, notified or not
+			}
+			if err != nil || slices.ContainsFunc(all, notOurs) {
+				poke(changed)
+			}
+		}
+	}()
+	return func() error {
+		done.Store(true)
+		s.Close()
+		<-ended
+		return nil
+	}, nil
+}
+
+// notOurs is a notification of something else than a lane's devices, which come and go because somebody is at work here already.
+func notOurs(m syscall.NetlinkMessage) bool {
+	if m.Header.Type != unix.RTM_NEWLINK && m.Header.Type != unix.RTM_DELLINK {
+		return true
+	}
+	link, err := netlink.LinkDeserialize((*unix.NlMsghdr)(&m.Header), m.Data)
+	return err != nil || !strings.HasPrefix(link.Attrs().Name, tune.LinkPrefix)
+}

@@ -91,6 +91,7 @@ type testHost struct {
 	vni, port                int
 	network                  string // name of the sandbox, or of the plain network's vxlan device
 	bridge, tunnel, pair     string // names of its devices
+	dropSandbox              func()
 	journal                  *tune.Journal
 	attached                 econbench.Attached
 }
@@ -186,7 +187,9 @@ func (host *testHost) settle(t *testing.T, n int) {
 		return
 	}
 	host.network = []string{"1-0123456789", "1-9876543210"}[n]
-	host.sandbox, host.mac, host.port = space(t, host.dir, host.network), append(net.HardwareAddr{2, 66}, host.inner.AsSlice()...), testPort
+	host.sandbox, host.dropSandbox = passingSpace(t, host.dir, host.network)
+	t.Cleanup(func() { host.dropSandbox() }) // of the last one: it may be made anew
+	host.mac, host.port = append(net.HardwareAddr{2, 66}, host.inner.AsSlice()...), testPort
 	host.bridge, host.tunnel, host.pair = "br0", "vxlan0", "veth0"
 }
 
@@ -212,6 +215,14 @@ func (host *testHost) overlay(t *testing.T, peer *testHost) {
 		host.overlayPlain(t, peer)
 		return
 	}
+	host.fill(t)
+	host.plug(t, "veth0")
+	host.knows(t, peer, true)
+}
+
+// fill fills a new sandbox.
+func (host *testHost) fill(t *testing.T) {
+	t.Helper()
 	do(t, host.host, func(h *netlink.Handle) error {
 		return h.LinkAdd(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vxlan0", MTU: 1450, Namespace: netlink.NsFd(host.sandbox)},
 			VxlanId: host.vni, Port: 4789, Proxy: true, L2miss: true, L3miss: true, UDPCSum: true})
@@ -223,15 +234,32 @@ func (host *testHost) overlay(t *testing.T, peer *testHost) {
 			func() error { return h.LinkAdd(bridge) },
 			func() (err error) { vxlan, err = h.LinkByName("vxlan0"); return err },
 			func() error { return h.LinkSetMaster(vxlan, bridge) },
-			func() error {
-				return h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "veth0", MTU: 1450, MasterIndex: bridge.Index},
-					PeerName: "eth0", PeerNamespace: netlink.NsFd(host.container), PeerHardwareAddr: host.mac, PeerMTU: 1450})
-			},
-			func() error { return up(h, "br0", "198.19.77.1/24") }, func() error { return up(h, "vxlan0", "") }, func() error { return up(h, "veth0", "") },
+			func() error { return up(h, "br0", "198.19.77.1/24") }, func() error { return up(h, "vxlan0", "") },
 		)
 	})
-	do(t, host.container, func(h *netlink.Handle) error { return up(h, "eth0", host.inner.String()+"/24") })
-	host.knows(t, peer, true)
+}
+
+// plug gives a container its device, by the name that its other end has in the sandbox.
+func (host *testHost) plug(t *testing.T, name string) {
+	t.Helper()
+	do(t, host.sandbox, func(h *netlink.Handle) error {
+		bridge, err := h.LinkByName(host.bridge)
+		if err != nil {
+			return err
+		}
+		return steps(
+			func() error {
+				return h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: 1450, MasterIndex: bridge.Attrs().Index},
+					PeerName: "eth0", PeerNamespace: netlink.NsFd(host.container), PeerHardwareAddr: host.mac, PeerMTU: 1450})
+			},
+			func() error { return up(h, name, "") },
+		)
+	})
+	do(t, host.container, func(h *netlink.Handle) error {
+		// Who is asked for before he is there is asked for again soon, not a second later.
+		err := tune.SetSysctl(host.container, "net.ipv4.neigh.eth0.retrans_time_ms", "20")
+		return errors.Join(err, up(h, "eth0", host.inner.String()+"/24"))
+	})
 }
 
 // attach attaches its fast path to a host, until the test ends.
@@ -659,24 +687,11 @@ func (host *testHost) join(t *testing.T, name string, inner netip.Addr, mac net.
 	n = &testHost{kind: host.kind, host: host.host, sandbox: host.sandbox, bridge: host.bridge, tunnel: host.tunnel, outer: host.outer, inner: inner, mac: mac}
 	var leave func()
 	n.container, leave = passingSpace(t, host.dir, name)
-	do(t, host.sandbox, func(h *netlink.Handle) error {
-		bridge, err := h.LinkByName(host.bridge)
-		if err != nil {
-			return err
-		}
-		return steps(
-			func() error {
-				return h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "v" + name, MTU: 1450, MasterIndex: bridge.Attrs().Index},
-					PeerName: "eth0", PeerNamespace: netlink.NsFd(n.container), PeerHardwareAddr: mac, PeerMTU: 1450})
-			},
-			func() error { return up(h, "v"+name, "") },
-		)
-	})
-	do(t, n.container, func(h *netlink.Handle) error { return up(h, "eth0", inner.String()+"/24") })
+	n.plug(t, "v"+name)
 	closeGateway := host.gateway(t, n.container, inner)
 	return n, func() {
 		closeGateway()
-		do(t, host.sandbox, func(h *netlink.Handle) error {
+		do(t, n.sandbox, func(h *netlink.Handle) error {
 			link, err := h.LinkByName("v" + name)
 			if err != nil {
 				return err
@@ -713,6 +728,33 @@ func testNextDoor(t *testing.T, k fastKind) {
 				t.Errorf("and to the other host: %v", c)
 			}
 		})
+	}
+}
+
+// TestStalePeer has a container on this host of which the sandbox still says that it is on the other, as engines leave it now and then: a
+// bridge goes by what it has learned, so on the kernel's path the two of them talk.
+func TestStalePeer(t *testing.T) { eachKind(t, testStalePeer) }
+
+func testStalePeer(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
+	near, leave := hosts[0].join(t, "decaf", netip.MustParseAddr("198.19.77.44"), net.HardwareAddr{2, 66, 198, 19, 77, 44})
+	t.Cleanup(leave)
+	hosts[0].knows(t, &testHost{outer: hosts[1].outer, inner: near.inner, mac: near.mac}, true)
+	for who, whom := range map[*testHost]*testHost{near: hosts[0], hosts[0]: near} { // asked for by ARP, the tunnel's device would answer too
+		do(t, who.container, func(h *netlink.Handle) error {
+			eth0, err := indexOf(h, "eth0")
+			if err != nil {
+				return err
+			}
+			return h.NeighSet(&netlink.Neigh{LinkIndex: eth0, State: netlink.NUD_PERMANENT, IP: whom.inner.AsSlice(), HardwareAddr: whom.mac})
+		})
+	}
+	stream(t, near, hosts[0], 1000, "")
+	hosts[0].attach(t, econbench.AttachOptions{})
+	pingPong(t, hosts[0], near, 100, 100)
+	stream(t, near, hosts[0], 1_000_001, "")
+	if c := hosts[0].counters(t); c["egress.hits"] < 150 || c["lost.refused"]+c["lost.failed"] != 0 {
+		t.Errorf("next door: %v", c)
 	}
 }
 
@@ -1128,6 +1170,30 @@ func testForgets(t *testing.T, k fastKind) {
 	for deadline := time.Now().Add(5 * time.Second); peers() != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("a peer that left is still known after 5 s")
+		}
+	}
+}
+
+// TestForgetsByNotification has a container lose its address, of which nothing is heard in the sandbox, while nobody looks by himself.
+func TestForgetsByNotification(t *testing.T) {
+	defer func(was time.Duration) { tick = was }(tick)
+	tick = time.Hour
+	hosts := twoHosts(t, fastKinds()[0])
+	hosts[0].attach(t, econbench.AttachOptions{})
+	do(t, hosts[0].container, func(h *netlink.Handle) error {
+		link, err := h.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		addrs, err := h.AddrList(link, netlink.FAMILY_V4)
+		if err != nil {
+			return err
+		}
+		return h.AddrDel(link, &addrs[0])
+	})
+	for deadline := time.Now().Add(10 * time.Second); len(hosts[0].status(t).Containers) != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a container without an address is still known after 10 s")
 		}
 	}
 }

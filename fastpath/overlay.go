@@ -33,9 +33,10 @@ const (
 	// leaseTerm is how long the programs trust their caches without hearing from the agent. One that hangs, or was killed
 	// where programs outlive it, keeps no stale cache at work for longer.
 	leaseTerm = 5 * time.Second
-	// tick is how often the lease is renewed, and everything read again that no notification told of.
-	tick = time.Second
 )
+
+// tick is how often the lease is renewed, and everything read again that no notification told of. A test has it wait.
+var tick = time.Second
 
 // hostSide is what programs have to know of their host.
 type hostSide struct {
@@ -108,6 +109,7 @@ type overlay struct {
 	mu        sync.Mutex
 	sandbox   *sandbox // nil: the network has no container here at present
 	follower  *follower
+	news      chan struct{} // of the endpoints' own devices; capacity 1
 	endpoints []*endpoint
 	remotes   map[address]route
 	refused   map[string]string // containers and peers left to the kernel's path, with why
@@ -127,7 +129,7 @@ type route struct {
 
 // attachToSandbox attaches programs to an overlay network in the calling process's host. When it fails nothing is left.
 func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, progs overlayPrograms) (_ econbench.Attached, err error) {
-	o := &overlay{cfg: cfg, hooks: attacher{cfg.Hook, cfg.network()}, host: netns.None(), progs: progs, tracked: tracking{journal: j}, remotes: map[address]route{}, refused: map[string]string{}, next: 1}
+	o := &overlay{cfg: cfg, hooks: attacher{cfg.Hook, cfg.network()}, host: netns.None(), progs: progs, tracked: tracking{journal: j}, remotes: map[address]route{}, refused: map[string]string{}, next: 1, news: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.tearDown())
@@ -300,6 +302,7 @@ func (o *overlay) keep() {
 			case <-ctx.Done():
 				return
 			case <-changed:
+			case <-o.news:
 			case <-clock.C:
 			}
 			o.mu.Lock()
@@ -341,6 +344,9 @@ func (o *overlay) sync() error {
 		if err := o.tracked.relax(o.host); err != nil {
 			return err
 		}
+	}
+	for _, l := range t.locals { // engines leave entries of where it was before, now and then; a bridge goes by what it has learned
+		delete(t.remotes, address{l.vni, l.addr})
 	}
 	clear(o.refused)
 	err := errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals), o.followRules())
@@ -443,6 +449,12 @@ func (o *overlay) nextHop(host netip.Addr) (hop netip.Addr, err error) {
 
 // syncEndpoints lets go of containers that left and takes in those that came.
 func (o *overlay) syncEndpoints(now []local) error {
+	var errs []error
+	for _, e := range o.endpoints { // all of them at once: to take one lane away takes a while
+		if !slices.Contains(now, e.local) {
+			errs = append(errs, o.progs.dropEndpoint(e.local))
+		}
+	}
 	var leaving []*endpoint
 	o.endpoints = slices.DeleteFunc(o.endpoints, func(e *endpoint) bool {
 		e.closing = e.closing || !slices.Contains(now, e.local) || !e.lane.intact(o.handle)
@@ -453,9 +465,9 @@ func (o *overlay) syncEndpoints(now []local) error {
 	})
 	left, err := closeAll(leaving)
 	o.endpoints = append(o.endpoints, left...) // to be tried again at the next look
-	errs := []error{err}
+	errs = append(errs, err)
 	for _, l := range now {
-		if slices.ContainsFunc(o.endpoints, func(e *endpoint) bool { return e.local == l }) {
+		if slices.ContainsFunc(o.endpoints, func(e *endpoint) bool { return e.local == l || e.sharesAddress(l) }) {
 			continue
 		}
 		if why := o.unfit(l); why != "" {
@@ -468,6 +480,7 @@ func (o *overlay) syncEndpoints(now []local) error {
 		var unfit noLane
 		if errors.As(err, &unfit) {
 			o.refused[l.addr.String()] = unfit.Error()
+			errs = append(errs, e.unhook())
 			continue
 		}
 		if err != nil {
@@ -481,17 +494,37 @@ func (o *overlay) syncEndpoints(now []local) error {
 			continue
 		}
 		o.endpoints = append(o.endpoints, e)
+		if o.hasNews() {
+			break // to forget comes first, and what else has come is still there at the next look
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// present says whether a container is still there: whatever failed on one that is just leaving is no error.
+// sharesAddress says whether an endpoint has to go before another container can be one: what it has yet to undo would be the other's.
+func (e *endpoint) sharesAddress(l local) bool {
+	return e.closing && e.vni == l.vni && e.addr == l.addr
+}
+
+// hasNews says whether something has changed since the sandbox was read. What is being attached takes all in.
+func (o *overlay) hasNews() bool {
+	return o.stop != nil && (len(o.news) > 0 || o.follower != nil && len(o.follower.changed) > 0)
+}
+
+// present says whether a container still has its device: whatever failed on one that is just leaving is no error.
 func (o *overlay) present(l local) bool {
 	ns, err := l.open(o.cfg.spaces())
 	if err != nil {
 		return false
 	}
-	return ns.Close() == nil
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return true // as far as one can tell
+	}
+	defer h.Close()
+	_, err = h.LinkByIndex(l.ifindex)
+	return !errors.As(err, &netlink.LinkNotFoundError{})
 }
 
 // unfit says why a container can't take part.
@@ -521,6 +554,11 @@ func (o *overlay) take(e *endpoint) error {
 		return err
 	}
 	defer ns.Close()
+	unfollow, err := followDevices(ns, o.news)
+	if err != nil {
+		return fmt.Errorf("follow its devices: %w", err)
+	}
+	e.undo = append(e.undo, unfollow)
 	if e.lane, err = makeLane(o.lanes, laneSite{o.host, ns, e.local, e.number, o.progs}); err != nil {
 		return err
 	}

@@ -32,7 +32,10 @@ func overlayOf(t *testing.T, hosts [2]*engineHost) {
 	for name, options := range map[string]map[string]string{someNetwork: nil, "secret": {"encrypted": ""}} {
 		hosts[0].must(t, "POST", "/networks/create", map[string]any{
 			"Name": name, "Driver": "overlay", "Attachable": true, "Options": options,
-			"IPAM": map[string]any{"Config": []map[string]string{{"Subnet": map[string]string{someNetwork: someSubnet, "secret": "198.19.101.0/24"}[name]}}},
+			"IPAM": map[string]any{"Config": []map[string]string{map[string]map[string]string{
+				someNetwork: {"Subnet": someSubnet, "IPRange": "198.19.100.128/25"}, // the engines' own choices: their load balancers' addresses
+				"secret":    {"Subnet": "198.19.101.0/24"},
+			}[name]}},
 		}, nil)
 		t.Cleanup(func() {
 			if err := hosts[0].ask("DELETE", "/networks/"+name, nil, nil); err != nil {

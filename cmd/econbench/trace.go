@@ -187,7 +187,7 @@ func (f *traceFlags) picture(ctx context.Context, s *session, plan econbench.Pla
 	if err != nil {
 		return nil, err
 	}
-	records, skipped, err := record(ctx, w)
+	records, skipped, err := recordBoth(ctx, w)
 	if err != nil {
 		return nil, err
 	}
@@ -211,8 +211,8 @@ func (f *traceFlags) picture(ctx context.Context, s *session, plan econbench.Pla
 	}, nil
 }
 
-// record asks both hosts' agents to attach hooks, and when both have, to record.
-func record(ctx context.Context, w engine.AtWork) (records [2]trace.Record, skipped []trace.Skipped, err error) {
+// recordBoth asks both hosts' agents to attach hooks, and when both have, to record.
+func recordBoth(ctx context.Context, w engine.AtWork) (records [2]trace.Record, skipped []trace.Skipped, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, traceLong, fmt.Errorf("not traced in %v", traceLong))
 	defer cancel()
 	ends := []econbench.Endpoint{w.Testbed.Client(), w.Testbed.Server()}
