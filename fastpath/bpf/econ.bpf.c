@@ -43,6 +43,7 @@ struct flow {
 #include "flow.h"
 #include "lane.h"
 #include "tunnel.h"
+#include "wire.h"
 
 /* What a socket remembers of where it last sent to. */
 struct way {
@@ -214,32 +215,19 @@ int from_lane(struct __sk_buff *skb)
 	return send(skb, a, way.next_hop, len, segs);
 }
 
-/* A packet of a flow that leads nowhere, as far as is known: to whom it is, and whether that is a reason to count it. The flow is
- * established for the next packet that the container sends, if this one comes from where it should. */
-static __always_inline int look_up(struct __sk_buff *skb, struct account *a, const struct control *c, const struct outer *o,
-				   const struct flow_key *key, __u32 segs)
+/* A packet of a flow that leads nowhere, as far as is known. It is established for the next packet that the container sends, if this one
+ * comes from where it should. */
+static __always_inline int look_up(struct __sk_buff *skb, struct account *a, const struct control *c, const struct outer *o, __u32 segs)
 {
 	const struct iphdr *ip = (const void *)(o + 1);
-	struct address local = {key->vni, key->local}, remote = {key->vni, key->remote};
-	struct delivery *to = bpf_map_lookup_elem(&endpoints, &local);
-	struct peer *from = bpf_map_lookup_elem(&peers, &remote);
-	struct flow *flow;
+	struct arrival at = {};
 	enum bail why;
 
-	if (!to || o->eth.h_proto != bpf_htons(ETH_P_IP))
-		return NEXT; /* of no container of ours, as far as one can tell */
+	if ((const void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || !ours(o, ip, &at))
+		return NEXT;
 	a->ingress.seen += segs;
-	if ((const void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
-		return bail(&a->ingress, BAIL_LENGTH, segs);
-	why = judge_received(skb, c, o, ip, to->mac);
-	if (why != BAILS)
-		return bail(&a->ingress, why, segs);
-	flow = flow_of(key, to->endpoint);
-	if (flow && from && (from->host != o->ip.saddr || !same_mac(o->eth.h_source, from->mac)))
-		return bail(&a->ingress, BAIL_SPOOFED, segs);
-	if (flow)
-		heard(flow, from);
-	return bail(&a->ingress, BAIL_FLOW, segs);
+	why = judge_arrival(skb, c, o, ip, &at);
+	return bail(&a->ingress, why == BAILS ? BAIL_FLOW : why, segs);
 }
 
 /* Whether the socket that a flow ends in is still somebody's. */
@@ -272,7 +260,7 @@ int from_wire(struct __sk_buff *skb)
 	key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	known = bpf_map_lookup_elem(&flows, &key);
 	if (!known || known->state != FLOW_ESTABLISHED || known->generation != c->generation || o->eth.h_proto != bpf_htons(ETH_P_IP))
-		return look_up(skb, a, c, o, &key, segs);
+		return look_up(skb, a, c, o, segs);
 	flow = *known;
 	a->ingress.seen += segs;
 	why = judge_received(skb, c, o, ip, flow.mac);

@@ -38,6 +38,7 @@ struct flow {
 #include "flow.h"
 #include "lane.h"
 #include "tunnel.h"
+#include "wire.h"
 
 /* Egress of the container's own device. */
 SEC("tc")
@@ -77,56 +78,31 @@ int from_lane(struct __sk_buff *skb)
 	return send(skb, a, next_hop, len, segs);
 }
 
-/* Whether its flow is one that this host's side established, with a sender that lives where it came from. */
-static __always_inline enum bail judge_flow(const struct outer *o, struct flow *flow, const struct peer *from)
-{
-	if (!flow)
-		return BAIL_FLOW;
-	if (from && (from->host != o->ip.saddr || !same_mac(o->eth.h_source, from->mac)))
-		return BAIL_SPOOFED;
-	return heard(flow, from) ? BAILS : BAIL_FLOW;
-}
-
 /* Ingress of the wire's device. */
 SEC("tc")
 int from_wire(struct __sk_buff *skb)
 {
-	struct address local = {}, remote = {};
 	struct control *c = control();
 	struct account *a = account();
 	__u32 segs = segments(skb);
-	struct flow_key key = {};
-	struct delivery *to;
-	struct ports ports;
+	struct arrival at = {};
 	struct outer *o;
 	struct iphdr *ip;
-	struct peer *from;
 	enum bail why;
 
 	o = tunnelled(skb);
 	if (!o || !a || !c || c->mode == MODE_OFF)
 		return NEXT;
 	ip = (void *)(o + 1);
-	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || !ours(o, ip, &at))
 		return NEXT;
-	local = (struct address){o->vxlan.vni, ip->daddr};
-	to = bpf_map_lookup_elem(&endpoints, &local);
-	if (!to || o->eth.h_proto != bpf_htons(ETH_P_IP))
-		return NEXT; /* of no container of ours, as far as one can tell */
 	a->ingress.seen += segs;
-	why = judge_received(skb, c, o, ip, to->mac);
-	if (why != BAILS)
-		return bail(&a->ingress, why, segs);
-	ports = ports_of(ip, data_end(skb));
-	key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
-	remote = (struct address){o->vxlan.vni, ip->saddr};
-	from = bpf_map_lookup_elem(&peers, &remote);
-	why = judge_flow(o, flow_of(&key, to->endpoint), from);
+	why = judge_arrival(skb, c, o, ip, &at);
 	if (why == BAILS)
-		why = judge_carried(skb, o, key.protocol);
+		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, to->ifindex, from, segs);
+	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.from, segs);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

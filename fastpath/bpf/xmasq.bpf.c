@@ -55,6 +55,7 @@ struct flow {
 #include "flow.h"
 #include "lane.h"
 #include "tunnel.h"
+#include "wire.h"
 
 /* For tests and comparisons: without it this is oncache. */
 const volatile bool masquerading = true;
@@ -333,51 +334,24 @@ static __always_inline void hear(struct __sk_buff *skb, struct flow *flow, const
 	}
 }
 
-/* Whether its flow is one that this host's side established, with a sender that lives where it came from. */
-static __always_inline enum bail judge_flow(const struct outer *o, struct flow *flow, const struct peer *from)
-{
-	if (!flow)
-		return BAIL_FLOW;
-	if (from && (from->host != o->ip.saddr || !same_mac(o->eth.h_source, from->mac)))
-		return BAIL_SPOOFED;
-	return heard(flow, from) ? BAILS : BAIL_FLOW;
-}
-
 /* An encapsulated packet. */
 static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a, struct control *c, struct outer *o, __u32 segs)
 {
-	struct address local = {}, remote = {};
 	struct iphdr *ip = (void *)(o + 1);
-	struct flow_key key = {};
-	struct delivery *to;
-	struct ports ports;
-	struct peer *from;
-	struct flow *flow;
+	struct arrival at = {};
 	enum bail why;
 
-	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || !ours(o, ip, &at))
 		return NEXT;
-	local = (struct address){o->vxlan.vni, ip->daddr};
-	to = bpf_map_lookup_elem(&endpoints, &local);
-	if (!to || o->eth.h_proto != bpf_htons(ETH_P_IP))
-		return NEXT; /* of no container of ours, as far as one can tell */
 	a->ingress.seen += segs;
-	why = judge_received(skb, c, o, ip, to->mac);
-	if (why != BAILS)
-		return bail(&a->ingress, why, segs);
-	ports = ports_of(ip, data_end(skb));
-	key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
-	remote = (struct address){o->vxlan.vni, ip->saddr};
-	from = bpf_map_lookup_elem(&peers, &remote);
-	flow = flow_of(&key, to->endpoint);
-	why = judge_flow(o, flow, from);
-	if (why == BAILS && flow && from)
-		hear(skb, flow, c, &key, o, ip->ttl);
+	why = judge_arrival(skb, c, o, ip, &at);
+	if (why == BAILS && at.from)
+		hear(skb, at.flow, c, &at.key, o, ip->ttl);
 	if (why == BAILS)
-		why = judge_carried(skb, o, key.protocol);
+		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, to->ifindex, from, segs);
+	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.from, segs);
 }
 
 /* The flow that a key is given to, on this network. */
