@@ -39,7 +39,7 @@ var (
 const (
 	eachHost = 6 // containers at first
 	// talkAgain is how long whoever lives may take to be heard by all after an event. Engines gossip of each other's containers, which
-	// takes a second or so; after the restart of one they tell each other all of it in up to half a minute.
+	// takes a second or so; after the restart of one they tell each other all of it in up to a minute.
 	talkAgain = 2 * time.Minute
 	// followSYN is how long after a connection was opened, by the kernel's path, all other answers may take.
 	followSYN = 20 * time.Second
@@ -215,12 +215,12 @@ func (u *turmoil) has() map[netip.Addr]string {
 // settle waits until all talk again and are on the fast path.
 func (u *turmoil) settle(after string, since int64) {
 	u.Helper()
-	silent, fast := u.await(since)
+	silent, opened, fast := u.await(since)
 	took := time.Duration(clock() - since).Round(time.Millisecond)
 	u.slowest = max(u.slowest, took)
 	u.Logf("%s: %v until all talk after %s; %d answers", time.Now().Format(time.TimeOnly), took, after, u.l.total())
 	if took > 5*time.Second {
-		u.slow = append(u.slow, fmt.Sprintf("%v until all talked again after %s", took, after))
+		u.slow = append(u.slow, fmt.Sprintf("%v until all talked again, %v of it until the kernel's path opened all connections, after %s", took, opened.Round(time.Millisecond), after))
 	}
 	text := fmt.Sprintf("after %s, in %v: %d are not answered: %v", after, took, len(silent), silent[:min(8, len(silent))])
 	switch {
@@ -238,8 +238,8 @@ func (u *turmoil) settle(after string, since int64) {
 }
 
 // await waits until all are answered. Connections are opened by the kernel's path, whatever is attached: where that works and the
-// rest does not follow, it is the fast path's fault.
-func (u *turmoil) await(since int64) (silent []asking, fast bool) {
+// rest does not follow, it is the fast path's fault. opened is how long the first took.
+func (u *turmoil) await(since int64) (silent []asking, opened time.Duration, fast bool) {
 	type pair struct {
 		client string
 		to     netip.Addr
@@ -251,12 +251,15 @@ func (u *turmoil) await(since int64) (silent []asking, fast bool) {
 			if _, known := deaf[pair{a.client, a.to}]; a.protocol == bySYN || !known {
 				deaf[pair{a.client, a.to}] = time.Now()
 			}
+			if a.protocol == bySYN {
+				opened = time.Since(begin)
+			}
 		}
 		for _, a := range silent {
 			fast = fast || time.Since(deaf[pair{a.client, a.to}]) > followSYN
 		}
 		if len(silent) == 0 || fast || time.Since(begin) > talkAgain {
-			return silent, fast
+			return silent, opened, fast
 		}
 	}
 }
@@ -267,7 +270,7 @@ func (u *turmoil) blame(text string, silent []asking) {
 	u.Helper()
 	if u.attached && u.mode != econbench.OrderOff {
 		u.program("set", someNetwork, "off")
-		if still, _ := u.await(clock()); len(still) == 0 {
+		if still, _, _ := u.await(clock()); len(still) == 0 {
 			u.Errorf("%s; without the fast path they are", text)
 			return
 		}
@@ -281,7 +284,7 @@ func (u *turmoil) blame(text string, silent []asking) {
 				u.move(d, d.host, d.addr)
 			}
 		}
-		if silent, _ = u.await(clock()); len(silent) == 0 {
+		if silent, _, _ = u.await(clock()); len(silent) == 0 {
 			return
 		}
 	}
@@ -424,16 +427,19 @@ func (u *turmoil) program(args ...string) {
 	start(u.T, sharedLab(), append([]string{"fastpath"}, args...)...).want(0)
 }
 
-// attach attaches, in the middle of whatever happens. A host without any container on the network at that moment is refused, and asked again.
+// attach attaches, in the middle of whatever happens. Where a host has no container on the network at that moment, or an engine is just
+// building or taking down its sandbox, it is refused, and asked for again.
 func (u *turmoil) attach() {
 	u.Helper()
 	if u.fastpath == econbench.NoFastpath || u.attached {
 		return
 	}
+	passing := func(said string) bool {
+		return strings.Contains(said, "no container on") || strings.Contains(said, "no vxlan device")
+	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		p := start(u.T, sharedLab(), "fastpath", "attach", someNetwork, "--fastpath", u.fastpath)
-		none := p.wait() == 1 && (strings.Contains(p.said(), "no container on this host") || strings.Contains(p.said(), "has no container on it"))
-		if !none || time.Now().After(deadline) {
+		if p.wait() != 1 || !passing(p.said()) || time.Now().After(deadline) {
 			p.want(0)
 			break
 		}
