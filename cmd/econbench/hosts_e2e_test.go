@@ -127,7 +127,8 @@ func TestHostsStuck(t *testing.T) {
 	p = start(t, sharedLab(), tiny("--arm", "host,overlay", "--workload", "tcp_rr")...)
 	p.until("restarting it: engine " + hosts[1].url)
 	for { // the test's socket plays that of the engine, which ends with it
-		if is, err := os.Stat(socket); err == nil && !os.SameFile(was, is) {
+		is, err := os.Stat(socket) // whose inode may be the old one's, used again
+		if err == nil && (!os.SameFile(was, is) || !is.ModTime().Equal(was.ModTime())) {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
