@@ -171,7 +171,7 @@ int from_container(struct __sk_buff *skb)
 	eth = data(skb);
 	if (remembered(skb, &key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.mac))
 		return leave(skb, &a->egress, c, true, segs);
-	why = learn(&key) ? judge_destination(skb, &key, &to) : BAIL_FLOW;
+	why = established(&key) ? judge_destination(skb, &key, &to) : BAIL_FLOW;
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
 	if (to.peer)

@@ -259,9 +259,9 @@ func (e *Emulated) RestartEngine(ctx context.Context, url string) error {
 		if !h.Init.alive() {
 			return false, fmt.Errorf("emulated lab: engine %s did not come back, its log is %s", h.Name, h.Log)
 		}
-		// The successor's socket is another file; its owner is set last.
+		// The successor's socket is another file, which may have the old one's inode again; its owner is set last.
 		is, err := os.Stat(socket)
-		fresh := err == nil && !os.SameFile(was, is) && is.Mode().Perm() == was.Mode().Perm()
+		fresh := err == nil && (!os.SameFile(was, is) || !is.ModTime().Equal(was.ModTime())) && is.Mode().Perm() == was.Mode().Perm()
 		return fresh && ping(ctx, socket) == nil, nil
 	})
 }

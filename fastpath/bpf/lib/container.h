@@ -95,7 +95,7 @@ static __always_inline int leave_by_lane(struct __sk_buff *skb)
 		return NEXT;
 	a->egress.seen += segs;
 	why = judge_sent(skb, c, &key);
-	if (why == BAILS && !learn(&key))
+	if (why == BAILS && !established(&key))
 		why = BAIL_FLOW;
 	if (why == BAILS)
 		why = judge_destination(skb, &key, &to);

@@ -75,6 +75,12 @@ static __always_inline struct flow *learn(const struct flow_key *key)
 	return flow && flow->state == FLOW_ESTABLISHED ? flow : NULL;
 }
 
+/* learn, for who wants to know no more. Without learning, a TCP socket's word for it remains, and nobody to remember it. */
+static __always_inline bool established(const struct flow_key *key)
+{
+	return learn(key) || (!learning && key->protocol == IPPROTO_TCP);
+}
+
 /* Remembers that the other side of a flow was heard; true when it was established before. */
 static __always_inline bool heard(struct flow *flow, bool from_peer)
 {
