@@ -3,7 +3,9 @@
 package fastpath
 
 import (
+	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/tune"
 )
 
 // cacheKind is what fast paths over an overlay differ by, as far as their caches are filled and read alike: bpf/lib has the maps
@@ -33,6 +36,27 @@ type cacheKind struct {
 	settle func(*ebpf.Collection)
 	// gone says whether a value of the flows' map is of a flow that has ended; nil: they are taken out when they end.
 	gone func(maps map[string]*ebpf.Map, value []byte) bool
+}
+
+// overlayDriver is the agent's half of a fast path over an overlay.
+type overlayDriver struct {
+	path    econbench.Fastpath
+	journal *tune.Journal
+	kind    func(setting string) cacheKind
+}
+
+// always is a fast path without settings.
+func always(k cacheKind) func(string) cacheKind { return func(string) cacheKind { return k } }
+
+func (d overlayDriver) Name() string { return d.path.Name() }
+
+// Attach takes an OverlayConfig.
+func (d overlayDriver) Attach(ctx context.Context, config json.RawMessage) (econbench.Attached, error) {
+	var cfg OverlayConfig
+	if err := json.Unmarshal(config, &cfg); err != nil {
+		return nil, fmt.Errorf("configuration %.80q: %w", config, err)
+	}
+	return attachToSandbox(ctx, cfg, d.journal, &cache{cacheKind: d.kind(cfg.With)})
 }
 
 // overlayNeeds are the helpers that came last of those that bpf/lib uses, with the kernels that brought them.

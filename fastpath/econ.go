@@ -7,16 +7,13 @@ package fastpath
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/names"
-	"github.com/econbench/econbench/internal/tune"
 )
 
 // Econ is a cache by flow after ECON (see bpf/econ.bpf.c for the packets' journey): for each flow what its socket sends to and
@@ -62,23 +59,6 @@ func (e Econ) Attach(ctx context.Context, tb econbench.Testbed, opt econbench.At
 	return attachOverlay(ctx, e.Name(), tb, opt)
 }
 
-// econDriver is the agent's half.
-type econDriver struct{ journal *tune.Journal }
-
-func (econDriver) Name() string { return Econ{}.Name() }
-
-func (d econDriver) Attach(ctx context.Context, config json.RawMessage) (econbench.Attached, error) {
-	var cfg OverlayConfig
-	if err := json.Unmarshal(config, &cfg); err != nil {
-		return nil, fmt.Errorf("configuration %.80q: %w", config, err)
-	}
-	kind := econKind
-	if cfg.With == econSockets {
-		kind.inside, kind.counts = progIntoContainer, countsAssigned
-	}
-	return attachToSandbox(ctx, cfg, d.journal, &cache{cacheKind: kind})
-}
-
 // progIntoContainer is for the lane's end in the container, ingress.
 const progIntoContainer = "into_container"
 
@@ -87,6 +67,15 @@ var econKind = cacheKind{
 	needs:   append([]helperNeed{{asm.FnSkStorageGet, "5.2"}}, overlayNeeds...),
 	release: "released",
 	gone:    econGone,
+}
+
+// econOf is its kind with a setting.
+func econOf(setting string) cacheKind {
+	kind := econKind
+	if setting == econSockets {
+		kind.inside, kind.counts = progIntoContainer, countsAssigned
+	}
+	return kind
 }
 
 // econGone says whether a flow's socket was closed: its entry goes with the next packet.

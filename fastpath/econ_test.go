@@ -221,7 +221,7 @@ func TestEconSetting(t *testing.T) {
 			t.Errorf("setting %q: %v", s, err)
 		}
 	}
-	if _, err := (econDriver{}).Attach(context.Background(), []byte("{")); err == nil {
+	if _, err := (overlayDriver{Econ{}, nil, econOf}).Attach(context.Background(), []byte("{")); err == nil {
 		t.Error("a configuration cut short is accepted")
 	}
 }

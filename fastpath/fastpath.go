@@ -23,7 +23,9 @@ func All() []econbench.Fastpath {
 
 // Drivers lists the agent's halves. What they make in the host's namespace stands in the journal.
 func Drivers(j *tune.Journal) []econbench.Driver {
-	return []econbench.Driver{oncacheDriver{j}, econDriver{j}, xmasqDriver{j}, handicapDriver{&pace{}}}
+	return []econbench.Driver{
+		overlayDriver{Oncache{}, j, always(oncacheKind)}, overlayDriver{Econ{}, j, econOf}, overlayDriver{Xmasq{}, j, always(xmasqKind)}, handicapDriver{&pace{}},
+	}
 }
 
 // None is the fast path that changes nothing: a topology as its builder leaves it.

@@ -18,9 +18,7 @@ type fastKind struct {
 
 // fastKinds are all of them, with their settings.
 func fastKinds() []fastKind {
-	withSockets := econKind
-	withSockets.inside, withSockets.counts = progIntoContainer, countsAssigned
-	return []fastKind{{"oncache", oncacheKind}, {"econ", econKind}, {"econ:" + econSockets, withSockets}, {"xmasq", xmasqKind}}
+	return []fastKind{{"oncache", oncacheKind}, {"econ", econKind}, {"econ:" + econSockets, econOf(econSockets)}, {"xmasq", xmasqKind}}
 }
 
 // eachKind runs a test for each of them.

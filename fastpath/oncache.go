@@ -6,11 +6,8 @@ package fastpath
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 
 	"github.com/econbench/econbench"
-	"github.com/econbench/econbench/internal/tune"
 )
 
 // Oncache is an encapsulation cache after ONCache (see bpf/oncache.bpf.c for the packets' journey): outer headers by
@@ -44,19 +41,6 @@ func (Oncache) Lanes() []string { return laneKinds() }
 // Attach attaches it on both hosts.
 func (o Oncache) Attach(ctx context.Context, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {
 	return attachOverlay(ctx, o.Name(), tb, opt)
-}
-
-// oncacheDriver is the agent's half.
-type oncacheDriver struct{ journal *tune.Journal }
-
-func (oncacheDriver) Name() string { return Oncache{}.Name() }
-
-func (d oncacheDriver) Attach(ctx context.Context, config json.RawMessage) (econbench.Attached, error) {
-	var cfg OverlayConfig
-	if err := json.Unmarshal(config, &cfg); err != nil {
-		return nil, fmt.Errorf("configuration %.80q: %w", config, err)
-	}
-	return attachToSandbox(ctx, cfg, d.journal, &cache{cacheKind: oncacheKind})
 }
 
 var oncacheKind = cacheKind{spec: loadOncache, needs: overlayNeeds}

@@ -6,14 +6,12 @@ package fastpath
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/econbench/econbench"
-	"github.com/econbench/econbench/internal/tune"
 )
 
 // Xmasq is a fast path without encapsulation after XMasq (see bpf/xmasq.bpf.c for the packets' journey and for what the hosts tell each
@@ -79,19 +77,6 @@ func (*xmasqAttachment) Prove(w econbench.Window) (failures []string) {
 		}
 	}
 	return failures
-}
-
-// xmasqDriver is the agent's half.
-type xmasqDriver struct{ journal *tune.Journal }
-
-func (xmasqDriver) Name() string { return Xmasq{}.Name() }
-
-func (d xmasqDriver) Attach(ctx context.Context, config json.RawMessage) (econbench.Attached, error) {
-	var cfg OverlayConfig
-	if err := json.Unmarshal(config, &cfg); err != nil {
-		return nil, fmt.Errorf("configuration %.80q: %w", config, err)
-	}
-	return attachToSandbox(ctx, cfg, d.journal, &cache{cacheKind: xmasqKind})
 }
 
 var xmasqKind = cacheKind{spec: loadXmasq, needs: overlayNeeds, counts: countsMasked, shared: "masks", settle: xmasqSettle}
