@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // What is here holds the fast path against the kernel's own, with generated frames: what a container is given by the one and by
@@ -301,7 +302,7 @@ func quiet(t *testing.T, ns netns.NsHandle) {
 	}
 	t.Cleanup(func() { drop.Close() })
 	do(t, ns, func(h *netlink.Handle) error {
-		links, err := h.LinkList()
+		links, err := netspace.Whole(h.LinkList)
 		if err != nil {
 			return err
 		}

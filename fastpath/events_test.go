@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/netspace"
 	"github.com/econbench/econbench/internal/tune"
 )
 
@@ -613,7 +614,7 @@ func (u *town) held() (v inventory) {
 	}
 	for _, ns := range spaces {
 		do(u.T, ns, func(h *netlink.Handle) error {
-			list, err := h.LinkList()
+			list, err := netspace.Whole(h.LinkList)
 			for _, l := range list {
 				if strings.HasPrefix(l.Attrs().Name, tune.LinkPrefix) {
 					v.devices += l.Attrs().Name + " "

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/netspace"
 	"github.com/econbench/econbench/internal/tune"
 )
 
@@ -153,7 +154,7 @@ func TestLaneDevices(t *testing.T) {
 		hosts[0].attach(t, econbench.AttachOptions{Lane: kind})
 		do(t, hosts[0].container, func(h *netlink.Handle) error {
 			ours := 0
-			links, err := h.LinkList()
+			links, err := netspace.Whole(h.LinkList)
 			for _, l := range links {
 				if slices.Contains(before, l.Attrs().Name) {
 					continue

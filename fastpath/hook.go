@@ -131,7 +131,7 @@ func addFilter(h *netlink.Handle, at point, prog *ebpf.Program, owner string) (*
 
 // freeHandle removes a filter of the same name and finds a handle that no other filter of our priority has.
 func freeHandle(h *netlink.Handle, f *netlink.BpfFilter) (uint32, error) {
-	there, err := h.FilterList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: f.LinkIndex}}, f.Parent)
+	there, err := filters(h, f.LinkIndex, f.Parent)
 	if err != nil {
 		return 0, err
 	}
@@ -198,12 +198,18 @@ func (f *filter) dropQdisc(h *netlink.Handle) error {
 		return nil
 	}
 	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
-		others, err := h.FilterList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: f.qdisc.LinkIndex}}, parent)
+		others, err := filters(h, f.qdisc.LinkIndex, parent)
 		if err != nil || len(others) > 0 {
 			return gone(err)
 		}
 	}
 	return gone(h.QdiscDel(f.qdisc))
+}
+
+// filters are a device's on one side of it.
+func filters(h *netlink.Handle, ifindex int, parent uint32) ([]netlink.Filter, error) {
+	device := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
+	return netspace.Whole(func() ([]netlink.Filter, error) { return h.FilterList(device, parent) })
 }
 
 // gone forgives that what is to be removed is not there any more.

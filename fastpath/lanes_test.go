@@ -21,6 +21,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 // laneKind has the tests that do not say by which lane run by one kind: whatever holds for the preferred one has to hold for all.
@@ -89,7 +90,7 @@ func laneDevices(t *testing.T, host *testHost) (kind, outer, inner, lane string)
 			return err
 		}
 		lane = link.Attrs().Name
-		links, err := h.LinkList()
+		links, err := netspace.Whole(h.LinkList)
 		for _, other := range links {
 			if mac, ok := macOf(other.Attrs().HardwareAddr); ok && mac == l.mac() {
 				inner = other.Attrs().Name

@@ -1319,7 +1319,7 @@ func testGoneWhenClosed(t *testing.T, k fastKind) {
 	hosts := twoHosts(t, k)
 	links := func(ns netns.NsHandle) (names string) {
 		do(t, ns, func(h *netlink.Handle) error {
-			list, err := h.LinkList()
+			list, err := netspace.Whole(h.LinkList)
 			for _, l := range list {
 				names += l.Attrs().Name + " "
 			}
@@ -1344,7 +1344,7 @@ func testGoneWhenClosed(t *testing.T, k fastKind) {
 			if err != nil {
 				return err
 			}
-			qdiscs, err := h.QdiscList(link)
+			qdiscs, err := netspace.Whole(func() ([]netlink.Qdisc, error) { return h.QdiscList(link) })
 			for _, q := range qdiscs {
 				if q.Type() == "clsact" {
 					t.Error("clsact was left on eth0")
@@ -1369,7 +1369,7 @@ func (host *testHost) inventory(t *testing.T) (v inventory) {
 	t.Helper()
 	for _, ns := range []netns.NsHandle{host.host, host.sandbox, host.container} {
 		do(t, ns, func(h *netlink.Handle) error {
-			list, err := h.LinkList()
+			list, err := netspace.Whole(h.LinkList)
 			for _, l := range list {
 				v.devices += l.Attrs().Name + " "
 			}

@@ -218,7 +218,9 @@ func (h *engineHost) inNamespace(s map[string]string) error {
 		return err
 	}
 	s["offloads"] = fmt.Sprint(features) // maps print sorted
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: 236}, netlink.RT_FILTER_PROTOCOL)
+	routes, err := netspace.Whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: 236}, netlink.RT_FILTER_PROTOCOL)
+	})
 	if err != nil {
 		return err
 	}
@@ -253,7 +255,7 @@ func (h *engineHost) inNamespace(s map[string]string) error {
 
 // madeByAgents are the devices that agents make in this namespace, and iptables' rules for them.
 func madeByAgents() (devices, rules string, err error) {
-	links, err := netlink.LinkList()
+	links, err := netspace.Whole(netlink.LinkList)
 	if err != nil {
 		return "", "", err
 	}

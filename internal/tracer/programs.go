@@ -86,7 +86,8 @@ func programsIn(ns namespace) (list []program, err error) {
 			for _, at := range hooks {
 				on := trace.Program{Namespace: ns.Role, Device: d.Name, Hook: at.name}
 				l := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: int(d.Index), Name: d.Name}}
-				filters, _ := h.FilterList(l, at.parent) // a device without such filters is an error
+				// A device without such filters is an error.
+				filters, _ := netspace.Whole(func() ([]netlink.Filter, error) { return h.FilterList(l, at.parent) })
 				for _, f := range filters {
 					if b, ok := f.(*netlink.BpfFilter); ok {
 						list = append(list, program{ebpf.ProgramID(b.Id), on})

@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/vishvananda/netlink"
+
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 const (
@@ -89,7 +91,7 @@ func state(t *testing.T) map[string]string {
 	for name, f := range states {
 		s["feature "+name] = onOff(f.Active) + onOff(f.Requested)
 	}
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := netspace.Whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		t.Fatal(err)
 	}

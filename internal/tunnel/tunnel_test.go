@@ -140,7 +140,7 @@ func (h *host) iptables(t *testing.T, args ...string) (said string) {
 func (h *host) links(t *testing.T) (names string) {
 	t.Helper()
 	h.do(t, func() error {
-		list, err := netlink.LinkList()
+		list, err := netspace.Whole(netlink.LinkList)
 		for _, l := range list {
 			names += l.Attrs().Name + " "
 		}
