@@ -154,6 +154,29 @@ type Workload interface {
 	Start(ctx context.Context, tb Testbed, p Params, atLeast time.Duration) (Load, error)
 }
 
+// Measured is an optional interface of workloads whose clients deliver metrics beyond those of their flows' kind: what they do not
+// deliver is recorded as not collected.
+type Measured interface {
+	Metrics(Params) []string
+}
+
+// Imaged is an optional interface of workloads whose programs are in another image than the usual one.
+type Imaged interface {
+	Image() string // name of a recipe of internal/image
+}
+
+// Generating is an optional interface of workloads whose client is a load generator of econbench's own: endpoints then have this
+// program at ProgramPath.
+type Generating interface {
+	Generates() bool
+}
+
+// ProgramPath is where econbench itself is in agents' containers, and in endpoints' where a workload is Generating.
+const ProgramPath = "/econbench"
+
+// ScratchDir is a folder of every endpoint's container that lies in memory and that every user may write to.
+const ScratchDir = "/run/econbench"
+
 // Bulk is an optional interface of workloads that fill the path in one direction and leave no CPU idle.
 type Bulk interface {
 	Bulk() bool
@@ -165,7 +188,7 @@ type Coverage struct{ ToServer, ToClient float64 }
 
 // Covered is an optional interface of workloads that know how much of them a fast path can carry.
 type Covered interface {
-	Coverage() Coverage
+	Coverage(Params) Coverage
 }
 
 // Load is a workload's client at work.
@@ -198,7 +221,13 @@ type Flows struct {
 	RequestBytes  int      `json:"request_bytes"`  // payload of one request, B; 0 when there are no transactions
 	ResponseBytes int      `json:"response_bytes"` // payload of one response, B; LastingFlows need not say
 	MessageBytes  int      `json:"message_bytes"`  // payload of one datagram to the server, B, where there are no transactions
+	// ByClient says that transactions differ in size, so that the client's program counts them and nobody else can. Only of
+	// LastingFlows.
+	ByClient bool `json:"by_client,omitempty"`
 }
+
+// Transactions says whether the flows' work is made of requests that are answered.
+func (f Flows) Transactions() bool { return f.ByClient || f.RequestBytes > 0 }
 
 // Has says whether a port of the server's side is one of the flows'.
 func (f Flows) Has(port uint16) bool {
@@ -210,7 +239,19 @@ type Result struct {
 	Samples  []Sample
 	Warnings []string
 	Log      []byte // whole output, for the file under logs/
+	// Within draws samples of what happened in a window of the client's host, for clients that noted when each of their
+	// transactions was; nil for those that know their whole run alone. An error is the trial's end.
+	Within func(HostWindow) (samples []Sample, warnings []string, err error)
 }
+
+// ProgramError is an error with the whole output of the program that it is about.
+type ProgramError struct {
+	Err error
+	Log []byte
+}
+
+func (e *ProgramError) Error() string { return e.Err.Error() }
+func (e *ProgramError) Unwrap() error { return e.Err }
 
 // Sample is one number in its metric's base unit.
 type Sample struct {

@@ -46,9 +46,11 @@ func (Sockets) Samples(w econbench.Window) (samples []econbench.Sample, warnings
 		}
 	}
 	received, ok := server.rate("sockets", "bytes_received")
-	if w.Flows.RequestBytes > 0 {
+	switch {
+	case w.Flows.ByClient:
+	case w.Flows.RequestBytes > 0:
 		add("transactions", received/float64(w.Flows.RequestBytes), ok)
-	} else {
+	default:
 		add("throughput", received, ok)
 	}
 	packets, ok := server.rate("sockets", "data_segs_in")
@@ -95,7 +97,7 @@ func waitForSockets(ctx context.Context, s econbench.Scope) error {
 // dataFlows picks the sockets that carry payload, those with most first.
 func dataFlows(sockets []tcpSocket, f econbench.Flows) []tcpSocket {
 	carrying := slices.DeleteFunc(slices.Clone(sockets), func(s tcpSocket) bool {
-		if f.RequestBytes > 0 {
+		if f.Transactions() {
 			return s.bytesReceived == 0 // both ends of a transaction receive; the SYN counts as an acknowledged byte
 		}
 		return s.payload() < streamPayload

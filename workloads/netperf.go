@@ -68,7 +68,7 @@ func (n netperf) Params(given econbench.Params) (econbench.Params, error) {
 	}, given)
 }
 
-func (n netperf) Coverage() econbench.Coverage { return n.coverage }
+func (n netperf) Coverage(econbench.Params) econbench.Coverage { return n.coverage }
 
 // Serve starts netserver in the foreground; it forks a child for each test, so that an aborted one does no harm.
 func (n netperf) Serve(ctx context.Context, tb econbench.Testbed) (econbench.Process, error) {

@@ -57,7 +57,7 @@ func serve(ctx context.Context, at econbench.Endpoint, port int, argv ...string)
 	}()
 	if err := s.untilListening(ctx, at.Container, port); err != nil {
 		_ = s.Close(context.WithoutCancel(ctx)) // what went wrong first is what is told
-		return nil, fmt.Errorf("%s server: %w", argv[0], err)
+		return nil, &econbench.ProgramError{Err: fmt.Errorf("%s server: %w", argv[0], err), Log: s.log()}
 	}
 	return s, nil
 }
@@ -111,11 +111,14 @@ func listening(ctx context.Context, in econbench.Container, port int) (bool, err
 	return bytes.Contains(out.Stdout, []byte("LISTEN")), nil
 }
 
+// log is all that an ended server printed.
+func (s *server) log() []byte { return append(bytes.Clone(s.out.Stdout), s.out.Stderr...) }
+
 // Wait waits for the server's end, which is its failure: servers end when they are closed.
 func (s *server) Wait(ctx context.Context) (econbench.Output, error) {
 	select {
 	case <-s.ended:
-		return s.out, s.err
+		return s.out, &econbench.ProgramError{Err: s.diagnosis(), Log: s.log()}
 	case <-ctx.Done():
 		return econbench.Output{}, ctx.Err()
 	}

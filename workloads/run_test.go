@@ -140,7 +140,7 @@ func TestOfferedRate(t *testing.T) {
 // TestCoverage: what a fast path is asked for lies between nothing and all, and is asked of the way that carries data.
 func TestCoverage(t *testing.T) {
 	for _, w := range All() {
-		c := w.(econbench.Covered).Coverage()
+		c := w.(econbench.Covered).Coverage(nil)
 		if c.ToServer <= 0 || c.ToServer >= 1 || c.ToClient < 0 || c.ToClient >= 1 || (c.ToClient == 0) != (w.Name() == "udp_stream") {
 			t.Errorf("%s: %+v", w.Name(), c)
 		}

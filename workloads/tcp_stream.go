@@ -36,7 +36,7 @@ func (TCPStream) Primary() string { return "throughput" }
 func (TCPStream) Bulk() bool { return true }
 
 // Coverage is nearly all of it: the handshake lies before the window.
-func (TCPStream) Coverage() econbench.Coverage {
+func (TCPStream) Coverage(econbench.Params) econbench.Coverage {
 	return econbench.Coverage{ToServer: nearlyAll, ToClient: nearlyAll}
 }
 

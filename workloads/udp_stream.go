@@ -48,7 +48,9 @@ func (UDPStream) Params(given econbench.Params) (econbench.Params, error) {
 }
 
 // Coverage demands nothing of the way back: it has a handful of packets.
-func (UDPStream) Coverage() econbench.Coverage { return econbench.Coverage{ToServer: nearlyAll} }
+func (UDPStream) Coverage(econbench.Params) econbench.Coverage {
+	return econbench.Coverage{ToServer: nearlyAll}
+}
 
 func (UDPStream) Serve(ctx context.Context, tb econbench.Testbed) (econbench.Process, error) {
 	return serveIperf3(ctx, tb, udpStreamPort)

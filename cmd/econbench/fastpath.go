@@ -106,7 +106,7 @@ func attachCommand() *cobra.Command {
 				}
 				return json.Marshal(cfg)
 			}
-			if s.Image, err = toolImage(cmd.Context(), f.cacheDir, s.Progress); err != nil {
+			if s.Image, err = toolImage(cmd.Context(), "", f.cacheDir, s.Progress); err != nil {
 				return err
 			}
 			var log bytes.Buffer

@@ -46,7 +46,7 @@ func labUpCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			ctx, start := cmd.Context(), time.Now()
 			p := newProgress(cmd.ErrOrStderr(), false)
-			img, err := toolImage(ctx, cacheDir, p.Stepf)
+			img, err := toolImage(ctx, "", cacheDir, p.Stepf)
 			if err != nil {
 				return err
 			}

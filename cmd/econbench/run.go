@@ -166,7 +166,7 @@ func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engi
 		return tally, j.begin(nil, p) // it was stopped behind its last trial
 	}
 	s, err := openSession(ctx, sessionOptions{
-		labFlags: f.labFlags, run: j.label, placement: j.plan.Placement, progress: p.Stepf, agentLog: agentLogs(j.dir.Path()),
+		labFlags: f.labFlags, run: j.label, placement: j.plan.Placement, needs: parts().Needs(j.plan), progress: p.Stepf, agentLog: agentLogs(j.dir.Path()),
 	})
 	if err != nil {
 		return tally, cause(ctx, err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/cmd/internal/engine"
 	"github.com/econbench/econbench/internal/docker"
 	"github.com/econbench/econbench/internal/image"
 	"github.com/econbench/econbench/internal/lab"
@@ -32,7 +33,8 @@ type sessionOptions struct {
 	labFlags
 	run       string
 	placement econbench.Placement
-	sweepOnly bool // remove what dead runs left, and nothing more
+	needs     engine.Needs // of its endpoints
+	sweepOnly bool         // remove what dead runs left, and nothing more
 	progress  func(format string, args ...any)
 	agentLog  func(host string) io.Writer
 }
@@ -74,7 +76,7 @@ func openSession(ctx context.Context, o sessionOptions) (s *session, err error) 
 	imageCtx, stopImage := context.WithCancel(ctx)
 	defer stopImage()
 	go func() {
-		img, err := toolImage(imageCtx, o.cacheDir, o.progress)
+		img, err := toolImage(imageCtx, o.needs.Image, o.cacheDir, o.progress)
 		imaged <- built{img, err}
 	}()
 	enginesErr := s.openEngines(ctx, o)
@@ -86,7 +88,7 @@ func openSession(ctx context.Context, o sessionOptions) (s *session, err error) 
 		return s, enginesErr
 	}
 	if b.err != nil {
-		if b.image, err = loadedImage(ctx, s.hosts, o.tlsDir, b.err); err != nil {
+		if b.image, err = loadedImage(ctx, o.needs.Image, s.hosts, o.tlsDir, b.err); err != nil {
 			return s, err
 		}
 	}
@@ -99,7 +101,7 @@ func openSession(ctx context.Context, o sessionOptions) (s *session, err error) 
 		return s, fmt.Errorf("own binary: %w", err)
 	}
 	return s, s.connect(ctx, lab.ConnectOptions{
-		Run: o.run, Holder: holder(), TLSDir: o.tlsDir, Image: b.image, Binary: binary, Underlay: underlay,
+		Run: o.run, Holder: holder(), TLSDir: o.tlsDir, Image: b.image, Binary: binary, Generator: o.needs.Generator, Underlay: underlay,
 		Placement: o.placement, SweepOnly: o.sweepOnly, Progress: o.progress, AgentLog: o.agentLog,
 	})
 }
@@ -195,33 +197,49 @@ func (s *session) watch(ctx context.Context) (context.Context, context.CancelFun
 	return ctx, func() { cancel(nil) }
 }
 
-// toolImage is the tool image from the cache, built first if need be.
-func toolImage(ctx context.Context, cacheDir string, progress func(string, ...any)) (t lab.ToolImage, err error) {
+// toolImage is an image from the cache, built first if need be. The recipe's name may be left out.
+func toolImage(ctx context.Context, name, cacheDir string, progress func(string, ...any)) (t lab.ToolImage, err error) {
+	recipe, err := recipeOf(name)
+	if err != nil {
+		return t, err
+	}
 	o := image.Options{CacheDir: cacheDir}
-	img, err := image.Cached(image.Tools(), o)
+	img, err := image.Cached(recipe, o)
 	if errors.Is(err, image.ErrNotCached) {
 		stage := ""
 		o.Progress = func(p image.Progress) {
 			if p.Stage != stage {
 				stage = p.Stage
-				progress("building the tool image: %s", stage)
+				progress("building image %s: %s", recipe.Name, stage)
 			}
 		}
-		img, err = image.Build(ctx, image.Tools(), o)
+		img, err = image.Build(ctx, recipe, o)
 	}
 	if err != nil {
-		return t, fmt.Errorf("tool image: %w", err)
+		return t, fmt.Errorf("image %s: %w", recipe.Name, err)
 	}
 	return lab.ToolImage{Ref: img.Ref, Digest: img.Digest, Open: img.Open, Changes: image.ImportChanges()}, nil
 }
 
-// loadedImage is the tool image that both engines already have, for a controller that can neither build nor find one.
-func loadedImage(ctx context.Context, hosts [2]string, tlsDir string, cause error) (t lab.ToolImage, err error) {
+// recipeOf finds the recipe of a plan's image: the tools' unless it needs another.
+func recipeOf(name string) (image.Recipe, error) {
+	if name == "" {
+		return image.Tools(), nil
+	}
+	return image.Lookup(name)
+}
+
+// loadedImage is the image that both engines already have, for a controller that can neither build nor find one.
+func loadedImage(ctx context.Context, name string, hosts [2]string, tlsDir string, cause error) (t lab.ToolImage, err error) {
 	platform, err := image.HostPlatform()
 	if err != nil {
 		return t, errors.Join(cause, err)
 	}
-	t.Ref = image.Tools().Ref(platform)
+	recipe, err := recipeOf(name)
+	if err != nil {
+		return t, err
+	}
+	t.Ref = recipe.Ref(platform)
 	for _, host := range hosts {
 		e, err := docker.Dial(ctx, host, tlsDir)
 		if err != nil {

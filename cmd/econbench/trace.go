@@ -147,7 +147,7 @@ func (f *traceFlags) trace(cmd *cobra.Command, plan econbench.Plan) (err error) 
 	ctx := cmd.Context()
 	p := newProgress(cmd.ErrOrStderr(), f.quiet)
 	id := newRunID()
-	s, err := openSession(ctx, sessionOptions{labFlags: f.labFlags, run: id, placement: plan.Placement, progress: p.Stepf, agentLog: logs})
+	s, err := openSession(ctx, sessionOptions{labFlags: f.labFlags, run: id, placement: plan.Placement, needs: parts().Needs(plan), progress: p.Stepf, agentLog: logs})
 	if err != nil {
 		return cause(ctx, err)
 	}

@@ -30,6 +30,7 @@ type Spec struct {
 	Network string // name or id of a network, or NoNetwork; "" is the host's own namespace
 	CPUs    []int  // nil: all
 	Argv    []string
+	Memory  map[string]string // folder in the container → options of a tmpfs
 
 	// The rest is what an agent needs and an endpoint must not have.
 	PIDHost      bool
@@ -58,6 +59,7 @@ func (e *Engine) Create(ctx context.Context, s Spec) (id string, err error) {
 		Init:        ptr(false),
 		NetworkMode: container.NetworkMode(orHost(s.Network)),
 		LogConfig:   container.LogConfig{Type: "none"},
+		Tmpfs:       s.Memory,
 		Resources:   container.Resources{CpusetCpus: List(s.CPUs), DeviceCgroupRules: s.DeviceRules},
 	}
 	if s.PIDHost {

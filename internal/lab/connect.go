@@ -39,6 +39,7 @@ type ConnectOptions struct {
 	TLSDir    string
 	Image     ToolImage
 	Binary    string        // this program, as the agents run it
+	Generator bool          // endpoints have it too, to put load on a server with
 	Underlay  [2]netip.Addr // of client and server; invalid: found out
 	Placement econbench.Placement
 	SweepOnly bool                             // lease, remove what dead runs left, and stop there: no swarm is made

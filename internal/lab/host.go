@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"path"
 	"strconv"
 	"sync"
 	"time"
@@ -79,7 +80,7 @@ func (h *Host) labels(role string) map[string]string {
 // taken name is looked at for a little while before it is believed.
 func (h *Host) lease(ctx context.Context) error {
 	spec := docker.Spec{
-		Name: AgentName, Image: h.lab.opt.Image.Ref, Labels: h.labels("agent"), Argv: []string{"/econbench", "agent"},
+		Name: AgentName, Image: h.lab.opt.Image.Ref, Labels: h.labels("agent"), Argv: []string{econbench.ProgramPath, "agent"},
 		PIDHost: true, Interactive: true, Unconfined: true, Capabilities: capabilities,
 		DeviceRules: []string{"c 10:* rwm"}, Volumes: map[string]string{journalVolume: JournalDir},
 	}
@@ -132,7 +133,7 @@ const (
 
 // startAgent puts this program into the agent's container, starts it and greets it.
 func (h *Host) startAgent(ctx context.Context) error {
-	if err := h.engine.CopyExecutable(ctx, h.container, h.lab.opt.Binary, "econbench"); err != nil {
+	if err := h.copyProgram(ctx, h.container); err != nil {
 		return err
 	}
 	var log io.Writer = io.Discard
@@ -187,11 +188,20 @@ func (h *Host) close(ctx context.Context) error {
 	return errors.Join(append(errs, h.engine.Close())...)
 }
 
+// copyProgram puts this program into a created container.
+func (h *Host) copyProgram(ctx context.Context, id string) error {
+	return h.engine.CopyExecutable(ctx, id, h.lab.opt.Binary, path.Base(econbench.ProgramPath))
+}
+
+// scratch are the options of an endpoint's folder in memory: half of a small machine's, of which nothing is taken before it is
+// used.
+const scratch = "size=2g,mode=1777"
+
 // StartContainer starts a container of the tool image, pinned to the host's CPUs, that idles.
 func (h *Host) StartContainer(ctx context.Context, s econbench.ContainerSpec) (econbench.Container, error) {
 	spec := docker.Spec{
 		Name: s.Name, Image: h.lab.opt.Image.Ref, Labels: h.labels("endpoint"), CPUs: h.facts.CPUs,
-		Argv: []string{"sleep", "infinity"},
+		Argv: []string{"sleep", "infinity"}, Memory: map[string]string{econbench.ScratchDir: scratch},
 	}
 	switch {
 	case s.Overlay != nil:
@@ -204,7 +214,13 @@ func (h *Host) StartContainer(ctx context.Context, s econbench.ContainerSpec) (e
 		return nil, err
 	}
 	c := &box{host: h, id: id}
-	if err := c.start(ctx, spec.Network); err != nil {
+	if h.lab.opt.Generator {
+		err = h.copyProgram(ctx, id)
+	}
+	if err == nil {
+		err = c.start(ctx, spec.Network)
+	}
+	if err != nil {
 		return nil, errors.Join(err, h.engine.Remove(context.WithoutCancel(ctx), id))
 	}
 	return c, nil

@@ -23,6 +23,7 @@ const (
 type atWork struct {
 	bed                 *bed
 	activated, attached econbench.Attachment
+	server              econbench.Process
 	load                econbench.Load
 	apart               bool // each host's CPUs do that host's work and no other's
 	undo                []func(context.Context) error
@@ -36,6 +37,9 @@ func (e *Engine) putToWork(ctx context.Context, cell econbench.Cell, atLeast tim
 			err = errors.Join(err, w.close(context.WithoutCancel(ctx)))
 		}
 	}()
+	if w.server, err = e.server(ctx, w.bed, cell.Workload); err != nil {
+		return w, err
+	}
 	if w.activated, err = activate(ctx, w.bed); err != nil {
 		return w, err
 	}

@@ -15,11 +15,23 @@ import (
 // serveTimeout bounds the start of a server program.
 const serveTimeout = 20 * time.Second
 
-// bed is a topology that stands, with the servers that run in it.
+// bed is a topology that stands, with the servers that run in it, by workload. A topology that is based on another one has its.
 type bed struct {
 	econbench.Testbed
-	servers []econbench.Process
+	servers map[string]*serving
 }
+
+// serving is a workload's server, or why it is not there.
+type serving struct {
+	econbench.Process
+	failed error
+}
+
+// serverEnded says that a server ended which had not been closed.
+type serverEnded struct{ error }
+
+func (e *serverEnded) Error() string { return "server ended: " + e.error.Error() }
+func (e *serverEnded) Unwrap() error { return e.error }
 
 // build makes the topologies that the plan needs and that do not stand, with every workload's server in them.
 func (e *Engine) build(ctx context.Context) error {
@@ -56,34 +68,47 @@ func (e *Engine) buildTopology(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	b := &bed{Testbed: tb}
+	b := &bed{Testbed: tb, servers: map[string]*serving{}}
 	e.beds[name] = b
 	if ok {
+		b.servers = e.beds[based.Base()].servers
 		return nil
 	}
-	if err := e.serve(ctx, b); err != nil {
-		return fmt.Errorf("topology %s: %w", name, err)
+	for _, w := range e.plan.Workloads {
+		if b.servers[w.Name] != nil {
+			continue // once, however often the plan names it
+		}
+		if err := e.serve(ctx, b, w.Name); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			e.Progress.Step(fmt.Sprintf("topology %s: %v", name, err)) // the workload's trials will say so, and the others go on
+		}
 	}
 	return nil
 }
 
-// serve starts each workload's server once, however often the plan names it.
-func (e *Engine) serve(ctx context.Context, b *bed) error {
-	var started []string
-	for _, w := range e.plan.Workloads {
-		if slices.Contains(started, w.Name) {
-			continue
-		}
-		started = append(started, w.Name)
-		ctx, cancel := context.WithTimeoutCause(ctx, serveTimeout, fmt.Errorf("not up in %v", serveTimeout))
-		server, err := named(e.Parts.Workloads, w.Name).Serve(ctx, b)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("server of %s: %w", w.Name, err)
-		}
-		b.servers = append(b.servers, server)
+// serve starts a workload's server. What went wrong is kept.
+func (e *Engine) serve(ctx context.Context, b *bed, workload string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, serveTimeout, fmt.Errorf("not up in %v", serveTimeout))
+	defer cancel()
+	s := &serving{}
+	b.servers[workload] = s
+	if s.Process, s.failed = named(e.Parts.Workloads, workload).Serve(ctx, b); s.failed != nil {
+		s.failed = fmt.Errorf("server of %s: %w", workload, s.failed)
 	}
-	return nil
+	return s.failed
+}
+
+// server is a workload's, started once more if it could not be started before.
+func (e *Engine) server(ctx context.Context, b *bed, workload string) (econbench.Process, error) {
+	if s := b.servers[workload]; s != nil && s.failed == nil {
+		return s, nil
+	}
+	if err := e.serve(ctx, b, workload); err != nil {
+		return nil, err
+	}
+	return b.servers[workload], nil
 }
 
 // tearDown takes down what stands, also when the user wants to stop: each topology has a deadline of its own. It goes on
@@ -95,7 +120,9 @@ func (e *Engine) tearDown(ctx context.Context) error {
 		// A topology's end takes the servers with it: a container's removal kills what runs in it.
 		errs = append(errs, b.Close(ctx))
 		for _, s := range b.servers {
-			_ = s.Close(ctx) // gives back the connection; the program has died with its container
+			if s.failed == nil {
+				_ = s.Close(ctx) // gives back the connection; the program has died with its container
+			}
 		}
 	}
 	e.beds = map[string]*bed{}

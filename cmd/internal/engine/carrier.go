@@ -36,19 +36,19 @@ func pathOf(b *bed, a econbench.Attachment) econbench.Path {
 }
 
 // demandOf is how much of a workload a fast path has to carry.
-func demandOf(w econbench.Workload) econbench.Coverage {
+func demandOf(w econbench.Workload, p econbench.Params) econbench.Coverage {
 	if c, ok := w.(econbench.Covered); ok {
-		return c.Coverage()
+		return c.Coverage(p)
 	}
 	return econbench.Coverage{}
 }
 
 // carriedBy is what an attachment carried; nil where it carries no packets.
-func carriedBy(a econbench.Attachment, w econbench.Window, workload econbench.Workload) []econbench.Carried {
+func (e *Engine) carriedBy(a econbench.Attachment, w econbench.Window, cell econbench.Cell) []econbench.Carried {
 	if _, ok := a.(econbench.Carrier); !ok {
 		return nil
 	}
-	return carried(w, demandOf(workload))
+	return carried(w, demandOf(named(e.Parts.Workloads, cell.Workload), cell.Params))
 }
 
 // carried reads what the fast path counted on each host, in the order of a round trip.

@@ -58,7 +58,8 @@ type Tally struct {
 // ErrUnhealthy says that the lab can't be measured on any more.
 var ErrUnhealthy = errors.New("lab is unhealthy")
 
-// maxFailures in a row end a run: what fails that often is not noise.
+// maxFailures in a row end a run if every workload is among them: what fails that often is not noise. A workload that fails by
+// itself does not end the others.
 const maxFailures = 6
 
 // Engine runs one plan on one lab.
@@ -74,8 +75,9 @@ type Engine struct {
 	beds     map[string]*bed // by topology
 	builds   int
 	tally    Tally
-	failures int   // in a row
-	stuck    error // of the trial's testbed, which is what it is to the trials after it too
+	failures int             // in a row
+	failing  map[string]bool // workloads that those were of
+	stuck    error           // of the trial's testbed, which is what it is to the trials after it too
 }
 
 // Run measures every cell of the plan once a block, but for the blocks that are done. What was measured is recorded whatever
@@ -157,6 +159,10 @@ func (e *Engine) measure(ctx context.Context, block, position int, cell econbenc
 	}
 	if failed != nil {
 		t.Invalid = append(t.Invalid, failed.Error())
+		var said *econbench.ProgramError
+		if errors.As(failed, &said) {
+			log = append(log, said.Log...)
+		}
 	}
 	t.Valid = len(t.Invalid) == 0
 	t.Elapsed = econbench.SecondsOf(time.Since(start))
@@ -164,10 +170,10 @@ func (e *Engine) measure(ctx context.Context, block, position int, cell econbenc
 		return err
 	}
 	if t.Valid {
-		e.failures = 0
+		e.failures, e.failing = 0, nil
 		return nil
 	}
-	return e.recover(ctx, failed)
+	return e.recover(ctx, cell, failed)
 }
 
 // record appends the trial and counts it.
@@ -192,8 +198,12 @@ func (e *Engine) record(t *econbench.Trial, log []byte) (err error) {
 
 // recover decides whether to go on after a trial that does not count. Whatever made a program fail may have broken its
 // topology, which is made anew.
-func (e *Engine) recover(ctx context.Context, failed error) error {
+func (e *Engine) recover(ctx context.Context, cell econbench.Cell, failed error) error {
 	e.failures++
+	if e.failing == nil {
+		e.failing = map[string]bool{}
+	}
+	e.failing[cell.Workload] = true
 	if e.stuck != nil {
 		return fmt.Errorf("%w: the trial's topology could not be undone for those after it: %w", ErrUnhealthy, e.stuck)
 	}
@@ -203,7 +213,7 @@ func (e *Engine) recover(ctx context.Context, failed error) error {
 		}
 		return fmt.Errorf("%w: %w", ErrUnhealthy, err)
 	}
-	if e.failures >= maxFailures {
+	if e.failures >= maxFailures && len(e.failing) == len(workloadsOf(e.plan)) {
 		return fmt.Errorf("%d trials in a row failed: giving up", e.failures)
 	}
 	if failed == nil {
@@ -214,4 +224,14 @@ func (e *Engine) recover(ctx context.Context, failed error) error {
 		e.Progress.Step(err.Error()) // what could not be removed is removed when the lab is swept
 	}
 	return nil
+}
+
+// workloadsOf names a plan's workloads, each once.
+func workloadsOf(p econbench.Plan) (names []string) {
+	for _, w := range p.Workloads {
+		if !slices.Contains(names, w.Name) {
+			names = append(names, w.Name)
+		}
+	}
+	return names
 }

@@ -324,8 +324,11 @@ func (f fakeWorkload) Serve(_ context.Context, tb econbench.Testbed) (econbench.
 
 type fakeServer struct{}
 
-func (fakeServer) Wait(context.Context) (econbench.Output, error) { return econbench.Output{}, nil }
-func (fakeServer) Close(context.Context) error                    { return nil }
+func (fakeServer) Wait(ctx context.Context) (econbench.Output, error) {
+	<-ctx.Done()
+	return econbench.Output{}, ctx.Err()
+}
+func (fakeServer) Close(context.Context) error { return nil }
 
 func (f fakeWorkload) Start(_ context.Context, _ econbench.Testbed, _ econbench.Params, d time.Duration) (econbench.Load, error) {
 	f.w.mu.Lock()

@@ -24,7 +24,7 @@ func TestHalvesOfATrial(t *testing.T) {
 			Early: &econbench.EarlyWindow{Seconds: 1, Counters: map[string]econbench.Counters{"sockets": {"n": early}}}}
 	}
 	e := &Engine{Parts: Parts{Collectors: []econbench.Collector{pacedWork{}}}}
-	got := e.halves(econbench.Window{Client: host(1), Server: host(45)})
+	got := e.halves(econbench.Window{Client: host(1), Server: host(45)}, nil)
 	if got == nil || math.Abs(*got-45.0/55) > 1e-12 {
 		t.Errorf("halves %v, want 45/55", got)
 	}
@@ -32,7 +32,7 @@ func TestHalvesOfATrial(t *testing.T) {
 		"one host not read midway": {Client: econbench.HostWindow{Seconds: 2}, Server: host(45)},
 		"nothing done by then":     {Client: host(0), Server: host(0)},
 	} {
-		if got := e.halves(w); got != nil {
+		if got := e.halves(w, nil); got != nil {
 			t.Errorf("%s: %v, want null", name, *got)
 		}
 	}

@@ -266,3 +266,23 @@ func join(arms []econbench.Arm) string {
 	}
 	return text
 }
+
+// Needs are what a plan's endpoints have to be able to do.
+type Needs struct {
+	Image     string // recipe of what they run; "": the usual one
+	Generator bool   // they have econbench itself, to put load on a server with
+}
+
+// Needs finds out what the plan's workloads need. There are two images, of which the other one has all that the usual one has.
+func (parts Parts) Needs(p econbench.Plan) (n Needs) {
+	for _, planned := range p.Workloads {
+		w := named(parts.Workloads, planned.Name)
+		if i, ok := w.(econbench.Imaged); ok && i.Image() != "" {
+			n.Image = i.Image()
+		}
+		if g, ok := w.(econbench.Generating); ok && g.Generates() {
+			n.Generator = true
+		}
+	}
+	return n
+}

@@ -35,15 +35,22 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.close(context.WithoutCancel(ctx))) }()
-	t.Apart, t.Metrics = w.apart, expected(w.load.Flows(), e.plan.CPU)
-	counted, result, err := e.observe(ctx, w.bed, w.load, window, handles(w.attached))
+	t.Apart, t.Metrics = w.apart, e.expected(t.Cell, w.load.Flows())
+	counted, result, err := e.observe(ctx, w, window)
 	counted.Apart = t.Apart
 	t.Hosts, t.Warnings = windowsOf(counted), append(t.Warnings, result.Warnings...)
 	if err != nil {
 		return result.Log, err // what one host counted, and who had doubts, may say why
 	}
-	workload := named(e.Parts.Workloads, t.Workload)
-	e.fill(t, pathOf(w.bed, w.attached), carriedBy(w.attached, counted, workload), counted, result)
+	if result.Within != nil {
+		samples, doubts, err := result.Within(counted.Client)
+		if err != nil {
+			return result.Log, err
+		}
+		result.Samples = append(result.Samples, samples...)
+		t.Warnings = append(t.Warnings, doubts...)
+	}
+	e.fill(t, pathOf(w.bed, w.attached), e.carriedBy(w.attached, counted, t.Cell), counted, result)
 	for _, a := range []econbench.Attachment{w.activated, w.attached} {
 		if p, ok := a.(econbench.Prover); ok {
 			for _, failure := range p.Prove(counted) {
@@ -68,22 +75,36 @@ func isBulk(w econbench.Workload) bool {
 }
 
 // observe lets both agents count while the client runs, and gathers what the client says. A client that fails ends the
-// counting.
-func (e *Engine) observe(ctx context.Context, b *bed, load econbench.Load, busy time.Duration, handle func(host string) int) (w econbench.Window, r econbench.Result, err error) {
-	g, ctx := errgroup.WithContext(ctx)
+// counting, as does a server that ends.
+func (e *Engine) observe(ctx context.Context, at *atWork, busy time.Duration) (w econbench.Window, r econbench.Result, err error) {
+	ctx, done := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if _, err := at.server.Wait(ctx); ctx.Err() == nil {
+			done(&serverEnded{err})
+		}
+	}()
+	g, counting := errgroup.WithContext(ctx)
 	limit := appearTimeout + busy + slack
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("trial not over in %v", limit))
+	counting, cancel := context.WithTimeoutCause(counting, limit, fmt.Errorf("trial not over in %v", limit))
 	defer cancel()
 	var doubts []string
 	g.Go(func() (err error) {
-		w, doubts, err = e.countBoth(ctx, b, load.Flows(), handle)
+		w, doubts, err = e.countBoth(counting, at.bed, at.load.Flows(), handles(at.attached))
 		return err
 	})
 	g.Go(func() (err error) {
-		r, err = load.Wait(ctx)
+		r, err = at.load.Wait(counting)
 		return err
 	})
 	err = g.Wait()
+	var ended *serverEnded
+	if errors.As(context.Cause(ctx), &ended) {
+		err = ended // whatever came of it
+	}
+	done(nil)
+	<-watched
 	r.Warnings = append(r.Warnings, doubts...)
 	return w, r, err
 }
@@ -154,7 +175,7 @@ func (e *Engine) fill(t *econbench.Trial, path econbench.Path, list []econbench.
 		}
 		t.Metrics[s.Metric] = &s.Value
 	}
-	t.Metrics["halves"] = e.halves(w)
+	t.Metrics["halves"] = e.halves(w, r.Within)
 	derive(t.Metrics)
 	if list != nil {
 		carrierMetrics(list, t.Metrics)
@@ -179,17 +200,24 @@ func workCollectors(all []econbench.Collector) (list []econbench.WorkCollector) 
 	return list
 }
 
-// halves is the rate of work over the first half of the window by that over the second; null when it is not known.
-func (e *Engine) halves(w econbench.Window) *float64 {
+// halves is the rate of work over the first half of the window by that over the second; null when it is not known. within is the
+// client's knowledge of its transactions, where nobody else has any.
+func (e *Engine) halves(w econbench.Window, within func(econbench.HostWindow) ([]econbench.Sample, []string, error)) *float64 {
 	early, late := w, w
 	var ok, also bool
 	early.Client, late.Client, ok = w.Client.Halves()
 	if early.Server, late.Server, also = w.Server.Halves(); !ok || !also {
 		return nil
 	}
+	draw := []func(econbench.Window) []econbench.Sample{}
 	for _, c := range workCollectors(e.Parts.Collectors) {
-		first, _ := c.Samples(early)
-		second, _ := c.Samples(late)
+		draw = append(draw, func(w econbench.Window) []econbench.Sample { s, _ := c.Samples(w); return s })
+	}
+	if w.Flows.ByClient && within != nil {
+		draw = append(draw, func(w econbench.Window) []econbench.Sample { s, _, _ := within(w.Client); return s })
+	}
+	for _, samples := range draw {
+		first, second := samples(early), samples(late)
 		for _, metric := range []string{"throughput", "transactions"} {
 			if a, b := sampleOf(first, metric), sampleOf(second, metric); a > 0 && b > 0 {
 				ratio := a / b
@@ -229,10 +257,10 @@ func (e *Engine) checkCongestionControl(f econbench.Flows, hosts map[string]econ
 	return wrong, doubts
 }
 
-// expected lists the metrics that a trial of such flows should have: those nobody delivers stay null.
-func expected(f econbench.Flows, cpu econbench.CPUMethod) map[string]*float64 {
+// expected lists the metrics that a trial of a cell with such flows should have: those nobody delivers stay null.
+func (e *Engine) expected(c econbench.Cell, f econbench.Flows) map[string]*float64 {
 	names := []string{"cpu", "cpu_client", "cpu_server", "softirq", "steal", "run_delay"}
-	if cpu == econbench.CPUExact {
+	if e.plan.CPU == econbench.CPUExact {
 		names = append(names, "cpu_exact", "cpu_exact_task", "cpu_exact_softirq", "cpu_exact_irq", "cpu_exact_idling")
 	}
 	if f.Kind != econbench.ConnectFlows { // their namespace counts segments, data or not
@@ -242,12 +270,15 @@ func expected(f econbench.Flows, cpu econbench.CPUMethod) map[string]*float64 {
 		names = append(names, "retransmits")
 	}
 	switch {
-	case f.RequestBytes > 0:
+	case f.Transactions():
 		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "cpu_per_transaction")
 	case f.Kind == econbench.DatagramFlows:
 		names = append(names, "throughput", "cpu_per_byte", "offered", "loss")
 	default:
 		names = append(names, "throughput", "cpu_per_byte")
+	}
+	if w, ok := named(e.Parts.Workloads, c.Workload).(econbench.Measured); ok {
+		names = append(names, w.Metrics(c.Params)...)
 	}
 	m := make(map[string]*float64, len(names))
 	for _, n := range names {

@@ -87,5 +87,5 @@ func (e *Engine) rate(ctx context.Context, w *atWork, cell econbench.Cell) (rate
 			break
 		}
 	}
-	return rate, carriedBy(w.attached, counted, named(e.Parts.Workloads, cell.Workload)), nil
+	return rate, e.carriedBy(w.attached, counted, cell), nil
 }

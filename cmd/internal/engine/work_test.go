@@ -199,11 +199,12 @@ func TestExpectedMetrics(t *testing.T) {
 	}{
 		{econbench.Flows{}, econbench.CPUStat, []string{"throughput", "retransmits", "packets"}, []string{"loss", "offered", "transactions", "cpu_exact"}},
 		{econbench.Flows{}, econbench.CPUExact, []string{"cpu", "cpu_exact", "cpu_exact_idling"}, nil},
+		{econbench.Flows{ByClient: true}, econbench.CPUStat, []string{"transactions", "latency_p99", "packets"}, []string{"throughput"}},
 		{datagramStream().Flows, econbench.CPUStat, []string{"throughput", "offered", "loss", "packets"}, []string{"retransmits", "transactions"}},
 		{datagramRR().Flows, econbench.CPUStat, []string{"transactions", "latency_p99", "packets"}, []string{"retransmits", "loss", "throughput"}},
 		{connections().Flows, econbench.CPUStat, []string{"transactions", "latency_p99", "retransmits"}, []string{"packets", "cpu_per_packet", "throughput"}},
 	} {
-		m := expected(test.flows, test.cpu)
+		m := (&Engine{plan: econbench.Plan{CPU: test.cpu}}).expected(econbench.Cell{}, test.flows)
 		for _, name := range test.has {
 			if v, there := m[name]; !there || v != nil {
 				t.Errorf("%+v: no %s", test.flows, name)
