@@ -27,6 +27,9 @@ type serving struct {
 	failed error
 }
 
+// errNotServed says that a workload's server could not be started, which is no fault of the topology's.
+var errNotServed = errors.New("server")
+
 // serverEnded says that a server ended which had not been closed.
 type serverEnded struct{ error }
 
@@ -95,7 +98,7 @@ func (e *Engine) serve(ctx context.Context, b *bed, workload string) error {
 	s := &serving{}
 	b.servers[workload] = s
 	if s.Process, s.failed = named(e.Parts.Workloads, workload).Serve(ctx, b); s.failed != nil {
-		s.failed = fmt.Errorf("server of %s: %w", workload, s.failed)
+		s.failed = fmt.Errorf("%w of %s: %w", errNotServed, workload, s.failed)
 	}
 	return s.failed
 }

@@ -216,7 +216,7 @@ func (e *Engine) recover(ctx context.Context, cell econbench.Cell, failed error)
 	if e.failures >= maxFailures && len(e.failing) == len(workloadsOf(e.plan)) {
 		return fmt.Errorf("%d trials in a row failed: giving up", e.failures)
 	}
-	if failed == nil {
+	if failed == nil || errors.Is(failed, errNotServed) {
 		return nil
 	}
 	e.Progress.Step("a trial failed: making the topologies anew")
