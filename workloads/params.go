@@ -13,12 +13,13 @@ import (
 	"github.com/econbench/econbench/internal/names"
 )
 
-// param is a whole-number parameter of a workload.
+// param is a parameter of a workload: a whole number, or one of some words.
 type param struct {
 	name     string
 	standard int64 // value when the user gives none
 	min, max int64
-	bytes    bool // a size: k, m and g (powers of 1024, as the tools read them) are accepted
+	bytes    bool     // a size: k, m and g (powers of 1024, as the tools read them) are accepted
+	words    []string // what it may be, the standard first, if it is no number
 }
 
 // fill returns every parameter, sizes in plain bytes, so that equal parameters are equal strings.
@@ -26,7 +27,7 @@ func fill(params []param, given econbench.Params) (econbench.Params, error) {
 	full := econbench.Params{}
 	var known []string
 	for _, p := range params {
-		full[p.name] = strconv.FormatInt(p.standard, 10)
+		full[p.name] = p.usual()
 		known = append(known, p.name)
 	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
@@ -38,13 +39,32 @@ func fill(params []param, given econbench.Params) (econbench.Params, error) {
 		if err != nil {
 			return nil, fmt.Errorf("parameter %s: %w", key, err)
 		}
-		full[key] = strconv.FormatInt(value, 10)
+		full[key] = value
 	}
 	return full, nil
 }
 
-// parse reads one value as the user typed it.
-func (p param) parse(s string) (int64, error) {
+// usual is the value when the user gives none.
+func (p param) usual() string {
+	if p.words != nil {
+		return p.words[0]
+	}
+	return strconv.FormatInt(p.standard, 10)
+}
+
+// parse reads one value as the user typed it, and writes it as equal ones are written.
+func (p param) parse(s string) (string, error) {
+	if p.words != nil {
+		if !slices.Contains(p.words, s) {
+			return "", fmt.Errorf("%q: want %s", s, strings.Join(p.words, " or "))
+		}
+		return s, nil
+	}
+	n, err := p.parseNumber(s)
+	return strconv.FormatInt(n, 10), err
+}
+
+func (p param) parseNumber(s string) (int64, error) {
 	digits, factor := strings.ToLower(strings.TrimSpace(s)), int64(1)
 	if p.bytes {
 		digits, factor = cutUnit(digits)

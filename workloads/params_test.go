@@ -92,7 +92,7 @@ func FuzzParam(f *testing.F) {
 	}
 	p := param{name: "size", standard: 1, min: 1, max: 1 << 20, bytes: true}
 	f.Fuzz(func(t *testing.T, s string) {
-		if n, err := p.parse(s); err == nil && (n < p.min || n > p.max) {
+		if n, err := p.parseNumber(s); err == nil && (n < p.min || n > p.max) {
 			t.Errorf("%q gives %d", s, n)
 		}
 	})

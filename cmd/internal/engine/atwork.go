@@ -15,8 +15,8 @@ import (
 const (
 	// attachTimeout bounds what a fast path takes to attach.
 	attachTimeout = 30 * time.Second
-	// startTimeout bounds the start of a client program.
-	startTimeout = 15 * time.Second
+	// startTimeout bounds the start of a client program, with what its server has to prepare for it: a database's tables, say.
+	startTimeout = time.Minute
 )
 
 // atWork is a cell whose client runs: its topology activated, its fast path attached.

@@ -12,8 +12,8 @@ import (
 	"github.com/econbench/econbench"
 )
 
-// serveTimeout bounds the start of a server program.
-const serveTimeout = 20 * time.Second
+// serveTimeout bounds the start of a server program: a database makes its files first.
+const serveTimeout = time.Minute
 
 // bed is a topology that stands, with the servers that run in it, by workload. A topology that is based on another one has its.
 type bed struct {
