@@ -5,6 +5,7 @@ package workloads
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ type param struct {
 	standard int64 // value when the user gives none
 	min, max int64
 	bytes    bool     // a size: k, m and g (powers of 1024, as the tools read them) are accepted
+	share    bool     // also N%: see econbench.Paced
 	words    []string // what it may be, the standard first, if it is no number
 }
 
@@ -60,6 +62,11 @@ func (p param) parse(s string) (string, error) {
 		}
 		return s, nil
 	}
+	if digits, ok := strings.CutSuffix(strings.TrimSpace(s), "%"); p.share && ok {
+		if n, err := strconv.Atoi(digits); err == nil && n >= 1 && n <= 100 {
+			return strconv.Itoa(n) + "%", nil
+		}
+	}
 	n, err := p.parseNumber(s)
 	return strconv.FormatInt(n, 10), err
 }
@@ -80,7 +87,36 @@ func (p param) allowed() string {
 	if p.bytes {
 		return fmt.Sprintf("want bytes from %d to %d, as in 128 or 16k", p.min, p.max)
 	}
-	return fmt.Sprintf("want a whole number from %d to %d", p.min, p.max)
+	want := fmt.Sprintf("want a whole number from %d to %d", p.min, p.max)
+	if p.share {
+		want += ", or 1% to 100% of what the slowest arm does in a closed loop"
+	}
+	return want
+}
+
+// paced is what workloads with a rate have in common: 0 is a closed loop.
+type paced struct{}
+
+// rate is the parameter of all of them.
+var rateParam = param{name: "rate", standard: 0, min: 0, max: 10_000_000, share: true}
+
+// Share reads a rate that was given as a share.
+func (paced) Share(p econbench.Params) (share float64, closed econbench.Params, ok bool) {
+	digits, ok := strings.CutSuffix(p[rateParam.name], "%")
+	n, err := strconv.Atoi(digits)
+	if !ok || err != nil {
+		return 0, nil, false
+	}
+	closed = maps.Clone(p)
+	closed[rateParam.name] = "0"
+	return float64(n) / 100, closed, true
+}
+
+// At puts a number in the share's place. It is a whole one, and no closed loop.
+func (paced) At(p econbench.Params, rate float64) econbench.Params {
+	p = maps.Clone(p)
+	p[rateParam.name] = strconv.FormatFloat(max(1, math.Round(rate)), 'f', 0, 64)
+	return p
 }
 
 // cutUnit takes a size's suffix off: b, k, m or g, the last three also as kb or kib.

@@ -48,6 +48,11 @@ func TestParams(t *testing.T) {
 			`parameter response: "-1": want bytes from 1 to 65536, as in 128 or 16k`},
 		{tcpRR, econbench.Params{"response": ""},
 			`parameter response: "": want bytes from 1 to 65536, as in 128 or 16k`},
+		{Postgres{}, econbench.Params{"rate": " 080% ", "script": "tpcb"}, "clients=4 rate=80% scale=10 script=tpcb threads=1"},
+		{Postgres{}, econbench.Params{"rate": "101%"},
+			`parameter rate: "101%": want a whole number from 0 to 10000000, or 1% to 100% of what the slowest arm does in a closed loop`},
+		{Postgres{}, econbench.Params{"script": "tpcc"}, `parameter script: "tpcc": want select or tpcb`},
+		{tcpRR, econbench.Params{"flows": "50%"}, `parameter flows: "50%": want a whole number from 1 to 128`},
 		{tcpRR, econbench.Params{"request": "1.5k"},
 			`parameter request: "1.5k": want bytes from 1 to 65536, as in 128 or 16k`},
 	} {
@@ -96,4 +101,24 @@ func FuzzParam(f *testing.F) {
 			t.Errorf("%q gives %d", s, n)
 		}
 	})
+}
+
+// A share of the slowest arm's rate becomes a whole number of it, never the 0 of a closed loop.
+func TestShares(t *testing.T) {
+	p, err := Postgres{}.Params(econbench.Params{"rate": "50%"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	share, closed, ok := Postgres{}.Share(p)
+	if !ok || share != 0.5 || closed["rate"] != "0" || p["rate"] != "50%" || closed["clients"] != p["clients"] {
+		t.Errorf("share %v of %v, %v", share, closed, ok)
+	}
+	if _, _, ok := (Postgres{}).Share(closed); ok {
+		t.Error("a closed loop is taken for a share")
+	}
+	for rate, want := range map[float64]string{1234.5: "1235", 0.2: "1", 12345678: "12345678"} {
+		if got := (Postgres{}).At(p, rate)["rate"]; got != want || p["rate"] != "50%" {
+			t.Errorf("at %g: %s, want %s", rate, got, want)
+		}
+	}
 }

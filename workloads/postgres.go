@@ -30,21 +30,22 @@ const (
 // The cluster is made anew with the topology, in memory, and never vacuums by itself, so that all arms find the same: a
 // select-only trial reads tables that nothing changes, a TPC-B-like one gets a copy of them of its own. All of it is in the server's
 // buffers before the client starts.
-type Postgres struct{}
+type Postgres struct{ paced }
 
 var (
 	_ econbench.Workload = Postgres{}
 	_ econbench.Covered  = Postgres{}
 	_ econbench.Imaged   = Postgres{}
 	_ econbench.Measured = Postgres{}
+	_ econbench.Paced    = Postgres{}
 )
 
 var postgresParams = []param{
 	{name: "script", words: []string{"select", "tpcb"}},
-	{name: "clients", standard: 4, min: 1, max: 128},    // connections, each with a transaction under way
-	{name: "threads", standard: 1, min: 1, max: 64},     // of pgbench
-	{name: "scale", standard: 10, min: 1, max: 40},      // 100,000 accounts each, 15 MB; twice that with a copy, in 2 GB of memory
-	{name: "rate", standard: 0, min: 0, max: 1_000_000}, // transactions/s offered; 0: a closed loop
+	{name: "clients", standard: 4, min: 1, max: 128}, // connections, each with a transaction under way
+	{name: "threads", standard: 1, min: 1, max: 64},  // of pgbench
+	{name: "scale", standard: 10, min: 1, max: 40},   // 100,000 accounts each, 15 MB; twice that with a copy, in 2 GB of memory
+	rateParam,
 }
 
 // Scripts of pgbench that parameter script names.
@@ -56,7 +57,7 @@ func (Postgres) Image() string   { return "postgres" }
 
 func (Postgres) Help() string {
 	return "PostgreSQL transactions (pgbench); script: select or tpcb (select), clients: connections (4), threads: of pgbench (1), " +
-		"scale: 100,000 accounts each (10), rate: transactions/s in an open loop, 0 for a closed one (0)"
+		"scale: 100,000 accounts each (10), rate: transactions/s in an open loop, or N% of what the slowest arm does in a closed one, which 0 is (0)"
 }
 
 // Coverage is nearly all of it: connections are made before the window.

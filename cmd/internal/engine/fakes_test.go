@@ -32,6 +32,8 @@ type world struct {
 	window    func(trial int, arm string, side string) agentproto.WindowReply
 	served    []string // topologies
 	started   int
+	replanned econbench.Plan
+	rates     []string      // of the paced workload's clients
 	lasting   bool          // clients run until nobody waits for them any more
 	ran       time.Duration // what the last client was asked to run for
 	roundTrip time.Duration
@@ -87,6 +89,12 @@ func (w *world) Append(t econbench.Trial) error {
 	}
 	w.note("trial %s", t.Arm)
 	w.trials = append(w.trials, t)
+	return nil
+}
+
+func (w *world) Replan(p econbench.Plan) error {
+	w.note("replan")
+	w.replanned = p
 	return nil
 }
 

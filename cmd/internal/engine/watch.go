@@ -32,6 +32,9 @@ func (e *Engine) Watch(ctx context.Context, plan econbench.Plan, long time.Durat
 		}
 		return err
 	}
+	if err := e.pace(ctx); err != nil {
+		return err
+	}
 	for _, cell := range plan.Cells() {
 		if err := e.watch(ctx, cell, long, look); err != nil {
 			if ctx.Err() != nil {
