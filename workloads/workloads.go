@@ -27,5 +27,7 @@ func All() []econbench.Workload {
 		tcpCRR,
 		UDPStream{},
 		udpRR,
+		Memcached{},
+		Nginx{},
 	}
 }
