@@ -17,9 +17,11 @@ import (
 // startUpTime is how much longer than it has to the generator runs: its flows are noticed a moment after the first request.
 const startUpTime = 100 * time.Millisecond
 
-// generated is the load generator at work.
+// generated is a client at work that notes when each of its transactions was: the load generator, or a tool with a log that it reads.
 type generated struct {
+	name     string
 	proc     econbench.Process
+	read     func(stdout []byte) (*generator.Report, error)
 	flows    econbench.Flows
 	byKernel bool // its transactions are counted by the kernel: what it says is held against that
 }
@@ -31,7 +33,7 @@ func startGenerator(ctx context.Context, tb econbench.Testbed, o generator.Optio
 	if err != nil {
 		return nil, fmt.Errorf("load generator: start: %w", err)
 	}
-	return &generated{proc: proc, flows: flows, byKernel: !flows.ByClient}, nil
+	return &generated{name: "load generator", proc: proc, read: generator.ReadReport, flows: flows, byKernel: !flows.ByClient}, nil
 }
 
 func (g *generated) Flows() econbench.Flows          { return g.flows }
@@ -46,15 +48,15 @@ func (g *generated) Wait(ctx context.Context) (econbench.Result, error) {
 		err = fmt.Errorf("exit code %d: %s", out.ExitCode, lastLine(out))
 	}
 	if err == nil {
-		r, err = generator.ReadReport(out.Stdout)
+		r, err = g.read(out.Stdout)
 	}
 	if err != nil {
-		return result, fmt.Errorf("load generator: %w", err)
+		return result, fmt.Errorf("%s: %w", g.name, err)
 	}
 	result.Samples = []econbench.Sample{{Metric: ToolTransactions, Value: float64(r.Answered) / r.Elapsed}}
 	result.Warnings = r.Warnings
 	if r.Errors > 0 {
-		result.Warnings = append(result.Warnings, fmt.Sprintf("load generator: %d requests of %d went wrong, the first one: %s", r.Errors, r.Errors+r.Answered, shorten(oneLine(r.FirstError))))
+		result.Warnings = append(result.Warnings, fmt.Sprintf("%s: %d requests of %d went wrong, the first one: %s", g.name, r.Errors, r.Errors+r.Answered, shorten(oneLine(r.FirstError))))
 	}
 	result.Within = func(w econbench.HostWindow) ([]econbench.Sample, []string, error) {
 		cut, err := r.Within(w.Start, w.Seconds.Duration())
@@ -81,9 +83,9 @@ func generatorSamples(r *generator.Report, c generator.Cut, byKernel bool) []eco
 	if byKernel {
 		transactions = ToolTransactions
 	}
-	samples := []econbench.Sample{
-		{Metric: transactions, Value: float64(c.Answered) / c.Seconds}, {Metric: "errors", Value: float64(c.Errors) / c.Seconds},
-		{Metric: "generator_cpu", Value: (c.CPUUser + c.CPUSys) / c.Seconds},
+	samples := []econbench.Sample{{Metric: transactions, Value: float64(c.Answered) / c.Seconds}, {Metric: "errors", Value: float64(c.Errors) / c.Seconds}}
+	if r.Tool == "" {
+		samples = append(samples, econbench.Sample{Metric: "generator_cpu", Value: (c.CPUUser + c.CPUSys) / c.Seconds})
 	}
 	n := c.Latency.TotalCount()
 	for _, p := range []struct {

@@ -87,17 +87,23 @@ func loopOptions(p econbench.Params, tb econbench.Testbed, control, port uint16)
 
 // checkLoop finds numbers that don't go together. Every connection has to carry something within a second or so, or readers wait in vain for it.
 func checkLoop(p econbench.Params) error {
-	n, err := numbers(p, "connections", "threads", "rate")
+	n, err := numbers(p, "connections", "rate")
 	if err != nil {
 		return err
 	}
-	switch connections, threads, rate := n[0], n[1], n[2]; {
-	case threads > connections:
-		return fmt.Errorf("parameter threads: %q: want at most one for each of the %d connections", p["threads"], connections)
-	case rate > 0 && rate < connections:
+	if connections, rate := n[0], n[1]; rate > 0 && rate < connections {
 		return fmt.Errorf("parameter rate: %q: want 0, or at least one request per second for each of the %d connections", p["rate"], connections)
 	}
-	return nil
+	return checkThreads(p)
+}
+
+// checkThreads refuses threads without a connection.
+func checkThreads(p econbench.Params) error {
+	n, err := numbers(p, "connections", "threads")
+	if err == nil && n[1] > n[0] {
+		err = fmt.Errorf("parameter threads: %q: want at most one for each of the %d connections", p["threads"], n[0])
+	}
+	return err
 }
 
 // readSizes reads "etc", or sizes of keys and of values.

@@ -57,7 +57,9 @@ func (n nginxServer) Serve(ctx context.Context, tb econbench.Testbed) (econbench
 func (n nginxServer) config(folder, address string, workers int) string {
 	http2 := ""
 	if n.http2 {
-		http2 = "http2 on;"
+		// By sendfile an answer leaves in two parts, of which the second one waits until the first is acknowledged, and that for the client's
+		// delayed acknowledgement: 44 ms a request, measured; 0.7 ms without.
+		http2 = "http2 on; sendfile off;"
 	}
 	return fmt.Sprintf(`daemon off;
 user www-data;

@@ -29,5 +29,7 @@ func All() []econbench.Workload {
 		udpRR,
 		Memcached{},
 		Nginx{},
+		NginxConn{},
+		NginxH2{},
 	}
 }

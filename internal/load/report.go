@@ -17,7 +17,8 @@ const Version = 1
 // Report is what a run of the generator says. Times are seconds.
 type Report struct {
 	Version     int      `json:"load"`
-	Open        bool     `json:"open"` // an open loop
+	Tool        string   `json:"tool,omitempty"` // whose log it was made of; its CPU time is not known then. "": the generator's own
+	Open        bool     `json:"open"`           // an open loop
 	Threads     int      `json:"threads"`
 	Start       int64    `json:"start"` // of the first slice, ns since 1970
 	SliceLength float64  `json:"slice_length"`

@@ -21,6 +21,13 @@ const mostMemory = 1 << 30
 
 // Main is the hidden command: it runs what args say and writes the report to stdout.
 func Main(ctx context.Context, args []string, stdout io.Writer) error {
+	if len(args) > 0 && args[0] == H2loadLog {
+		r, err := reportH2load(args[1:])
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(stdout).Encode(r)
+	}
 	o, err := Parse(args)
 	if err != nil {
 		return err
