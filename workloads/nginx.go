@@ -40,7 +40,7 @@ func (Nginx) Help() string {
 }
 
 func (Nginx) Params(given econbench.Params) (econbench.Params, error) {
-	p, err := fill(append(httpParams(), choiceParam("client", clientOwn, clientWrk)), given)
+	p, err := fill(append(httpParams(largestFile), choiceParam("client", clientOwn, clientWrk)), given)
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +51,8 @@ func (Nginx) Params(given econbench.Params) (econbench.Params, error) {
 }
 
 // httpParams are those of all HTTP clients.
-func httpParams() []param {
-	list := []param{sizeParam("1024")}
+func httpParams(mostSize int64) []param {
+	list := []param{sizeParam(mostSize)}
 	for _, p := range loopParams() {
 		if p.name != "pipeline" { // browsers gave it up, and nginx answers one after the other anyway
 			list = append(list, p)

@@ -26,6 +26,10 @@ var (
 
 var nginxConn = nginxServer{name: "nginx_conn", control: 25871, port: 25872}
 
+// largestConnFile is the largest that goes out at once, B: ten segments, by TCP's initial window. Of larger ones the FIN would close the last segments,
+// up to 64 kB of them in one frame, and what closes a connection is the kernel's to carry.
+const largestConnFile = 8 << 10
+
 func (NginxConn) Name() string    { return nginxConn.name }
 func (NginxConn) Primary() string { return "latency_p99" }
 func (NginxConn) Generates() bool { return true }
@@ -35,7 +39,7 @@ func (NginxConn) Help() string {
 }
 
 func (NginxConn) Params(given econbench.Params) (econbench.Params, error) {
-	p, err := fill(httpParams(), given)
+	p, err := fill(httpParams(largestConnFile), given)
 	if err != nil {
 		return nil, err
 	}

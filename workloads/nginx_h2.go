@@ -41,7 +41,7 @@ func (NginxH2) Help() string {
 
 func (NginxH2) Params(given econbench.Params) (econbench.Params, error) {
 	p, err := fill([]param{
-		sizeParam("1024"),
+		sizeParam(largestFile),
 		{name: "connections", standard: 4, min: 1, max: 512},
 		{name: "threads", standard: 1, min: 1, max: 64},
 		{name: "streams", standard: 1, min: 1, max: 128}, // nginx's http2_max_concurrent_streams

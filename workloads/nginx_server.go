@@ -71,6 +71,7 @@ http {
 	server_tokens off;
 	etag off;
 	sendfile on;
+	tcp_nopush on;
 	tcp_nodelay on;
 	keepalive_timeout 1h;
 	keepalive_requests 1000000000;
@@ -108,12 +109,12 @@ func nginxBody(size int) int {
 }
 
 // sizeParam is the size of the files that are asked for.
-func sizeParam(standard string) param {
-	whole := param{min: 0, max: largestFile, bytes: true}
-	return param{name: "size", text: standard, read: func(s string) (string, error) {
+func sizeParam(most int64) param {
+	whole := param{min: 0, max: most, bytes: true}
+	return param{name: "size", text: "1024", read: func(s string) (string, error) {
 		n, err := whole.parse(s)
 		if err != nil || n != 0 && (n < smallestFile || n&(n-1) != 0) {
-			return "", fmt.Errorf("%q: want 0, for an answer without a file, or a power of two from %d to %d bytes, as in 128 or 16k", s, smallestFile, largestFile)
+			return "", fmt.Errorf("%q: want 0, for an answer without a file, or a power of two from %d to %d bytes, as in 128 or 16k", s, smallestFile, most)
 		}
 		return strconv.FormatInt(n, 10), nil
 	}}
