@@ -51,7 +51,7 @@ func TestParams(t *testing.T) {
 		{Postgres{}, econbench.Params{"rate": " 080% ", "script": "tpcb"}, "clients=4 rate=80% scale=10 script=tpcb threads=1"},
 		{Postgres{}, econbench.Params{"rate": "101%"},
 			`parameter rate: "101%": want a whole number from 0 to 10000000, or 1% to 100% of what the slowest arm does in a closed loop`},
-		{Postgres{}, econbench.Params{"script": "tpcc"}, `parameter script: "tpcc": want select or tpcb`},
+		{Postgres{}, econbench.Params{"script": "tpcc"}, `parameter script: "tpcc": want one of select, tpcb`},
 		{tcpRR, econbench.Params{"flows": "50%"}, `parameter flows: "50%": want a whole number from 1 to 128`},
 		{tcpRR, econbench.Params{"request": "1.5k"},
 			`parameter request: "1.5k": want bytes from 1 to 65536, as in 128 or 16k`},
@@ -97,7 +97,7 @@ func FuzzParam(f *testing.F) {
 	}
 	p := param{name: "size", standard: 1, min: 1, max: 1 << 20, bytes: true}
 	f.Fuzz(func(t *testing.T, s string) {
-		if n, err := p.parseNumber(s); err == nil && (n < p.min || n > p.max) {
+		if n, err := p.parse(s); err == nil && (n < p.min || n > p.max) {
 			t.Errorf("%q gives %d", s, n)
 		}
 	})

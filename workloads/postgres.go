@@ -41,11 +41,11 @@ var (
 )
 
 var postgresParams = []param{
-	{name: "script", words: []string{"select", "tpcb"}},
+	choiceParam("script", "select", "tpcb"),
 	{name: "clients", standard: 4, min: 1, max: 128}, // connections, each with a transaction under way
 	{name: "threads", standard: 1, min: 1, max: 64},  // of pgbench
 	{name: "scale", standard: 10, min: 1, max: 40},   // 100,000 accounts each, 15 MB; twice that with a copy, in 2 GB of memory
-	rateParam,
+	rateParam(),
 }
 
 // Scripts of pgbench that parameter script names.

@@ -27,6 +27,10 @@ func All() []econbench.Workload {
 		tcpCRR,
 		UDPStream{},
 		udpRR,
+		Memcached{},
+		Nginx{},
+		NginxConn{},
+		NginxH2{},
 		Postgres{},
 	}
 }

@@ -65,7 +65,7 @@ by device counters which way the packets went.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(runCommand(), reportCommand(), compareCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
-		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), agentCommand(), stayCommand(), askCommand(), labInitCommand())
+		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), agentCommand(), loadCommand(), stayCommand(), askCommand(), labInitCommand())
 	return root
 }
 
