@@ -75,6 +75,7 @@ type Profile struct {
 	Schema       int                 `json:"schema"`
 	Version      string              `json:"version"` // of econbench
 	Arm          econbench.Arm       `json:"arm"`
+	Baseline     econbench.Arm       `json:"baseline"` // that it is set against
 	Workload     string              `json:"workload"`
 	Params       econbench.Params    `json:"params"`
 	Lab          string              `json:"lab"` // "emulated" or "real"
