@@ -14,7 +14,7 @@ import (
 type Difference struct {
 	Base, Arm *Profile
 	Unit      string   // of all costs, "ns per transaction"
-	Whole     Change   // all that is not idle
+	Whole     Change   // all the work
 	Kinds     []Change // by what functions belong to; they add up to Whole
 	Functions []Change // by own time, the largest change first; they add up to Whole
 
@@ -46,7 +46,7 @@ func Compare(base, arm *Profile) *Difference {
 	for side, p := range []*Profile{base, arm} {
 		under := map[string]int{}
 		for _, s := range p.Stacks {
-			if s.idle() {
+			if s.apart() {
 				continue
 			}
 			name, kind := s.own()

@@ -40,7 +40,7 @@ type Recording struct {
 	Samples    int       `json:"samples"`
 	Lost       int       `json:"lost"`       // samples that there was no room for
 	Throttled  int       `json:"throttled"`  // times that the kernel stopped a CPU's sampling for a while
-	Unresolved int       `json:"unresolved"` // samples, not of an idle CPU, whose innermost function has no name
+	Unresolved int       `json:"unresolved"` // samples of the work whose innermost function has no name
 	Frames     []string  `json:"frames"`
 	Stacks     []Counted `json:"stacks"`
 }
@@ -58,14 +58,18 @@ type Stack struct {
 	Count  int
 }
 
-// Idle is the frame of a CPU that waits for work. Nothing is under it.
-const Idle = "[idle]"
-
-// Roots of stacks beside the hosts' roles.
+// Frames in the place of a process, with nothing on them, of time that is told apart: it is no part of an arm's cost.
 const (
-	Machine = "machine" // of a CPU that both hosts share: what is neither host's alone
-	others  = "[others]"
+	Idle   = "[idle]"   // a CPU that waits for work
+	Others = "[others]" // processes that are not the host's: on a shared kernel all that the machine does beside
+	Agent  = "[agent]"  // which counts and samples
 )
+
+// Interrupted is in the place of a process where softirqs interrupted one of Others or Agent: they do the arm's work all the same.
+const Interrupted = "[interrupted]"
+
+// Machine is the root of what is neither host's alone, on a CPU that both share.
+const Machine = "machine"
 
 // Schema is the version of Profile's JSON.
 const Schema = 1
@@ -118,7 +122,7 @@ func Join(client, server Recording) (list []Stack, sampled []Sampled) {
 	list = append(client.under(client.Side, OwnerHost), server.under(server.Side, OwnerHost)...)
 	list = append(list, client.under(Machine, OwnerKernel)...)
 	if rest := client.count(OwnerOther) - server.count(OwnerHost); rest > 0 {
-		list = append(list, Stack{Frames: []string{Machine, others}, Count: rest})
+		list = append(list, Stack{Frames: []string{Machine, Others}, Count: rest})
 	}
 	return Merge(list), sampled
 }
@@ -189,19 +193,22 @@ func clean(frames []string) []string {
 	return list
 }
 
-// Busy is how many samples found a CPU at work, and how many found it idle.
-func (p *Profile) Busy() (busy, idle int) {
+// Apart is how the samples part: of the arm's work, and by the frames of what is told apart from it.
+func (p *Profile) Apart() (work int, apart map[string]int) {
+	apart = map[string]int{}
 	for _, s := range p.Stacks {
-		if s.idle() {
-			idle += s.Count
+		if s.apart() {
+			apart[s.Frames[1]] += s.Count
 		} else {
-			busy += s.Count
+			work += s.Count
 		}
 	}
-	return busy, idle
+	return work, apart
 }
 
-func (s Stack) idle() bool { return len(s.Frames) == 2 && s.Frames[1] == Idle }
+func (s Stack) apart() bool {
+	return len(s.Frames) == 2 && (s.Frames[1] == Idle || s.Frames[1] == Others || s.Frames[1] == Agent)
+}
 
 // Unit is what cost is told by.
 type Unit struct {
@@ -239,6 +246,10 @@ func (p *Profile) Doubt() (doubts []string) {
 		if s.Samples > 0 && float64(s.Unresolved) > 0.05*float64(s.Samples) {
 			doubts = append(doubts, fmt.Sprintf("%s: %.0f %% of the samples are of functions without a name", s.Side, 100*float64(s.Unresolved)/float64(s.Samples)))
 		}
+	}
+	if work, apart := p.Apart(); float64(apart[Others]) > 0.02*float64(work) {
+		doubts = append(doubts, fmt.Sprintf("others' processes took CPU time, %.0f %% of the work's: it is left out, and yet they made the work wait and took its caches",
+			100*float64(apart[Others])/float64(max(work, 1))))
 	}
 	if p.Unit().key == "" {
 		doubts = append(doubts, "the work done was not counted: costs are by time, and a faster arm seems to cost more")

@@ -87,8 +87,8 @@ func (p *Profile) RenderSVG(w io.Writer) error {
 	lines := p.footer(hidden)
 	c := begin("CPU time of "+p.Title(), rows, len(lines))
 	c.text("b i", svgMargin, 28, p.Title())
-	c.text("i", svgMargin, 48, fmt.Sprintf("CPU time: %s %s on both hosts together; %s; CPUs busy %.0f %%, the rest is not drawn",
-		number(root.total[ofArm]), unit.Name, p.rate(), p.busyShare()))
+	c.text("i", svgMargin, 48, fmt.Sprintf("CPU time: %s %s on both hosts together; %s; %s; only work is drawn",
+		number(root.total[ofArm]), unit.Name, p.rate(), p.shares()))
 	c.legend()
 	for _, b := range boxes {
 		kind := KindOf(b.name)
@@ -134,12 +134,8 @@ func cut(hidden float64) string {
 func (p *Profile) basis() string {
 	var hosts []string
 	for _, s := range p.Sampled {
-		unresolved := 0.0
-		if s.Samples > 0 {
-			unresolved = 100 * float64(s.Unresolved) / float64(s.Samples)
-		}
 		hosts = append(hosts, fmt.Sprintf("%s CPU %s: %d samples in %.1f s, %.1f %% without a name, %d lost", s.Side, strings.Trim(fmt.Sprint(s.CPUs), "[]"),
-			s.Samples, s.Window, unresolved, s.Lost))
+			s.Samples, s.Window, share(s.Unresolved, s.Samples), s.Lost))
 	}
 	return fmt.Sprintf("cpu-clock %.0f/s. %s. %s lab, placement %s, wire %s, Linux %s, econbench %s.", p.Frequency, strings.Join(hosts, "; "), p.Lab, p.Placement, p.Wire,
 		p.Kernel, p.Version)
@@ -153,7 +149,7 @@ func (d *Difference) RenderSVG(w io.Writer) error {
 	root.add(d.Arm.Stacks, ofArm, d.worth[ofArm])
 	boxes, rows, hidden := lay(root, leastShare)
 	lines := wrapAll([]string{d.Base.Arm.String() + ": " + d.Base.basis(), d.Arm.Arm.String() + ": " + d.Arm.basis(), cut(hidden) +
-		" A frame is as wide as its cost in either arm, whichever is more, with all that is on it. Idle CPUs are left out."})
+		" A frame is as wide as its cost in either arm, whichever is more, with all that is on it. Only work is drawn: no idle CPUs, agents or other processes."})
 	title := fmt.Sprintf("%s against %s · %s", d.Arm.Arm, d.Base.Arm, strings.TrimSpace(d.Arm.Workload+" "+d.Arm.Params.String()))
 	c := begin("CPU time of "+title, rows, len(lines))
 	c.text("b i", svgMargin, 28, title)

@@ -17,8 +17,9 @@ const mostFunctions = 15
 func (d *Difference) RenderText(w io.Writer) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "profile: %s against %s · %s\n", d.Arm.Arm, d.Base.Arm, strings.TrimSpace(d.Arm.Workload+" "+d.Arm.Params.String()))
-	fmt.Fprintf(&b, "CPU time in %s, both hosts together: %s → %s, %s; %s → %s; busy %.0f %% → %.0f %%\n\n", d.Unit, number(d.Whole.Cost[ofBase]),
-		number(d.Whole.Cost[ofArm]), d.Whole.difference(), d.Base.rate(), d.Arm.rate(), d.Base.busyShare(), d.Arm.busyShare())
+	fmt.Fprintf(&b, "CPU time in %s, both hosts together: %s → %s, %s\n", d.Unit, number(d.Whole.Cost[ofBase]),
+		number(d.Whole.Cost[ofArm]), strings.TrimSpace(d.Whole.difference()))
+	fmt.Fprintf(&b, "%s: %s, %s\n%s: %s, %s\n\n", d.Base.Arm, d.Base.rate(), d.Base.shares(), d.Arm.Arm, d.Arm.rate(), d.Arm.shares())
 	d.header(&b, "kind", "")
 	for _, c := range d.Kinds {
 		d.row(&b, string(c.Kind), c)
@@ -65,7 +66,7 @@ func (p *Profile) RenderText(w io.Writer) error {
 	d := Compare(p, p)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "profile: %s\n", p.Title())
-	fmt.Fprintf(&b, "CPU time in %s, both hosts together: %s; %s; busy %.0f %%\n\n", d.Unit, number(d.Whole.Cost[ofArm]), p.rate(), p.busyShare())
+	fmt.Fprintf(&b, "CPU time in %s, both hosts together: %s; %s\n%s\n\n", d.Unit, number(d.Whole.Cost[ofArm]), p.rate(), p.shares())
 	for _, c := range d.Kinds {
 		fmt.Fprintf(&b, "%*s  %8s %6.1f %%\n", nameWidth, c.Kind, number(c.Cost[ofArm]), 100*c.Share[ofArm])
 	}
@@ -98,12 +99,28 @@ func (p *Profile) rate() string {
 	return "work not counted"
 }
 
-func (p *Profile) busyShare() float64 {
-	busy, idle := p.Busy()
-	if busy+idle == 0 {
+// shares are those of all samples: the work's, and what is told apart.
+func (p *Profile) shares() string {
+	work, apart := p.Apart()
+	all := work
+	for _, n := range apart {
+		all += n
+	}
+	text := fmt.Sprintf("CPUs: %.1f %% work", share(work, all))
+	for _, of := range []struct{ frame, text string }{{Idle, "idle"}, {Agent, "agents"}, {Others, "others' processes"}} {
+		if n := apart[of.frame]; n > 0 {
+			text += fmt.Sprintf(", %.1f %% %s", share(n, all), of.text)
+		}
+	}
+	return text
+}
+
+// share is in per cent.
+func share(n, of int) float64 {
+	if of == 0 {
 		return 0
 	}
-	return 100 * float64(busy) / float64(busy+idle)
+	return 100 * float64(n) / float64(of)
 }
 
 // number has three digits or all that stand before the point.

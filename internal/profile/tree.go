@@ -21,10 +21,10 @@ const (
 	ofArm  = 1
 )
 
-// add puts stacks into the tree, each sample of them worth so much. Idle CPUs are left out.
+// add puts stacks into the tree, each sample of them worth so much. What is told apart is left out.
 func (n *node) add(list []Stack, side int, worth float64) {
 	for _, s := range list {
-		if s.idle() {
+		if s.apart() {
 			continue
 		}
 		cost := float64(s.Count) * worth

@@ -4,6 +4,7 @@ package profiler
 
 import (
 	"encoding/binary"
+	"os"
 	"slices"
 	"strings"
 
@@ -112,14 +113,17 @@ func (s *sampler) frames(raw *rawStack, symbols kernelSymbols) (owner string, fr
 	if name == profile.Idle {
 		return owner, []string{name}, true
 	}
+	if name == profile.Others || name == profile.Agent {
+		if from := slices.IndexFunc(kernel, isSoftirq); from >= 0 {
+			return owner, append([]string{profile.Interrupted}, kernel[from:]...), resolved
+		}
+		return owner, []string{name}, true
+	}
 	frames = []string{name}
 	if p != nil {
 		user, ok := p.frames(raw.user)
 		frames = append(frames, user...)
 		resolved = resolved && (ok || len(kernel) > 0)
-	} else if len(raw.user) > 0 {
-		frames = append(frames, unknown)
-		resolved = resolved && len(kernel) > 0
 	}
 	return owner, append(frames, kernel...), resolved
 }
@@ -148,10 +152,18 @@ func owned(pid int, p *process, kernel []string) (owner, name string) {
 		return profile.OwnerKernel, "kworker"
 	case thread:
 		return profile.OwnerKernel, "[kernel thread]"
+	case pid == os.Getpid():
+		return profile.OwnerHost, profile.Agent
 	case p != nil:
 		return profile.OwnerHost, p.name
 	}
-	return profile.OwnerOther, "[others]"
+	return profile.OwnerOther, profile.Others
+}
+
+// isSoftirq tells where softirqs begin to be handled: the function's name is another from Linux 6.9 on.
+func isSoftirq(f string) bool {
+	f = strings.TrimSuffix(f, profile.KernelSuffix)
+	return f == "handle_softirqs" || f == "__do_softirq"
 }
 
 // waits are the functions in which an idle CPU waits, by the ways that there are to wait.
