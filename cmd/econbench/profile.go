@@ -95,7 +95,8 @@ const (
 	profileFrequency = 999.0 // 1/s on each CPU
 	profileWarmup    = 500 * time.Millisecond
 	// profileLeast is the shortest window: below it a function that takes a hundredth has fewer than twenty samples on a CPU.
-	profileLeast = 2 * time.Second
+	profileLeast  = 2 * time.Second
+	profileAppear = 30 * time.Second // for the flows to carry payload
 	// profileSlack is how much longer than its window a profile may take: names are looked up behind it.
 	profileSlack = time.Minute
 )
@@ -185,8 +186,8 @@ func profileCell(ctx context.Context, s *session, plan econbench.Plan, w engine.
 	})
 	for i, end := range ends {
 		g.Go(func() error {
-			order := profile.Order{Side: end.Host.Name(), CPUs: end.Host.Facts().CPUs, Frequency: profileFrequency,
-				Delay: float64(plan.Warmup), Duration: float64(plan.Duration)}
+			scope := econbench.Scope{PID: end.Container.PID(), Side: end.Host.Name(), Flows: w.Flows, CPUs: end.Host.Facts().CPUs}
+			order := profile.Order{Scope: scope, Frequency: profileFrequency, Appear: econbench.SecondsOf(profileAppear), Warmup: plan.Warmup, Duration: plan.Duration}
 			return end.Host.Agent().Call(sampling, agentproto.OpProfile, order, &recordings[i])
 		})
 	}

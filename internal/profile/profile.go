@@ -15,13 +15,14 @@ import (
 	"github.com/econbench/econbench"
 )
 
-// Order asks an agent to sample the stacks of what its CPUs do.
+// Order asks an agent to sample the stacks of what the scope's CPUs do, once the scope's flows carry payload: at the same time as a
+// window of counters that has the same warm-up and duration.
 type Order struct {
-	Side      string  `json:"side"` // econbench.ClientHost or ServerHost
-	CPUs      []int   `json:"cpus"`
-	Frequency float64 `json:"frequency"` // of samples on each CPU, 1/s
-	Delay     float64 `json:"delay"`     // before the first sample, s
-	Duration  float64 `json:"duration"`  // s
+	Scope     econbench.Scope   `json:"scope"`
+	Frequency float64           `json:"frequency"` // of samples on each CPU, 1/s
+	Appear    econbench.Seconds `json:"appear"`    // deadline for the flows to carry payload
+	Warmup    econbench.Seconds `json:"warmup"`
+	Duration  econbench.Seconds `json:"duration"`
 }
 
 // Owners of samples: whose the task was that a CPU had.
@@ -61,11 +62,11 @@ type Stack struct {
 // Frames in the place of a process, with nothing on them, of time that is told apart: it is no part of an arm's cost.
 const (
 	Idle   = "[idle]"   // a CPU that waits for work
-	Others = "[others]" // processes that are not the host's: on a shared kernel all that the machine does beside
+	Others = "[others]" // processes that are not the host's, and kernel threads that do no network's work
 	Agent  = "[agent]"  // which counts and samples
 )
 
-// Interrupted is in the place of a process where softirqs interrupted one of Others or Agent: they do the arm's work all the same.
+// Interrupted is in the place of a process where the network's softirqs interrupted one of Others or Agent: they do the arm's work all the same.
 const Interrupted = "[interrupted]"
 
 // Machine is the root of what is neither host's alone, on a CPU that both share.
@@ -248,7 +249,7 @@ func (p *Profile) Doubt() (doubts []string) {
 		}
 	}
 	if work, apart := p.Apart(); float64(apart[Others]) > 0.02*float64(work) {
-		doubts = append(doubts, fmt.Sprintf("others' processes took CPU time, %.0f %% of the work's: it is left out, and yet they made the work wait and took its caches",
+		doubts = append(doubts, fmt.Sprintf("others' processes took CPU time, %.0f %% of the work's: it is left out, but they made the work wait and took its caches",
 			100*float64(apart[Others])/float64(max(work, 1))))
 	}
 	if p.Unit().key == "" {

@@ -18,7 +18,7 @@ const (
 	svgHead   = 84.0 // title, figures, legend
 	rowHeight = 16.0
 	footLine  = 14.0
-	charWidth = 6.1 // of labels
+	charWidth = 6.7 // of labels
 )
 
 // leastShare of the whole that a frame must have to be drawn.
@@ -137,8 +137,9 @@ func (p *Profile) basis() string {
 		hosts = append(hosts, fmt.Sprintf("%s CPU %s: %d samples in %.1f s, %.1f %% without a name, %d lost", s.Side, strings.Trim(fmt.Sprint(s.CPUs), "[]"),
 			s.Samples, s.Window, share(s.Unresolved, s.Samples), s.Lost))
 	}
+	kernel := strings.SplitN(p.Kernel, ".", 3)
 	return fmt.Sprintf("cpu-clock %.0f/s. %s. %s lab, placement %s, wire %s, Linux %s, econbench %s.", p.Frequency, strings.Join(hosts, "; "), p.Lab, p.Placement, p.Wire,
-		p.Kernel, p.Version)
+		strings.Join(kernel[:min(2, len(kernel))], "."), p.Version)
 }
 
 // RenderSVG draws the difference: a frame is as wide as what it costs in the arm or in the baseline, whichever is more, red where it costs

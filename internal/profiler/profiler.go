@@ -29,13 +29,12 @@ const (
 // drainEvery is the pause between two looks into the rings. At 999 samples in a second, each of 1 kB at most, a ring fills in 256 ms.
 const drainEvery = 50 * time.Millisecond
 
-// Sample samples for a while. It says in one line what the kernel does not let it do.
+// Sample samples for a while, after the warm-up. It says in one line what the kernel does not let it do.
 func Sample(ctx context.Context, o profile.Order) (r profile.Recording, err error) {
-	delay, duration, err := checked(o)
-	if err != nil {
+	if err := check(o); err != nil {
 		return r, fmt.Errorf("profile: %w", err)
 	}
-	rings, err := openRings(o.CPUs, o.Frequency)
+	rings, err := openRings(o.Scope.CPUs, o.Frequency)
 	if err != nil {
 		return r, fmt.Errorf("profile: %w", err)
 	}
@@ -46,33 +45,34 @@ func Sample(ctx context.Context, o profile.Order) (r profile.Recording, err erro
 	}()
 	s := &sampler{stacks: map[string]*rawStack{}, processes: map[int]*process{}, binaries: binaries{}, proc: "/proc"}
 	defer s.binaries.close()
-	if err := wait(ctx, delay); err != nil {
+	if err := wait(ctx, o.Warmup.Duration()); err != nil {
 		return r, fmt.Errorf("profile: %w", err)
 	}
-	window, err := s.record(ctx, rings, duration)
+	window, err := s.record(ctx, rings, o.Duration.Duration())
 	if err != nil {
 		return r, fmt.Errorf("profile: %w", err)
 	}
+	s.lookAgain()
 	symbols, err := readKallsyms(filepath.Join(s.proc, "kallsyms"))
 	if err != nil {
 		return r, fmt.Errorf("profile: %w", err)
 	}
 	r = s.name(symbols)
-	r.Side, r.CPUs, r.Frequency, r.Window = o.Side, o.CPUs, o.Frequency, window.Seconds()
+	r.Side, r.CPUs, r.Frequency, r.Window = o.Scope.Side, o.Scope.CPUs, o.Frequency, window.Seconds()
 	return r, nil
 }
 
-func checked(o profile.Order) (delay, duration time.Duration, err error) {
-	delay, duration = time.Duration(o.Delay*float64(time.Second)), time.Duration(o.Duration*float64(time.Second))
+func check(o profile.Order) error {
+	warmup, duration := o.Warmup.Duration(), o.Duration.Duration()
 	switch {
-	case len(o.CPUs) == 0:
-		return 0, 0, errors.New("no CPUs: want one or more")
+	case len(o.Scope.CPUs) == 0:
+		return errors.New("no CPUs: want one or more")
 	case !(o.Frequency >= 1 && o.Frequency <= mostFrequency):
-		return 0, 0, fmt.Errorf("frequency %g/s: want 1 to %g", o.Frequency, mostFrequency)
-	case delay < 0 || delay > mostDuration || duration <= 0 || duration > mostDuration:
-		return 0, 0, fmt.Errorf("duration %g s after %g s: want at most %v", o.Duration, o.Delay, mostDuration)
+		return fmt.Errorf("frequency %g/s: want 1 to %g", o.Frequency, mostFrequency)
+	case warmup < 0 || warmup > mostDuration || duration <= 0 || duration > mostDuration:
+		return fmt.Errorf("duration %v after %v: want at most %v", duration, warmup, mostDuration)
 	}
-	return delay, duration, nil
+	return nil
 }
 
 // record lets all rings run for a while and empties them meanwhile.

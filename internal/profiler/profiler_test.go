@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/profile"
 )
 
@@ -93,10 +94,10 @@ func sampleHere(t *testing.T, duration float64) profile.Recording {
 	if err := unix.SchedGetaffinity(0, &cpus); err != nil {
 		t.Fatal(err)
 	}
-	o := profile.Order{Side: "client", Frequency: 999, Duration: duration}
+	o := profile.Order{Scope: econbench.Scope{Side: "client"}, Frequency: 999, Duration: econbench.Seconds(duration)}
 	for cpu := range 1024 {
 		if cpus.IsSet(cpu) {
-			o.CPUs = append(o.CPUs, cpu)
+			o.Scope.CPUs = append(o.Scope.CPUs, cpu)
 		}
 	}
 	r, err := Sample(t.Context(), o)
@@ -159,13 +160,13 @@ func TestSampleRefused(t *testing.T) {
 	needPerf(t)
 	before := descriptors(t)
 	for want, o := range map[string]profile.Order{
-		"profile: no CPUs: want one or more":                      {Frequency: 99, Duration: 1},
-		"profile: frequency 0/s: want 1 to 20000":                 {CPUs: []int{0}, Duration: 1},
-		"profile: duration -1 s after 0 s: want at most 1h0m0s":   {CPUs: []int{0}, Frequency: 99, Duration: -1},
-		"profile: sample CPU 100000: ":                            {CPUs: []int{0, 100000}, Frequency: 99, Duration: 1},
-		"profile: duration 1 s after -2 s: want at most 1h0m0s":   {CPUs: []int{0}, Frequency: 99, Duration: 1, Delay: -2},
-		"profile: frequency 100000/s: want 1 to 20000":            {CPUs: []int{0}, Frequency: 1e5, Duration: 1},
-		"profile: duration 7200 s after 0 s: want at most 1h0m0s": {CPUs: []int{0}, Frequency: 99, Duration: 7200},
+		"profile: no CPUs: want one or more":                     {Frequency: 99, Duration: 1},
+		"profile: frequency 0/s: want 1 to 20000":                {Scope: econbench.Scope{CPUs: []int{0}}, Duration: 1},
+		"profile: duration -1s after 0s: want at most 1h0m0s":    {Scope: econbench.Scope{CPUs: []int{0}}, Frequency: 99, Duration: -1},
+		"profile: sample CPU 100000: ":                           {Scope: econbench.Scope{CPUs: []int{0, 100000}}, Frequency: 99, Duration: 1},
+		"profile: duration 1s after -2s: want at most 1h0m0s":    {Scope: econbench.Scope{CPUs: []int{0}}, Frequency: 99, Duration: 1, Warmup: -2},
+		"profile: frequency 100000/s: want 1 to 20000":           {Scope: econbench.Scope{CPUs: []int{0}}, Frequency: 1e5, Duration: 1},
+		"profile: duration 2h0m0s after 0s: want at most 1h0m0s": {Scope: econbench.Scope{CPUs: []int{0}}, Frequency: 99, Duration: 7200},
 	} {
 		_, err := Sample(t.Context(), o)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -175,7 +176,7 @@ func TestSampleRefused(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if _, err := Sample(ctx, profile.Order{CPUs: []int{0}, Frequency: 99, Duration: 60}); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 10*time.Second {
+	if _, err := Sample(ctx, profile.Order{Scope: econbench.Scope{CPUs: []int{0}}, Frequency: 99, Duration: 60}); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 10*time.Second {
 		t.Errorf("%v after %v, want the deadline", err, time.Since(begin))
 	}
 	if after := descriptors(t); after != before {
@@ -279,9 +280,9 @@ func TestOwned(t *testing.T) {
 		{0, nil, k("cpu_startup_entry", "do_idle", "default_idle", "sysvec_apic", "net_rx_action"), profile.OwnerKernel, "swapper"},
 		{0, nil, k("cpu_startup_entry", "do_idle", "tick_nohz_idle_exit"), profile.OwnerKernel, "swapper"},
 		{0, nil, k("ret_from_fork_asm", "ret_from_fork", "kthread", "smpboot_thread_fn", "run_ksoftirqd"), profile.OwnerKernel, "ksoftirqd"},
-		{0, nil, k("ret_from_fork_asm", "kthread", "worker_thread", "blk"), profile.OwnerKernel, "kworker"},
-		{0, nil, k("ret_from_fork_asm", "kthread", "kcompactd"), profile.OwnerKernel, "[kernel thread]"},
-		{17, &process{name: "ksoftirqd/1"}, k("ret_from_fork_asm", "kthread"), profile.OwnerKernel, "ksoftirqd"},
+		{0, nil, k("ret_from_fork_asm", "kthread", "worker_thread", "blk"), profile.OwnerKernel, profile.Others},
+		{0, nil, k("ret_from_fork_asm", "kthread", "napi_threaded_poll", "__napi_poll"), profile.OwnerKernel, "napi"},
+		{17, &process{name: "kcompactd0"}, k("ret_from_fork_asm", "kthread"), profile.OwnerKernel, profile.Others},
 		{0, nil, k("entry_SYSCALL_64_after_hwframe", "tcp_sendmsg"), profile.OwnerOther, "[others]"},
 		{0, nil, nil, profile.OwnerOther, "[others]"},
 		{os.Getpid(), &process{name: "econbench"}, nil, profile.OwnerHost, profile.Agent},
@@ -304,7 +305,8 @@ func TestApartFrames(t *testing.T) {
 	}{
 		{rawStack{kernel: []uint64{0x1010}, user: []uint64{7}}, []string{profile.Others}, true},
 		{rawStack{kernel: []uint64{0x3010, 0x2010, 0x1010}}, []string{profile.Interrupted, "handle_softirqs_[k]", "net_rx_action_[k]"}, true},
-		{rawStack{kernel: []uint64{0x10, 0x2010}}, []string{profile.Interrupted, "handle_softirqs_[k]", "[unknown]_[k]"}, false},
+		{rawStack{kernel: []uint64{0x10, 0x3010, 0x2010}}, []string{profile.Interrupted, "handle_softirqs_[k]", "net_rx_action_[k]", "[unknown]_[k]"}, false},
+		{rawStack{kernel: []uint64{0x1010, 0x2010}}, []string{profile.Others}, true},
 		{rawStack{pid: os.Getpid(), kernel: []uint64{0x1010}}, []string{profile.Agent}, true},
 		{rawStack{kernel: []uint64{0x5010, 0x4010}}, []string{profile.Idle}, true},
 		{rawStack{kernel: []uint64{0x3010, 0x2010, 0x5010, 0x4010}}, []string{"swapper", "do_idle_[k]", "default_idle_[k]", "handle_softirqs_[k]", "net_rx_action_[k]"}, true},

@@ -56,6 +56,15 @@ func (s *sampler) take(drained []byte) {
 	})
 }
 
+// lookAgain looks at processes once more that have become another program since they were first seen.
+func (s *sampler) lookAgain() {
+	for pid, was := range s.processes {
+		if now := s.binaries.lookAt(s.proc, pid); len(now.maps) > 0 && (now.name != was.name || len(now.maps) > len(was.maps)) {
+			s.processes[pid] = now
+		}
+	}
+}
+
 // name turns addresses into names.
 func (s *sampler) name(symbols kernelSymbols) (r profile.Recording) {
 	r.Samples, r.Lost, r.Throttled = s.samples, s.lost, s.stops
@@ -114,7 +123,7 @@ func (s *sampler) frames(raw *rawStack, symbols kernelSymbols) (owner string, fr
 		return owner, []string{name}, true
 	}
 	if name == profile.Others || name == profile.Agent {
-		if from := slices.IndexFunc(kernel, isSoftirq); from >= 0 {
+		if from := networkSoftirq(kernel); from >= 0 {
 			return owner, append([]string{profile.Interrupted}, kernel[from:]...), resolved
 		}
 		return owner, []string{name}, true
@@ -143,15 +152,12 @@ func owned(pid int, p *process, kernel []string) (owner, name string) {
 			return profile.OwnerKernel, profile.Idle
 		}
 		return profile.OwnerKernel, "swapper" // interrupts and their softirqs, and the way to sleep and back
-	case thread && p != nil && p.name != "":
-		name, _, _ = strings.Cut(p.name, "/") // ksoftirqd/1: which CPU it was is no matter
-		return profile.OwnerKernel, name
 	case has("run_ksoftirqd"):
 		return profile.OwnerKernel, "ksoftirqd"
-	case has("worker_thread"):
-		return profile.OwnerKernel, "kworker"
-	case thread:
-		return profile.OwnerKernel, "[kernel thread]"
+	case has("napi_threaded_poll", "napi_threaded_poll_loop"):
+		return profile.OwnerKernel, "napi"
+	case thread: // writes files back, scans memory: the machine's
+		return profile.OwnerKernel, profile.Others
 	case pid == os.Getpid():
 		return profile.OwnerHost, profile.Agent
 	case p != nil:
@@ -160,10 +166,16 @@ func owned(pid int, p *process, kernel []string) (owner, name string) {
 	return profile.OwnerOther, profile.Others
 }
 
-// isSoftirq tells where softirqs begin to be handled: the function's name is another from Linux 6.9 on.
-func isSoftirq(f string) bool {
-	f = strings.TrimSuffix(f, profile.KernelSuffix)
-	return f == "handle_softirqs" || f == "__do_softirq"
+// networkSoftirq finds where softirqs begin to be handled, if they are the network's; else -1. Others (timers, RCU) are the whole
+// machine's. The function's name is another from Linux 6.9 on.
+func networkSoftirq(kernel []string) int {
+	is := func(names ...string) func(string) bool {
+		return func(f string) bool { return slices.Contains(names, strings.TrimSuffix(f, profile.KernelSuffix)) }
+	}
+	if !slices.ContainsFunc(kernel, is("net_rx_action", "net_tx_action")) {
+		return -1
+	}
+	return slices.IndexFunc(kernel, is("handle_softirqs", "__do_softirq"))
 }
 
 // waits are the functions in which an idle CPU waits, by the ways that there are to wait.
