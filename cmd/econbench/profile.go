@@ -23,6 +23,7 @@ import (
 type profileFlags struct {
 	labFlags
 	arms      []string
+	baseline  string
 	workloads []string
 	params    []string
 	duration  time.Duration
@@ -42,7 +43,7 @@ func profileCommand() *cobra.Command {
 		Short: "show which functions take the CPU time of each arm, and what differs from the baseline",
 		Long: `profile puts each arm to work in turn, as a trial does, samples the stacks of what both hosts' CPUs do in the middle of it, and
 prints for each arm the functions whose own CPU time differs most from the baseline's, in ns per transaction or per kB. The first arm is
-the baseline. Nothing is measured for a run: to profile the arms of a run behind its blocks, see run --profile.
+the baseline unless --baseline names another. Nothing is measured for a run: to profile the arms of a run behind its blocks, see run --profile.
 
 With --output each arm is also left in a folder, as WORKLOAD-PARAMS-ARM: .folded for flamegraph.pl and its relatives, .svg to look at,
 .json with what has to be known of it; and against the baseline .diff.folded, .diff.svg and .diff.txt.
@@ -51,14 +52,14 @@ With --output each arm is also left in a folder, as WORKLOAD-PARAMS-ARM: .folded
 The kernel samples by a timer, 999 times a second on each CPU: what runs with interrupts off is seen where they come on again.`,
 		Example: `  econbench profile --arm host,overlay,overlay+oncache -o profiles
   econbench profile --arm overlay,overlay+xmasq --workload tcp_stream --wire mtu-frames --duration 10s
-  econbench profile --from profiles`,
+  econbench profile --from profiles --baseline overlay`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("from") {
-				if err := onlyBeside(cmd, "from", []string{"quiet"}, "does not go with --from: nothing is sampled"); err != nil {
+				if err := onlyBeside(cmd, "from", []string{"baseline", "quiet"}, "does not go with --from: nothing is sampled"); err != nil {
 					return err
 				}
-				return remake(cmd.OutOrStdout(), f.from)
+				return remake(cmd.OutOrStdout(), f.from, f.baseline)
 			}
 			plan, err := f.plan()
 			if err == nil {
@@ -77,7 +78,8 @@ The kernel samples by a timer, 999 times a second on each CPU: what runs with in
 func (f *profileFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	f.labFlags.register(cmd)
-	fl.StringSliceVar(&f.arms, "arm", []string{"host", "overlay", "overlay+oncache"}, "`arms` to profile, the baseline first: TOPOLOGY or TOPOLOGY+FASTPATH")
+	fl.StringSliceVar(&f.arms, "arm", []string{"host", "overlay", "overlay+oncache"}, "`arms` to profile: TOPOLOGY or TOPOLOGY+FASTPATH")
+	fl.StringVar(&f.baseline, "baseline", "", "`arm` that the others are set against (default: the first)")
 	fl.StringSliceVar(&f.workloads, "workload", []string{"tcp_rr"}, "`workloads` to put them to")
 	fl.StringArrayVarP(&f.params, "param", "p", nil, "workload parameter, `NAME.KEY=VALUE`, as in tcp_rr.request=128; repeatable")
 	fl.DurationVar(&f.duration, "duration", 5*time.Second, "time of sampling, of each arm: 2s or more")
@@ -116,6 +118,11 @@ func (f *profileFlags) plan() (p econbench.Plan, err error) {
 	}
 	if len(p.Arms) > 0 {
 		p.Baseline = p.Arms[0]
+	}
+	if f.baseline != "" {
+		if p.Baseline, err = econbench.ParseArm(f.baseline); err != nil {
+			return p, err
+		}
 	}
 	p.Suite, p.Blocks, p.RebuildEvery, p.Internal, p.Attach = "profile", 1, 1, f.internal, f.attach
 	p.Warmup, p.Duration = econbench.SecondsOf(profileWarmup), econbench.SecondsOf(f.duration)

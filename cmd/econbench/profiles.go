@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/profile"
 	"github.com/econbench/econbench/internal/wholefile"
 )
@@ -88,6 +89,11 @@ func leaveProfiles(list []*profile.Profile, dir string) error {
 			d := profile.Compare(base, p)
 			files[".diff.folded"], files[".diff.svg"], files[".diff.txt"] = d.WriteFolded, d.RenderSVG, d.RenderText
 		}
+		for _, extension := range []string{".diff.folded", ".diff.svg", ".diff.txt"} {
+			if err := os.Remove(filepath.Join(dir, profileName(p)+extension)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("profiles: %w", err) // against what was the baseline before
+			}
+		}
 		for extension, render := range files {
 			var b bytes.Buffer
 			err := render(&b)
@@ -102,14 +108,27 @@ func leaveProfiles(list []*profile.Profile, dir string) error {
 	return nil
 }
 
-// remake makes tables and pictures of what is in a folder, or in that of a run directory.
-func remake(w io.Writer, dir string) error {
+// remake makes tables and pictures of what is in a folder, or in that of a run directory, against the baseline named, if one is.
+func remake(w io.Writer, dir, baseline string) error {
 	if inner := filepath.Join(dir, profilesFolder); isFolder(inner) {
 		dir = inner
 	}
 	list, err := loadProfiles(dir)
 	if err != nil {
 		return err
+	}
+	if baseline != "" {
+		arm, err := econbench.ParseArm(baseline)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(list, func(p *profile.Profile) bool { return p.Arm == arm }) {
+			return fmt.Errorf("baseline %q: not among the profiles in %s", baseline, dir)
+		}
+		for _, p := range list {
+			p.Baseline = arm
+		}
+		sortProfiles(list)
 	}
 	return tellProfiles(w, list, dir)
 }
@@ -138,6 +157,12 @@ func loadProfiles(dir string) (list []*profile.Profile, err error) {
 	if len(list) == 0 {
 		return nil, fmt.Errorf("profiles in %s: found none: want a folder that profile --output or run --profile left", dir)
 	}
+	sortProfiles(list)
+	return list, nil
+}
+
+// sortProfiles puts each workload's baseline before its other arms.
+func sortProfiles(list []*profile.Profile) {
 	slices.SortStableFunc(list, func(a, b *profile.Profile) int {
 		switch {
 		case a.Workload != b.Workload:
@@ -152,7 +177,6 @@ func loadProfiles(dir string) (list []*profile.Profile, err error) {
 		}
 		return strings.Compare(a.Arm.String(), b.Arm.String())
 	})
-	return list, nil
 }
 
 // loadProfile reads the two files of one.
