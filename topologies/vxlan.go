@@ -70,10 +70,7 @@ func (v VXLAN) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOp
 	if t.server, err = t.plug(ctx, lab.Server(), o, server); err != nil {
 		return nil, err
 	}
-	if err := t.tuneEnd(ctx, lab.Client(), t.client.Container.PID(), t.server.Addr, o.CongestionControl); err != nil {
-		return nil, err
-	}
-	if err := t.tuneEnd(ctx, lab.Server(), t.server.Container.PID(), t.client.Addr, o.CongestionControl); err != nil {
+	if err := t.tuneContainers(ctx, o.CongestionControl); err != nil {
 		return nil, err
 	}
 	return t, t.reach(ctx)

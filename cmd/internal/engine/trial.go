@@ -118,7 +118,7 @@ func (e *Engine) countBoth(ctx context.Context, b *bed, flows econbench.Flows, h
 	for i, end := range []econbench.Endpoint{b.Client(), b.Server()} {
 		g.Go(func() (err error) {
 			var got agentproto.WindowReply
-			got, err = e.count(ctx, end, flows, handle(end.Host.Name()))
+			got, err = e.count(ctx, end, b.others(end.Host.Name(), flows), flows, handle(end.Host.Name()))
 			*[]*econbench.HostWindow{&w.Client, &w.Server}[i], told[i] = got.Window, got.Warnings
 			return err
 		})
@@ -133,11 +133,11 @@ func (e *Engine) countBoth(ctx context.Context, b *bed, flows econbench.Flows, h
 }
 
 // count asks one host's agent for a window.
-func (e *Engine) count(ctx context.Context, end econbench.Endpoint, flows econbench.Flows, handle int) (r agentproto.WindowReply, err error) {
+func (e *Engine) count(ctx context.Context, end econbench.Endpoint, others []int, flows econbench.Flows, handle int) (r agentproto.WindowReply, err error) {
 	host := end.Host
 	err = host.Agent().Call(ctx, agentproto.OpWindow, agentproto.WindowArgs{
 		Scope: econbench.Scope{
-			PID: end.Container.PID(), Side: host.Name(), Flows: flows, CPUs: host.Facts().CPUs, Devices: e.watched(host.Name()), Handle: handle,
+			PID: end.Container.PID(), Others: others, Side: host.Name(), Flows: flows, CPUs: host.Facts().CPUs, Devices: e.watched(host.Name()), Handle: handle,
 		},
 		Readers:  namesOf(e.collectors()),
 		Midway:   namesOf(workCollectors(e.collectors())),
@@ -176,7 +176,7 @@ func (e *Engine) fill(t *econbench.Trial, path econbench.Path, list []econbench.
 		t.Metrics[s.Metric] = &s.Value
 	}
 	t.Metrics["halves"] = e.halves(w, r.Within)
-	derive(t.Metrics)
+	derive(t.Metrics, w.Flows)
 	if list != nil {
 		carrierMetrics(list, t.Metrics)
 	}
@@ -218,7 +218,7 @@ func (e *Engine) halves(w econbench.Window, within func(econbench.HostWindow) ([
 	}
 	for _, samples := range draw {
 		first, second := samples(early), samples(late)
-		for _, metric := range []string{"throughput", "transactions"} {
+		for _, metric := range []string{"transactions", "throughput"} { // of bulk beside requests it is the requests that count
 			if a, b := sampleOf(first, metric), sampleOf(second, metric); a > 0 && b > 0 {
 				ratio := a / b
 				return &ratio
@@ -269,7 +269,11 @@ func (e *Engine) expected(c econbench.Cell, f econbench.Flows) map[string]*float
 	if f.Kind != econbench.DatagramFlows {
 		names = append(names, "retransmits")
 	}
+	names = append(names, waysOf(f)...)
 	switch {
+	case f.Beside != nil: // the CPU is spent on both kinds of work, and can't be told apart
+		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "throughput")
+		names = append(names, waysOf(*f.Beside)...)
 	case f.Transactions():
 		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "cpu_per_transaction")
 	case f.Kind == econbench.DatagramFlows:
@@ -287,11 +291,14 @@ func (e *Engine) expected(c econbench.Cell, f econbench.Flows) map[string]*float
 	return m
 }
 
-// derive computes CPU per unit of work, where both are known.
-func derive(m map[string]*float64) {
+// derive computes CPU per unit of work, where both are known and it was spent on that kind of work alone.
+func derive(m map[string]*float64, f econbench.Flows) {
 	for per, work := range map[string]string{
 		"cpu_per_transaction": "transactions", "cpu_per_byte": "throughput", "cpu_per_packet": "packets",
 	} {
+		if f.Beside != nil && work != "packets" {
+			continue
+		}
 		if cpu, done := m["cpu"], m[work]; cpu != nil && done != nil && *done > 0 {
 			v := *cpu / *done
 			m[per] = &v
