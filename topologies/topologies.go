@@ -49,7 +49,7 @@ func (t *testbed) Server() econbench.Endpoint { return t.server }
 func (t *testbed) Clients() []econbench.Endpoint {
 	return append([]econbench.Endpoint{t.client}, t.others...)
 }
-func (t *testbed) Path() econbench.Path       { return t.path }
+func (t *testbed) Path() econbench.Path { return t.path }
 
 // Close takes the testbed down in reverse order of building. A second call does nothing.
 func (t *testbed) Close(ctx context.Context) error {

@@ -13,12 +13,13 @@ import (
 	"github.com/econbench/econbench/internal/names"
 )
 
-// param is a whole-number parameter of a workload.
+// param is a parameter of a workload: a whole number, or one of some words.
 type param struct {
 	name     string
 	standard int64 // value when the user gives none
 	min, max int64
-	bytes    bool // a size: k, m and g (powers of 1024, as the tools read them) are accepted
+	words    []string // allowed ones, the usual one first; nil: a number
+	bytes    bool     // a size: k, m and g (powers of 1024, as the tools read them) are accepted
 }
 
 // fill returns every parameter, sizes in plain bytes, so that equal parameters are equal strings.
@@ -26,13 +27,22 @@ func fill(params []param, given econbench.Params) (econbench.Params, error) {
 	full := econbench.Params{}
 	var known []string
 	for _, p := range params {
-		full[p.name] = strconv.FormatInt(p.standard, 10)
+		if full[p.name] = strconv.FormatInt(p.standard, 10); p.words != nil {
+			full[p.name] = p.words[0]
+		}
 		known = append(known, p.name)
 	}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		i := slices.Index(known, key)
 		if i < 0 {
 			return nil, names.Unknown("parameter", key, known)
+		}
+		if words := params[i].words; words != nil {
+			if !slices.Contains(words, given[key]) {
+				return nil, names.Unknown(key, given[key], words)
+			}
+			full[key] = given[key]
+			continue
 		}
 		value, err := params[i].parse(given[key])
 		if err != nil {

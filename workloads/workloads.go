@@ -27,5 +27,6 @@ func All() []econbench.Workload {
 		tcpCRR,
 		UDPStream{},
 		udpRR,
+		Mice{},
 	}
 }

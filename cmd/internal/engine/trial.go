@@ -16,13 +16,17 @@ import (
 )
 
 const (
-	// appearTimeout bounds the time until a client's flows carry payload.
+	// appearTimeout bounds the time until a client's flows carry payload, appearPerFlow how much more of it many need.
 	appearTimeout = 10 * time.Second
+	appearPerFlow = 100 * time.Millisecond
 	// slack is added to deadlines of steps that take a planned time.
 	slack = 20 * time.Second
 	// margin is how much longer than warm-up and window a client runs, round trips to the agents aside: its data must flow
 	// until both hosts have read.
 	margin = 200 * time.Millisecond
+	// bulkMargin is that of bulk, which leaves no CPU to the engines that tell the agents to begin: with 200 ms 1 of 300 clients had
+	// ended before its host had read.
+	bulkMargin = 500 * time.Millisecond
 	// toolTolerance is how far a tool's mean over its whole run may lie from the counters over the window, as a share.
 	toolTolerance = 0.15
 )
@@ -30,7 +34,7 @@ const (
 // try does one trial: get the cell to work, count on both hosts over the window, wait for the client, derive.
 func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err error) {
 	window := e.plan.Warmup.Duration() + e.plan.Duration.Duration()
-	w, err := e.putToWork(ctx, t.Cell, window+margin+2*e.Lab.RoundTrip())
+	w, err := e.putToWork(ctx, t.Cell, window+marginOf(named(e.Parts.Workloads, t.Workload))+2*e.Lab.RoundTrip())
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +73,23 @@ func attachOptions(p econbench.Plan, a econbench.Arm) econbench.AttachOptions {
 	return o
 }
 
+// marginOf is how much longer than warm-up and window a workload's client runs.
+func marginOf(w econbench.Workload) time.Duration {
+	if isBulk(w) {
+		return bulkMargin
+	}
+	return margin
+}
+
+// appearWithin bounds the time until flows carry payload.
+func appearWithin(f econbench.Flows) time.Duration {
+	within := appearTimeout
+	for _, set := range f.Sets() {
+		within += time.Duration(set.Count) * appearPerFlow
+	}
+	return within
+}
+
 func isBulk(w econbench.Workload) bool {
 	b, ok := w.(econbench.Bulk)
 	return ok && b.Bulk()
@@ -86,7 +107,7 @@ func (e *Engine) observe(ctx context.Context, at *atWork, busy time.Duration) (w
 		}
 	}()
 	g, counting := errgroup.WithContext(ctx)
-	limit := appearTimeout + busy + slack
+	limit := appearWithin(at.load.Flows()) + busy + slack
 	counting, cancel := context.WithTimeoutCause(counting, limit, fmt.Errorf("trial not over in %v", limit))
 	defer cancel()
 	var doubts []string
@@ -141,7 +162,7 @@ func (e *Engine) count(ctx context.Context, end econbench.Endpoint, others []int
 		},
 		Readers:  namesOf(e.collectors()),
 		Midway:   namesOf(workCollectors(e.collectors())),
-		Appear:   econbench.SecondsOf(appearTimeout),
+		Appear:   econbench.SecondsOf(appearWithin(flows)),
 		Warmup:   e.plan.Warmup,
 		Duration: e.plan.Duration,
 	}, &r)

@@ -73,7 +73,7 @@ func (e *Engine) watch(ctx context.Context, cell econbench.Cell, long time.Durat
 
 // rate counts over a window.
 func (e *Engine) rate(ctx context.Context, w *atWork, cell econbench.Cell) (rate *float64, carried []econbench.Carried, err error) {
-	limit := appearTimeout + e.plan.Warmup.Duration() + e.plan.Duration.Duration() + slack
+	limit := appearWithin(w.load.Flows()) + e.plan.Warmup.Duration() + e.plan.Duration.Duration() + slack
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not counted in %v", limit))
 	defer cancel()
 	counted, _, err := e.countBoth(ctx, w.bed, w.load.Flows(), handles(w.attached)) // its doubts are about what is not used here
