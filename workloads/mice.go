@@ -5,11 +5,11 @@ package workloads
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/econbench/econbench"
@@ -18,9 +18,9 @@ import (
 const (
 	// elephantsPort is where the elephants' iperf3 serves; miceRR has the mice's ports.
 	elephantsPort = 25241
-	// elephantsGoOn is how much longer elephants run than mice, s: mice are started when all elephants are under way, which may have
-	// taken a second to be seen, and must end before them, as their percentiles are of their whole run.
-	elephantsGoOn = 2
+	// elephantsGoOn is how much longer elephants would run than mice. They are ended when the mice have: percentiles are of the mice's
+	// whole run. A crowded machine once took two seconds to start them.
+	elephantsGoOn = 10 * time.Second
 	// underWay is how much an elephant must have carried when mice are started, B: what readers ask of a data flow.
 	underWay = 16 << 10
 	// elephantsPoll is the pause between two looks for them. Each is an exec through the engine, 50 to 100 ms by itself.
@@ -31,7 +31,7 @@ const (
 // one response at a time (netperf TCP_RR). What the mice wait is the number: a queue that the elephants fill is in it.
 //
 // Both are counted by their own sockets: ports tell them apart. Percentiles are netperf's, of its whole run, so elephants come first and
-// go last. What the elephants' tool says of its throughput is of times without mice too, and is not held against the counters.
+// go last: they are killed when the mice have ended, and their tool says nothing that could be held against the counters.
 type Mice struct{}
 
 var (
@@ -96,14 +96,16 @@ func (w Mice) Start(ctx context.Context, tb econbench.Testbed, p econbench.Param
 	}
 	elephants := iperf3{protocol: "TCP", port: elephantsPort, streams: n[0], clients: 1, way: ways[p["direction"]], options: []string{"-l", p["message"]}}
 	argv := miceRR.argv(tb.Server(), p, n[1], atLeast)
-	l := &miceLoad{elephants: elephants, mice: n[1]}
 	big := elephants.flows()
-	l.flows = econbench.Flows{ServerPort: uint16(miceRR.dataPort), Ports: n[1], Count: n[1], RequestBytes: n[2], ResponseBytes: n[3], Beside: &big}
-	seconds := elephants.lasts(atLeast+2*time.Duration(n[1])*perFlow) + elephantsGoOn*time.Second
+	l := &miceLoad{mice: n[1], flows: econbench.Flows{ServerPort: uint16(miceRR.dataPort), Ports: n[1], Count: n[1], RequestBytes: n[2],
+		ResponseBytes: n[3], Beside: &big}}
+	long := wholeSeconds(elephants.lasts(atLeast+2*time.Duration(n[1])*perFlow) + elephantsGoOn)
 	in := tb.Client().Container
-	if l.procs[0], err = in.Start(ctx, elephants.argv(0, tb.Server(), wholeSeconds(seconds))...); err != nil {
+	proc, err := in.Start(ctx, elephants.argv(0, tb.Server(), long)...)
+	if err != nil {
 		return nil, fmt.Errorf("iperf3 client: start: %w", err)
 	}
+	l.elephants = watchOver(ctx, proc)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close(context.WithoutCancel(ctx)))
@@ -112,52 +114,50 @@ func (w Mice) Start(ctx context.Context, tb econbench.Testbed, p econbench.Param
 	if err = l.untilUnderWay(ctx, in, big.Count); err != nil {
 		return nil, fmt.Errorf("iperf3 client: %w", err)
 	}
-	if l.procs[1], err = in.Start(ctx, together(argv)...); err != nil {
+	if l.proc, err = in.Start(ctx, together(argv)...); err != nil {
 		return nil, fmt.Errorf("netperf client: start: %w", err)
 	}
 	return l, nil
 }
 
-// miceLoad is both clients at work, the elephants' first.
+// miceLoad is both clients at work.
 type miceLoad struct {
-	procs     [2]econbench.Process
-	flows     econbench.Flows
-	elephants iperf3
+	elephants *server           // whose end is noticed while nobody waits for it
+	proc      econbench.Process // of the mice
 	mice      int
+	flows     econbench.Flows
 }
 
-func (l *miceLoad) Flows() econbench.Flows          { return l.flows }
-func (l *miceLoad) Close(ctx context.Context) error { return closeAll(ctx, l.procs[:]) }
+func (l *miceLoad) Flows() econbench.Flows { return l.flows }
 
-// untilUnderWay returns when all elephants carry payload. An elephants' client that ended says why.
+func (l *miceLoad) Close(ctx context.Context) error {
+	return errors.Join(closeAll(ctx, []econbench.Process{l.proc}), l.elephants.Close(ctx))
+}
+
+// untilUnderWay returns when all elephants carry payload.
 func (l *miceLoad) untilUnderWay(ctx context.Context, in econbench.Container, count int) error {
-	watching, cancel := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		out, err := l.procs[0].Wait(watching)
-		if err == nil {
-			if _, err = readIperf3(out, l.elephants.protocol, l.elephants.streams, l.elephants.way); err == nil {
-				err = fmt.Errorf("ended before all of %d streams were under way", count)
-			}
-		}
-		ended <- err
-	})
-	defer watch.Wait() // a Process need not be safe for two
-	defer cancel()
 	for {
 		carrying, err := carryingTo(ctx, in, elephantsPort)
 		if err != nil || carrying >= count {
 			return err
 		}
 		select {
-		case err := <-ended:
-			return err
+		case <-l.elephants.ended:
+			return l.elephantsEnded()
 		case <-ctx.Done():
 			return fmt.Errorf("%d of %d streams are under way: %w", carrying, count, context.Cause(ctx))
 		case <-time.After(elephantsPoll):
 		}
 	}
+}
+
+// elephantsEnded says why their client ended, which has time left.
+func (l *miceLoad) elephantsEnded() error {
+	var r iperf3Report
+	if json.Unmarshal(l.elephants.out.Stdout, &r) == nil && r.Error != "" {
+		return fmt.Errorf("%q", shorten(oneLine(r.Error)))
+	}
+	return fmt.Errorf("ended before the mice: %w", l.elephants.diagnosis())
 }
 
 // carryingTo asks the kernel how many connections to a server's port have carried some payload.
@@ -193,50 +193,24 @@ func readCarrying(b []byte) (count int) {
 	return count
 }
 
-// Wait waits for both clients. It returns the log even when one failed.
+// Wait waits for the mice, and ends the elephants. It returns the log even when one failed.
 func (l *miceLoad) Wait(ctx context.Context) (result econbench.Result, err error) {
-	outs, order, err := waitInOrder(ctx, l.procs[:])
-	for i, name := range []string{"elephants", "mice"} {
-		result.Log = fmt.Appendf(result.Log, "%s:\n%s%s", name, outs[i].Stdout, outs[i].Stderr)
+	out, err := l.proc.Wait(ctx)
+	result.Log = append(bytes.Clone(out.Stdout), out.Stderr...)
+	select {
+	case <-l.elephants.ended:
+		result.Log = append(result.Log, l.elephants.log()...)
+		return result, fmt.Errorf("iperf3 client: %w", l.elephantsEnded())
+	default:
+	}
+	if err == nil {
+		err = l.elephants.Close(ctx)
+	}
+	if err == nil {
+		result.Samples, result.Warnings, err = miceRR.readAll([]econbench.Output{out}, l.mice)
 	}
 	if err != nil {
-		return result, fmt.Errorf("mice client: %w", err)
-	}
-	if _, err := readIperf3(outs[0], l.elephants.protocol, l.elephants.streams, l.elephants.way); err != nil {
-		return result, fmt.Errorf("iperf3 client: %w", err)
-	}
-	if result.Samples, result.Warnings, err = miceRR.readAll(outs[1:], l.mice); err != nil {
 		return result, fmt.Errorf("netperf client: %w", err)
 	}
-	if order[0] == 0 {
-		result.Warnings = append(result.Warnings, "mice: the elephants ended first: percentiles are of a time without them too")
-	}
 	return result, nil
-}
-
-// waitInOrder waits for the ends of programs and tells in which order they came.
-func waitInOrder(ctx context.Context, procs []econbench.Process) (outs []econbench.Output, order []int, err error) {
-	var mu sync.Mutex
-	noted := make([]econbench.Process, len(procs))
-	for i, p := range procs {
-		noted[i] = noting{p, func() {
-			mu.Lock()
-			defer mu.Unlock()
-			order = append(order, i)
-		}}
-	}
-	outs, err = waitAll(ctx, noted)
-	return outs, order, err
-}
-
-// noting is a process that tells when it was seen to have ended.
-type noting struct {
-	econbench.Process
-	ended func()
-}
-
-func (n noting) Wait(ctx context.Context) (econbench.Output, error) {
-	out, err := n.Process.Wait(ctx)
-	n.ended()
-	return out, err
 }

@@ -48,18 +48,24 @@ func serve(ctx context.Context, at econbench.Endpoint, port int, argv ...string)
 	if err != nil {
 		return nil, fmt.Errorf("%s server: start: %w", argv[0], err)
 	}
-	// Waiting must outlive the context that the server was started under: it is the start's, not the server's.
+	s := watchOver(ctx, proc)
+	if err := s.untilListening(ctx, at.Container, port); err != nil {
+		_ = s.Close(context.WithoutCancel(ctx)) // what went wrong first is what is told
+		return nil, &econbench.ProgramError{Err: fmt.Errorf("%s server: %w", argv[0], err), Log: s.log()}
+	}
+	return s, nil
+}
+
+// watchOver begins to wait for a program's end. That must outlive the context that the program was started under: it is the start's,
+// not the program's.
+func watchOver(ctx context.Context, proc econbench.Process) *server {
 	waiting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &server{proc: proc, cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(s.ended)
 		s.out, s.err = proc.Wait(waiting)
 	}()
-	if err := s.untilListening(ctx, at.Container, port); err != nil {
-		_ = s.Close(context.WithoutCancel(ctx)) // what went wrong first is what is told
-		return nil, &econbench.ProgramError{Err: fmt.Errorf("%s server: %w", argv[0], err), Log: s.log()}
-	}
-	return s, nil
+	return s
 }
 
 func (s *server) untilListening(ctx context.Context, in econbench.Container, port int) error {

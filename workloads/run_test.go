@@ -56,7 +56,7 @@ var miceLines = []string{
 	"ss -Hltn sport = :25241",
 	"netserver -D -4 -L 127.0.0.1 -p 26101",
 	"ss -Hltn sport = :26101",
-	"iperf3 -c 127.0.0.1 -p 25241 -J -i 0 -t 3 -P 1 -l 131072 --connect-timeout 3000",
+	"iperf3 -c 127.0.0.1 -p 25241 -J -i 0 -t 11 -P 1 -l 131072 --connect-timeout 3000",
 	"ss -Htin state established dport = :25241",
 	"netperf -P 0 -4 -t TCP_RR -l 1 -H 127.0.0.1 -p 26101 -- -D -P ,26102 -r 1,1 -k " + selectors,
 }
@@ -317,7 +317,7 @@ func playRecorded(argv []string) econbench.Output {
 			return read("ss/elephants-1.txt")
 		}
 		return econbench.Output{Stdout: []byte("LISTEN 0 4096 127.0.0.1" + argv[4] + " 0.0.0.0:*\n")}
-	case argv[0] == "netserver" || slices.Contains(argv, "-s") || slices.Contains(argv, abortedSeconds):
+	case argv[0] == "netserver" || slices.Contains(argv, "-s") || slices.Contains(argv, abortedSeconds) || slices.Contains(argv, "25241"):
 		return econbench.Output{ExitCode: -1}
 	case slices.Contains(argv, "UDP_RR"):
 		return read("netperf/2.7.1-udp.txt")

@@ -233,7 +233,7 @@ func TestMice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"iperf3 -c 127.0.0.1 -p 25241 -J -i 0 -t 5 -P 1 -l 131072 -R ", "ss -Htin ", "sh -c client() {"}
+	want := []string{"iperf3 -c 127.0.0.1 -p 25241 -J -i 0 -t 13 -P 1 -l 131072 -R ", "ss -Htin ", "sh -c client() {"}
 	if !slices.EqualFunc(b.lines, want, strings.HasPrefix) || !strings.Contains(b.lines[2], "netperf -P 0 -4 -t TCP_RR -l 2 ") {
 		t.Errorf("ran %q", b.lines)
 	}
@@ -250,7 +250,7 @@ func TestMice(t *testing.T) {
 func TestMiceWithoutElephants(t *testing.T) {
 	for name, test := range map[string]struct{ file, want string }{
 		"refused":       {"iperf3/3.18-refused.json", `iperf3 client: "unable to connect to server`},
-		"ended at once": {"iperf3/3.18-1.json", "iperf3 client: ended before all of 1 streams were under way"},
+		"ended at once": {"iperf3/3.18-1.json", "iperf3 client: ended before the mice: exit code 0"},
 	} {
 		b := &box{play: func(argv []string) econbench.Output {
 			if argv[0] == "ss" {
@@ -268,38 +268,31 @@ func TestMiceWithoutElephants(t *testing.T) {
 	}
 }
 
-// TestElephantsThatEndFirst is a doubt: percentiles are of a time without them too.
+// TestElephantsThatEndFirst: percentiles would be of a time without them too, so there are none. Else they end after the mice.
 func TestElephantsThatEndFirst(t *testing.T) {
-	for _, first := range []int{0, 1} {
-		outs := []econbench.Output{{Stdout: recorded(t, "iperf3/3.18-1.json")}, {Stdout: recorded(t, "netperf/2.7.1-1x1.txt")}}
-		l := &miceLoad{elephants: iperf3{protocol: "TCP", streams: 1}, mice: 1}
-		firstEnded := make(chan struct{})
-		l.procs[first] = after{outs[first], nil, firstEnded}
-		l.procs[1-first] = after{outs[1-first], firstEnded, nil}
+	for _, alive := range []bool{false, true} {
+		elephants := &played{out: econbench.Output{Stdout: recorded(t, "iperf3/3.18-1.json")}, closed: make(chan struct{})}
+		if alive {
+			elephants.out.ExitCode = -1
+		}
+		l := &miceLoad{elephants: watchOver(t.Context(), elephants), mice: 1,
+			proc: &played{out: econbench.Output{Stdout: recorded(t, "netperf/2.7.1-1x1.txt")}, closed: make(chan struct{})}}
+		if !alive {
+			<-l.elephants.ended
+		}
 		result, err := l.Wait(t.Context())
-		if err != nil || (len(result.Warnings) > 0) != (first == 0) || math.Abs(sampled(result.Samples, "latency_p99")-115e-6) > 1e-9 {
-			t.Errorf("%d ends first: %v, %v, %v", first, result.Samples, result.Warnings, err)
+		if alive {
+			if err != nil || math.Abs(sampled(result.Samples, "latency_p99")-115e-6) > 1e-9 {
+				t.Errorf("%v, %v", result.Samples, err)
+			}
+			<-elephants.closed
+		} else if err == nil || !strings.HasPrefix(err.Error(), "iperf3 client: ended before the mice: exit code 0: ") || len(result.Samples) > 0 {
+			t.Errorf("%v, %v", result.Samples, err)
+		}
+		if err := l.Close(t.Context()); err != nil {
+			t.Error(err)
 		}
 	}
-}
-
-// after is a program that ends once a channel is closed, and then closes another.
-type after struct {
-	out   econbench.Output
-	begin chan struct{}
-	ended chan struct{}
-}
-
-func (a after) Close(context.Context) error { return nil }
-func (a after) Wait(context.Context) (econbench.Output, error) {
-	if a.begin != nil {
-		<-a.begin
-		time.Sleep(20 * time.Millisecond) // the other's end was told before, and is noted by another goroutine
-	}
-	if a.ended != nil {
-		close(a.ended)
-	}
-	return a.out, nil
 }
 
 func sampled(samples []econbench.Sample, metric string) float64 {

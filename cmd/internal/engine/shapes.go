@@ -69,7 +69,6 @@ func (d *work) add(o work) {
 	d.passed += o.passed
 	d.segments += o.segments
 	d.acks += o.acks
-	d.acks += o.acks
 	d.frames += o.frames
 }
 
