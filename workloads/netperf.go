@@ -5,6 +5,7 @@ package workloads
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,9 +20,12 @@ const mostFlows = 128
 // must not end before the last has been counted. 5 ms were too few for eight on a crowded machine.
 const perFlow = 20 * time.Millisecond
 
-// manyFlows is from how many flows on clients are set up while none is at work: each start takes some 5 ms of CPU, of which it gets one
-// in a hundred beside a hundred flows. After 10 s 44 of 128 were at work, and of 32 the first had ended before the last began.
+// manyFlows is from how many flows on all are set up before any is at work: a start takes some 5 ms of CPU, of which it gets one in a
+// hundred beside a hundred flows. After 10 s 44 of 128 were at work, and of 32 the first had ended before the last began.
 const manyFlows = 16
+
+// perSetup is how long the set-up of one of many flows may take. On a machine with twenty other programs at work 128 took 4 s.
+const perSetup = 40 * time.Millisecond
 
 // rrSelectors is what netperf is asked for, one KEY=VALUE a line. Unknown selectors are left out without an error or an
 // exit code. Percentiles are whole µs, so at 25 µs one step is 4 %.
@@ -111,17 +115,16 @@ func (n netperf) Start(ctx context.Context, tb econbench.Testbed, p econbench.Pa
 }
 
 // argv are the command lines of so many flows, to run for at least that long once all are at work. From manyFlows on each waits between
-// its set-up (control connection, a server process, its listener) and its data connection (-s), for as long as all set-ups should take.
+// its set-up (control connection, a server process, its listener) and its data connection (-s), until all should be set up.
 func (n netperf) argv(server econbench.Endpoint, p econbench.Params, flows int, atLeast time.Duration) [][]string {
-	spread := time.Duration(flows) * perFlow
 	if flows > 1 {
-		atLeast += spread
+		atLeast += time.Duration(flows) * perFlow
 	}
 	lines := make([][]string, flows)
 	for i := range lines {
 		line := []string{"netperf", "-P", "0", "-4", "-t", n.test, "-l", wholeSeconds(atLeast)}
 		if flows >= manyFlows {
-			line = append(line, "-s", wholeSeconds(spread))
+			line = append(line, "-s", leftOf(time.Duration(flows)*perSetup))
 		}
 		line = append(line, "-H", server.Addr.String(), "-p", strconv.Itoa(n.dataPort-1), "--")
 		line = append(line, n.options(n.dataPort+i, i, flows)...)
@@ -133,17 +136,26 @@ func (n netperf) argv(server econbench.Endpoint, p econbench.Params, flows int, 
 // clientEnded begins the line that introduces a client's output among several's.
 const clientEnded = "econbench: client "
 
+// leftOf is, in a line of together's script, what is left of a time in whole seconds since the script began, 1 at least: so clients that
+// are started one after the other wait until one and the same second.
+func leftOf(d time.Duration) string {
+	return "$((begun+" + wholeSeconds(d) + ">now?begun+" + wholeSeconds(d) + "-now:1))"
+}
+
+// clock sets now, s since boot, without another process.
+const clock = `clock() { read -r now _ </proc/uptime; now=${now%.*}; }; clock; begun=$now` + "\n"
+
 // together is a command line that runs all of the clients at once: the client itself if there is one. To start each by the
 // engine would take 50 to 100 ms of CPU apiece, in the middle of the others' measurement. The shell prints each client's
 // output in one write at its end, which a pipe keeps together (PIPE_BUF). A shell that is killed leaves its clients to run
 // out by themselves or to end with their container, which is made anew after a trial that failed.
 func together(clients [][]string) []string {
-	if len(clients) == 1 {
+	if len(clients) == 1 && !slices.ContainsFunc(clients[0], func(arg string) bool { return strings.Contains(arg, "$") }) {
 		return clients[0]
 	}
-	script := `client() { n=$1; shift; said=$("$@" 2>&1); printf '` + clientEnded + `%s exit code %s\n%s\n' $n $? "$said"; }` + "\n"
+	script := `client() { n=$1; shift; said=$("$@" 2>&1); printf '` + clientEnded + `%s exit code %s\n%s\n' $n $? "$said"; }` + "\n" + clock
 	for i, argv := range clients {
-		script += fmt.Sprintf("client %d %s &\n", i, strings.Join(argv, " "))
+		script += fmt.Sprintf("clock; client %d %s &\n", i, strings.Join(argv, " "))
 	}
 	return []string{"sh", "-c", script + "wait"}
 }

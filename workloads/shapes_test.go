@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -193,11 +194,36 @@ func TestServersThatDoNotAllCome(t *testing.T) {
 
 // TestManyFlowsWaitForEachOther: from sixteen on no client is at work while others are set up.
 func TestManyFlowsWaitForEachOther(t *testing.T) {
-	for flows, want := range map[int]string{1: " -l 2 -H ", 15: " -l 3 -H ", 16: " -l 3 -s 1 -H ", 128: " -l 5 -s 3 -H "} {
+	for flows, want := range map[int]string{1: " -l 2 -H ", 15: " -l 3 -H ", 16: " -l 3 -s $((begun+1>now?begun+1-now:1)) -H ",
+		128: " -l 5 -s $((begun+6>now?begun+6-now:1)) -H "} {
 		lines := tcpRR.argv(newCrowdBox(1).Server(), econbench.Params{"request": "1", "response": "1"}, flows, 1950*time.Millisecond)
 		if got := strings.Join(lines[0], " "); len(lines) != flows || !strings.Contains(got, want) {
 			t.Errorf("%d flows: %q, want %q", flows, got, want)
 		}
+	}
+}
+
+// TestWhatIsLeft has a real shell reckon: clients of one script wait until the same second, and for one at least.
+func TestWhatIsLeft(t *testing.T) {
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("needs a shell")
+	}
+	p, err := startReal(together([][]string{{"echo", leftOf(4 * time.Second)}, {"echo", leftOf(0), "$((now>=begun))"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.Wait(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := apart(out, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := []string{strings.TrimSpace(string(all[0].Stdout)), strings.TrimSpace(string(all[1].Stdout))}
+	slices.Sort(said)
+	if said[0] != "1 1" || said[1] != "4" && said[1] != "3" { // a second may have passed meanwhile
+		t.Errorf("%q", said)
 	}
 }
 
