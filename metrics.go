@@ -23,6 +23,8 @@ type Metric struct {
 // metrics is the one list of metric names. Their order is the order of columns.
 var metrics = []Metric{
 	{"throughput", "B/s", Higher, "payload received by the receiving program's sockets"},
+	{"throughput_up", "B/s", Higher, "of throughput in both directions, from the client to the server"},
+	{"throughput_down", "B/s", Higher, "of throughput in both directions, from the server to the client"},
 	{"packets", "1/s", Neither, "data segments or datagrams received, counted at the receiver"},
 	{"transactions", "1/s", Higher, "request-response pairs completed, counted at the server; by the client's program where they differ in size"},
 	{"errors", "1/s", Lower, "requests that were not answered as they should have been; in no percentile"},

@@ -107,6 +107,7 @@ type BuildOptions struct {
 	Base              Testbed // of a topology that is Based; else nil
 	Run               string  // id; goes into every name that is made
 	Build             int     // number of this build; likewise
+	Clients           int     // containers on the client's host; 0 is 1
 	CongestionControl string
 	Internal          bool
 }
@@ -234,6 +235,11 @@ type Flows struct {
 	// ByClient says that transactions differ in size, so that the client's program counts them and nobody else can. Only of
 	// LastingFlows.
 	ByClient bool `json:"by_client,omitempty"`
+	Way      Way  `json:"way,omitempty"`     // of the payload, where there are no transactions
+	Clients  int  `json:"clients,omitempty"` // containers on the client's host that they come from; 0 is 1
+	// Beside are flows without transactions that go on at the same time between the same containers, on ports of their own: bulk
+	// beside requests. Both are LastingFlows.
+	Beside *Flows `json:"beside,omitempty"`
 }
 
 // Transactions says whether the flows' work is made of requests that are answered.
@@ -271,8 +277,9 @@ type Sample struct {
 
 // Scope tells an agent's readers what to look at. Paths and PIDs are those of the host's engine.
 type Scope struct {
-	PID     int      `json:"pid"`  // first process of the endpoint's container
-	Side    string   `json:"side"` // ClientHost or ServerHost
+	PID     int      `json:"pid"`              // first process of the endpoint's container
+	Others  []int    `json:"others,omitempty"` // likewise, of further ones on the same host that the flows come from
+	Side    string   `json:"side"`             // ClientHost or ServerHost
 	Flows   Flows    `json:"flows"`
 	Devices []Device `json:"devices"`
 	CPUs    []int    `json:"cpus"`

@@ -160,7 +160,7 @@ func TestSamplesAreMetrics(t *testing.T) {
 
 // TestFlowsCountOnce: a flow that carries payload counts once, however often it is read; one that stands still does not.
 func TestFlowsCountOnce(t *testing.T) {
-	r := &socketsReading{want: econbench.Flows{Count: 2, RequestBytes: 1}}
+	r := &flowSet{want: econbench.Flows{Count: 2, RequestBytes: 1}}
 	for read := range uint64(4) {
 		sockets := []tcpSocket{{cookie: 1, bytesReceived: 10 + read}, {cookie: 2, bytesReceived: 5}}
 		if err := r.match(sockets); err != nil {

@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,7 +20,7 @@ import (
 )
 
 // Schedstat is what the scheduler did to the workload's tasks: run_time and run_delay in s, timeslices in 1, summed over
-// all tasks of the endpoint container's cgroup, from /proc/PID/task/TID/schedstat (CONFIG_SCHED_INFO; no switch needed).
+// all tasks of the endpoint containers' cgroups, from /proc/PID/task/TID/schedstat (CONFIG_SCHED_INFO; no switch needed).
 // A running task's run time is as old as the last tick. Tasks that end within the window take their last stretch with
 // them; tasks_gone says how many did.
 type Schedstat struct{}
@@ -49,7 +51,7 @@ type schedstatReader struct{ proc string }
 
 func (schedstatReader) Name() string { return "schedstat" }
 
-// Open notes the processes that cannot belong to the container, those older than its first one, so that a read need not
+// Open notes the processes that cannot belong to a container of the scope's, those older than the first of them, so that a read need not
 // look at every process of a big machine.
 func (r schedstatReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	fs, err := procfs.NewFS(r.proc)
@@ -57,13 +59,17 @@ func (r schedstatReader) Open(s econbench.Scope) (econbench.Reading, error) {
 		return nil, fmt.Errorf("schedstat: %w", err)
 	}
 	reading := &schedstatReading{proc: r.proc, older: map[string]bool{}, tasks: map[string]*task{}}
-	reading.cgroup, err = os.ReadFile(filepath.Join(r.proc, strconv.Itoa(s.PID), "cgroup"))
-	if err != nil {
-		return nil, fmt.Errorf("schedstat: cgroup of the container: %w", err)
-	}
-	first, err := startOf(fs, s.PID)
-	if err != nil {
-		return nil, fmt.Errorf("schedstat: process %d: %w", s.PID, err)
+	first := uint64(math.MaxUint64)
+	for _, pid := range s.PIDs() {
+		cgroup, err := os.ReadFile(filepath.Join(r.proc, strconv.Itoa(pid), "cgroup"))
+		if err != nil {
+			return nil, fmt.Errorf("schedstat: cgroup of the container: %w", err)
+		}
+		start, err := startOf(fs, pid)
+		if err != nil {
+			return nil, fmt.Errorf("schedstat: process %d: %w", pid, err)
+		}
+		reading.cgroups, first = append(reading.cgroups, cgroup), min(first, start)
 	}
 	procs, err := fs.AllProcs()
 	if err != nil {
@@ -97,12 +103,12 @@ type task struct {
 type schedstat struct{ run, delay, slices uint64 }
 
 type schedstatReading struct {
-	proc   string
-	cgroup []byte          // /proc/PID/cgroup, v1 and v2 lines alike, of the container's processes
-	older  map[string]bool // processes older than the container, by PID
-	tasks  map[string]*task
-	ended  schedstat // of tasks that are gone
-	gone   int
+	proc    string
+	cgroups [][]byte        // /proc/PID/cgroup, v1 and v2 lines alike, of each container's processes
+	older   map[string]bool // processes older than the containers, by PID
+	tasks   map[string]*task
+	ended   schedstat // of tasks that are gone
+	gone    int
 }
 
 func (r *schedstatReading) Close() error { return nil }
@@ -139,11 +145,11 @@ func (r *schedstatReading) Read() (econbench.Counters, error) {
 	}, nil
 }
 
-// readProcess reads the tasks of a process if it is one of the container's.
+// readProcess reads the tasks of a process if it is one of the containers'.
 func (r *schedstatReading) readProcess(pid string) error {
 	dir := filepath.Join(r.proc, pid)
 	cgroup, err := os.ReadFile(filepath.Join(dir, "cgroup"))
-	if err != nil || !bytes.Equal(cgroup, r.cgroup) {
+	if err != nil || !slices.ContainsFunc(r.cgroups, func(c []byte) bool { return bytes.Equal(c, cgroup) }) {
 		return err
 	}
 	tids, err := numbersIn(filepath.Join(dir, "task"))

@@ -53,16 +53,28 @@ func datagramSamples(w econbench.Window) (samples []econbench.Sample, warnings [
 		}
 	}
 	received, ok := server.rate("snmp", "Udp.InDatagrams")
+	offered, also := client.rate("snmp", "Udp.OutDatagrams")
+	if w.Flows.RequestBytes > 0 && ok {
+		return append(samples, econbench.Sample{Metric: "packets", Value: received}, econbench.Sample{Metric: "transactions", Value: received}), warnings
+	}
+	down, downOK := client.rate("snmp", "Udp.InDatagrams")
+	back, backOK := server.rate("snmp", "Udp.OutDatagrams")
+	message := float64(w.Flows.MessageBytes)
+	switch w.Flows.Way {
+	case econbench.WayDown:
+		received, ok, offered, also = down, downOK, back, backOK
+	case econbench.WayBoth:
+		if ok && downOK {
+			samples = append(samples, econbench.Sample{Metric: "throughput_up", Value: received * message},
+				econbench.Sample{Metric: "throughput_down", Value: down * message})
+		}
+		received, ok, offered, also = received+down, ok && downOK, offered+back, also && backOK
+	}
 	if !ok {
 		return nil, warnings
 	}
-	samples = append(samples, econbench.Sample{Metric: "packets", Value: received})
-	if w.Flows.RequestBytes > 0 {
-		return append(samples, econbench.Sample{Metric: "transactions", Value: received}), warnings
-	}
-	samples = append(samples, econbench.Sample{Metric: "throughput", Value: received * float64(w.Flows.MessageBytes)})
-	offered, ok := client.rate("snmp", "Udp.OutDatagrams")
-	if !ok || offered <= 0 {
+	samples = append(samples, econbench.Sample{Metric: "packets", Value: received}, econbench.Sample{Metric: "throughput", Value: received * message})
+	if !also || offered <= 0 {
 		return samples, warnings
 	}
 	// The hosts' windows are equally long but don't begin at the same moment: a little more may be received than was sent.
@@ -70,6 +82,10 @@ func datagramSamples(w econbench.Window) (samples []econbench.Sample, warnings [
 	loss := max(0, 1-received/offered)
 	if loss > lossOfNote {
 		full, _ := server.rate("snmp", "Udp.RcvbufErrors")
+		if w.Flows.Way.ToClient() {
+			atClient, _ := client.rate("snmp", "Udp.RcvbufErrors")
+			full += atClient
+		}
 		warnings = append(warnings, fmt.Sprintf("snmp: %.1f %% of the datagrams were lost, %.0f a second of them at a full socket: the offered rate is more than this path carries",
 			100*loss, full))
 	}
@@ -105,15 +121,15 @@ func (r snmpReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	if s.Flows.Kind == econbench.LastingFlows {
 		return Nothing{}, nil
 	}
-	n, err := openNamespace(r.proc, s.PID)
+	n, err := openNamespaces(r.proc, s)
 	if err != nil {
 		return nil, fmt.Errorf("snmp: %w", err)
 	}
-	reading := &snmpReading{namespace: n, scope: s}
+	reading := &snmpReading{namespaces: n, scope: s}
 	if s.Flows.Kind == econbench.DatagramFlows {
 		return reading, nil
 	}
-	if reading.diag, err = openDiag(r.proc, s.PID); err != nil {
+	if reading.diags, err = openDiags(r.proc, s); err != nil {
 		return nil, fmt.Errorf("snmp: %w", err)
 	}
 	return reading, nil
@@ -122,9 +138,9 @@ func (r snmpReader) Open(s econbench.Scope) (econbench.Reading, error) {
 var _ econbench.Noter = (*snmpReading)(nil)
 
 type snmpReading struct {
-	namespace
+	namespaces
 	scope econbench.Scope
-	diag  *diag // of connections; nil for datagrams
+	diags diags // of connections; nil for datagrams
 }
 
 func (r *snmpReading) Read() (econbench.Counters, error) {
@@ -136,9 +152,7 @@ func (r *snmpReading) Read() (econbench.Counters, error) {
 }
 
 func (r *snmpReading) Close() error {
-	if r.diag != nil {
-		r.diag.close()
-	}
+	r.diags.close()
 	return nil
 }
 
@@ -147,11 +161,11 @@ const noteTries = 50
 
 // Notes names the congestion control of connections that are alive after the window; none when none is met.
 func (r *snmpReading) Notes() map[string]string {
-	if r.diag == nil {
+	if r.diags == nil {
 		return nil
 	}
 	for range noteTries {
-		alive, err := r.diag.established(r.scope.Side, r.scope.Flows)
+		alive, err := r.diags.established(r.scope.Side, r.scope.Flows)
 		if err != nil {
 			return nil
 		}
@@ -224,7 +238,7 @@ const opensPerFlow = 10
 // waitForCounters waits for flows whose work a namespace counts. Datagrams: all sockets are there and as many datagrams
 // have passed since. Connections: some for each flow.
 func waitForCounters(ctx context.Context, proc string, s econbench.Scope) error {
-	n, err := openNamespace(proc, s.PID)
+	n, err := openNamespaces(proc, s)
 	if err != nil {
 		return fmt.Errorf("flows on port %d: %w", s.Flows.ServerPort, err)
 	}

@@ -45,31 +45,62 @@ func (Sockets) Samples(w econbench.Window) (samples []econbench.Sample, warnings
 			samples = append(samples, econbench.Sample{Metric: metric, Value: value})
 		}
 	}
-	received, ok := server.rate("sockets", "bytes_received")
-	switch {
-	case w.Flows.ByClient:
-	case w.Flows.RequestBytes > 0:
-		add("transactions", received/float64(w.Flows.RequestBytes), ok)
-	default:
-		add("throughput", received, ok)
+	packets, fromClient, fromServer, ok := 0.0, 0.0, 0.0, true
+	for prefix, f := range w.Flows.Sets() {
+		samples = append(samples, workSamples(client, server, f, prefix)...)
+		_, _, segments, segmentsOK := received(client, server, f, prefix+"data_segs_in")
+		again, also := client.rate("sockets", prefix+"retransmits")
+		reply, too := server.rate("sockets", prefix+"retransmits")
+		packets, fromClient, fromServer = packets+segments, fromClient+again, fromServer+reply
+		ok = ok && segmentsOK && also && too
 	}
-	packets, ok := server.rate("sockets", "data_segs_in")
 	add("packets", packets, ok)
-	fromClient, ok := client.rate("sockets", "retransmits")
-	fromServer, also := server.rate("sockets", "retransmits")
-	add("retransmits", fromClient+fromServer, ok && also)
+	add("retransmits", fromClient+fromServer, ok)
 
 	for _, h := range []host{client, server} {
-		if flows, ok := h.Counters["sockets"]["flows"]; ok && int(flows) != w.Flows.Count {
-			warnings = append(warnings, fmt.Sprintf("sockets: %s: %.0f of %d flows carried payload in the window", h.name, flows, w.Flows.Count))
+		for prefix, f := range w.Flows.Sets() {
+			if flows, ok := h.Counters["sockets"][prefix+"flows"]; ok && int(flows) != f.Count {
+				warnings = append(warnings, fmt.Sprintf("sockets: %s: %.0f of %d %sflows carried payload in the window",
+					h.name, flows, f.Count, strings.Replace(prefix, ".", " ", 1)))
+			}
 		}
 	}
 	return samples, warnings
 }
 
-// waitForSockets waits for flows that last.
+// workSamples are what one set of flows got done: transactions, or payload at the sockets that received it.
+func workSamples(client, server host, f econbench.Flows, prefix string) (samples []econbench.Sample) {
+	up, down, both, ok := received(client, server, f, prefix+"bytes_received")
+	switch {
+	case f.ByClient || !ok:
+	case f.RequestBytes > 0:
+		samples = []econbench.Sample{{Metric: "transactions", Value: up / float64(f.RequestBytes)}}
+	case f.Way == econbench.WayBoth:
+		samples = []econbench.Sample{{Metric: "throughput", Value: both}, {Metric: "throughput_up", Value: up}, {Metric: "throughput_down", Value: down}}
+	default:
+		samples = []econbench.Sample{{Metric: "throughput", Value: both}}
+	}
+	return samples
+}
+
+// received is a counter's rate at the receivers of flows' work: the server of requests and of what goes up, the client of what
+// goes down.
+func received(client, server host, f econbench.Flows, counter string) (up, down, both float64, ok bool) {
+	ok = true
+	if f.Transactions() || f.Way.ToServer() {
+		up, ok = server.rate("sockets", counter)
+	}
+	if !f.Transactions() && f.Way.ToClient() {
+		var also bool
+		down, also = client.rate("sockets", counter)
+		ok = ok && also
+	}
+	return up, down, up + down, ok
+}
+
+// waitForSockets waits for flows that last, of all sets.
 func waitForSockets(ctx context.Context, s econbench.Scope) error {
-	d, err := openDiag("/proc", s.PID)
+	d, err := openDiags("/proc", s)
 	if err != nil {
 		return fmt.Errorf("flows on port %d: %w", s.Flows.ServerPort, err)
 	}
@@ -77,19 +108,24 @@ func waitForSockets(ctx context.Context, s econbench.Scope) error {
 	poll := time.NewTicker(flowPoll)
 	defer poll.Stop()
 	for {
-		sockets, err := d.established(s.Side, s.Flows)
-		if err != nil {
-			return fmt.Errorf("flows: %w", err)
+		missing := ""
+		for _, f := range s.Flows.Sets() {
+			sockets, err := d.established(s.Side, f)
+			if err != nil {
+				return fmt.Errorf("flows: %w", err)
+			}
+			if carrying := dataFlows(sockets, f); len(carrying) < f.Count {
+				missing = fmt.Sprintf("flows on port %d, %s's side: %d of %d carry payload, %d connections", f.ServerPort, s.Side,
+					len(carrying), f.Count, len(sockets))
+			}
 		}
-		carrying := dataFlows(sockets, s.Flows)
-		if len(carrying) >= s.Flows.Count {
+		if missing == "" {
 			return nil
 		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return fmt.Errorf("flows on port %d, %s's side: %d of %d carry payload, %d connections: %w", s.Flows.ServerPort, s.Side,
-				len(carrying), s.Flows.Count, len(sockets), context.Cause(ctx))
+			return fmt.Errorf("%s: %w", missing, context.Cause(ctx))
 		}
 	}
 }
@@ -111,47 +147,60 @@ type socketsReader struct{ proc string }
 func (socketsReader) Name() string { return "sockets" }
 
 func (r socketsReader) Open(s econbench.Scope) (econbench.Reading, error) {
-	if s.Flows.ServerPort == 0 || s.Flows.Count < 1 {
-		return nil, fmt.Errorf("sockets: flows %+v: want a port and a number of flows", s.Flows)
+	reading := &socketsReading{side: s.Side}
+	for prefix, f := range s.Flows.Sets() {
+		if f.ServerPort == 0 || f.Count < 1 {
+			return nil, fmt.Errorf("sockets: flows %+v: want a port and a number of flows", f)
+		}
+		reading.sets = append(reading.sets, &flowSet{prefix: prefix, want: f})
 	}
 	if s.Flows.Kind != econbench.LastingFlows {
 		return Nothing{}, nil
 	}
-	d, err := openDiag(r.proc, s.PID)
-	if err != nil {
+	var err error
+	if reading.diags, err = openDiags(r.proc, s); err != nil {
 		return nil, fmt.Errorf("sockets: %w", err)
 	}
-	return &socketsReading{diag: d, side: s.Side, want: s.Flows}, nil
+	return reading, nil
 }
 
 var _ econbench.Noter = (*socketsReading)(nil)
 
 type socketsReading struct {
-	diag  *diag
+	diags diags
 	side  string
-	want  econbench.Flows
-	flows map[uint64]*flow // by cookie; nil until the first read
+	sets  []*flowSet
+}
+
+// flowSet is flows of one kind of work, under watch.
+type flowSet struct {
+	prefix string // of its counters
+	want   econbench.Flows
+	flows  map[uint64]*flow // by cookie; nil until the first read
 }
 
 func (r *socketsReading) Close() error {
-	r.diag.close()
+	r.diags.close()
 	return nil
 }
 
 func (r *socketsReading) Read() (econbench.Counters, error) {
-	sockets, err := r.diag.established(r.side, r.want)
-	if err != nil {
-		return nil, fmt.Errorf("sockets: %w", err)
-	}
-	if err := r.match(sockets); err != nil {
-		return nil, fmt.Errorf("sockets: port %d: %w", r.want.ServerPort, err)
-	}
-	sum := econbench.Counters{"flows": 0}
-	for _, f := range r.flows {
-		if f.moved {
-			sum["flows"]++
+	sum := econbench.Counters{}
+	for _, set := range r.sets {
+		sockets, err := r.diags.established(r.side, set.want)
+		if err != nil {
+			return nil, fmt.Errorf("sockets: %w", err)
 		}
-		f.addTo(sum)
+		if err := set.match(sockets); err != nil {
+			return nil, fmt.Errorf("sockets: port %d: %w", set.want.ServerPort, err)
+		}
+		sum[set.prefix+"flows"] = 0
+		for _, f := range set.flows {
+			if f.moved {
+				sum[set.prefix+"flows"]++
+			}
+			f.addTo(sum, set.prefix)
+		}
 	}
 	return sum, nil
 }
@@ -159,8 +208,10 @@ func (r *socketsReading) Read() (econbench.Counters, error) {
 // Notes names the congestion control of the data flows.
 func (r *socketsReading) Notes() map[string]string {
 	var last []tcpSocket
-	for _, f := range r.flows {
-		last = append(last, f.last)
+	for _, set := range r.sets {
+		for _, f := range set.flows {
+			last = append(last, f.last)
+		}
 	}
 	return noteCongestionControl(last)
 }
@@ -176,7 +227,7 @@ func noteCongestionControl(sockets []tcpSocket) map[string]string {
 }
 
 // match picks the data flows at the first read and finds the same ones again, no fewer and no more, at later ones.
-func (r *socketsReading) match(sockets []tcpSocket) error {
+func (r *flowSet) match(sockets []tcpSocket) error {
 	carrying := dataFlows(sockets, r.want)
 	if r.flows == nil {
 		if len(carrying) < r.want.Count {
@@ -232,12 +283,12 @@ func (f *flow) update(s tcpSocket) {
 	f.retransmits.grow(s.retransmits)
 }
 
-func (f *flow) addTo(sum econbench.Counters) {
-	sum["bytes_received"] += float64(f.last.bytesReceived)
-	sum["bytes_acked"] += float64(f.last.bytesAcked)
-	sum["data_segs_in"] += f.dataSegsIn.total
-	sum["data_segs_out"] += f.dataSegsOut.total
-	sum["segs_in"] += f.segsIn.total
-	sum["segs_out"] += f.segsOut.total
-	sum["retransmits"] += f.retransmits.total
+func (f *flow) addTo(sum econbench.Counters, prefix string) {
+	sum[prefix+"bytes_received"] += float64(f.last.bytesReceived)
+	sum[prefix+"bytes_acked"] += float64(f.last.bytesAcked)
+	sum[prefix+"data_segs_in"] += f.dataSegsIn.total
+	sum[prefix+"data_segs_out"] += f.dataSegsOut.total
+	sum[prefix+"segs_in"] += f.segsIn.total
+	sum[prefix+"segs_out"] += f.segsOut.total
+	sum[prefix+"retransmits"] += f.retransmits.total
 }

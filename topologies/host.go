@@ -44,24 +44,36 @@ func (Host) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOptio
 			err = errors.Join(fmt.Errorf("topology host: %w", err), t.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	ends := []*econbench.Endpoint{&t.client, &t.server}
-	hosts := []econbench.Host{lab.Client(), lab.Server()}
-	for i, h := range hosts {
-		addr, err := netip.ParseAddr(h.Facts().Underlay)
-		if err != nil {
-			return nil, fmt.Errorf("%s: underlay address: %w", h.Name(), err)
-		}
-		if *ends[i], err = t.start(ctx, h, econbench.ContainerSpec{Name: name(o, "host-"+h.Name())}); err != nil {
-			return nil, err
-		}
-		ends[i].Addr = addr
+	if t.server, err = t.lodge(ctx, lab.Server(), name(o, "host-server")); err != nil {
+		return nil, err
 	}
-	for i, h := range hosts {
-		if err := t.tuneEnd(ctx, h, 0, ends[1-i].Addr, o.CongestionControl); err != nil {
+	for i := range max(1, o.Clients) {
+		end, err := t.lodge(ctx, lab.Client(), clientName(o, "host-client", i))
+		if err != nil {
 			return nil, err
 		}
+		if t.others = append(t.others, end); i == 0 {
+			t.client, t.others = end, nil
+		}
+	}
+	if err := t.tuneEnd(ctx, lab.Client(), 0, o.CongestionControl, t.server); err != nil {
+		return nil, err
+	}
+	if err := t.tuneEnd(ctx, lab.Server(), 0, o.CongestionControl, t.client); err != nil { // the others have its address
+		return nil, err
 	}
 	return hostBed{t}, t.reach(ctx)
+}
+
+// lodge starts a container in its host's own namespaces.
+func (t *testbed) lodge(ctx context.Context, h econbench.Host, name string) (end econbench.Endpoint, err error) {
+	addr, err := netip.ParseAddr(h.Facts().Underlay)
+	if err != nil {
+		return end, fmt.Errorf("%s: underlay address: %w", h.Name(), err)
+	}
+	end, err = t.start(ctx, h, econbench.ContainerSpec{Name: name})
+	end.Addr = addr
+	return end, err
 }
 
 // hostBed proves in every trial that what host-bare does was undone.

@@ -53,7 +53,7 @@ func (HostBare) Base() string { return Host{}.Name() }
 func (HostBare) Build(ctx context.Context, _ econbench.Lab, o econbench.BuildOptions) (econbench.Testbed, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, buildTimeout, fmt.Errorf("not built in %v", buildTimeout))
 	defer cancel()
-	b := bareBed{&testbed{client: o.Base.Client(), server: o.Base.Server(), path: o.Base.Path()}}
+	b := bareBed{&testbed{client: o.Base.Client(), others: econbench.ClientsOf(o.Base)[1:], server: o.Base.Server(), path: o.Base.Path()}}
 	if err := b.rehearse(ctx); err != nil {
 		return nil, fmt.Errorf("topology host-bare: %w", err)
 	}

@@ -34,7 +34,7 @@ func (Overlay) Help() string {
 	return "containers on an attachable swarm overlay network (VXLAN), as Docker builds it"
 }
 
-// Build makes the network, starts a container on each host, tunes both and finds the tunnel's devices.
+// Build makes the network, starts the containers on each host, tunes both and finds the tunnel's devices.
 func (Overlay) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOptions) (_ econbench.Testbed, err error) {
 	t := &testbed{path: econbench.Path{Devices: wires(lab), Through: []string{RoleWire, RoleVXLAN}}}
 	ctx, cancel := context.WithTimeoutCause(ctx, buildTimeout, fmt.Errorf("not built in %v", buildTimeout))
@@ -51,29 +51,39 @@ func (Overlay) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOp
 		return nil, err
 	}
 	t.undo = append(t.undo, net.Close)
-	if t.client, err = t.join(ctx, lab.Client(), net, o); err != nil {
+	if t.client, err = t.join(ctx, lab.Client(), net, name(o, "overlay-client")); err != nil {
 		return nil, err
 	}
-	if t.server, err = t.join(ctx, lab.Server(), net, o); err != nil {
+	for i := 1; i < o.Clients; i++ {
+		end, err := t.dwell(ctx, lab.Client(), net, clientName(o, "overlay-client", i))
+		if err != nil {
+			return nil, err
+		}
+		t.others = append(t.others, end)
+	}
+	if t.server, err = t.join(ctx, lab.Server(), net, name(o, "overlay-server")); err != nil {
 		return nil, err
 	}
-	if err := t.tuneEnd(ctx, lab.Client(), t.client.Container.PID(), t.server.Addr, o.CongestionControl); err != nil {
-		return nil, err
-	}
-	if err := t.tuneEnd(ctx, lab.Server(), t.server.Container.PID(), t.client.Addr, o.CongestionControl); err != nil {
+	if err := t.tuneContainers(ctx, o.CongestionControl); err != nil {
 		return nil, err
 	}
 	return t, t.reach(ctx)
 }
 
-// join starts a container on the network and finds its host's end of the tunnel.
-func (t *testbed) join(ctx context.Context, h econbench.Host, net econbench.Overlay, o econbench.BuildOptions) (econbench.Endpoint, error) {
-	end, err := t.start(ctx, h, econbench.ContainerSpec{Name: name(o, "overlay-"+h.Name()), Overlay: net})
+// dwell starts a container on the network.
+func (t *testbed) dwell(ctx context.Context, h econbench.Host, net econbench.Overlay, name string) (econbench.Endpoint, error) {
+	end, err := t.start(ctx, h, econbench.ContainerSpec{Name: name, Overlay: net})
+	if err == nil && !end.Addr.IsValid() {
+		err = fmt.Errorf("%s: container has no address on network %s", h.Name(), net.Name())
+	}
+	return end, err
+}
+
+// join starts a host's first container on the network and finds the host's end of the tunnel.
+func (t *testbed) join(ctx context.Context, h econbench.Host, net econbench.Overlay, name string) (econbench.Endpoint, error) {
+	end, err := t.dwell(ctx, h, net, name)
 	if err != nil {
 		return end, err
-	}
-	if !end.Addr.IsValid() {
-		return end, fmt.Errorf("%s: container has no address on network %s", h.Name(), net.Name())
 	}
 	tunnel := []econbench.Device{{Role: RoleVXLAN, Netns: netspace.Sandbox(end.Container.Sandboxes(), net.ID()), Kind: "vxlan"}}
 	if err := h.Agent().Call(ctx, agentproto.OpDevices, tunnel, &tunnel); err != nil {

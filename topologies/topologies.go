@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -38,13 +37,19 @@ const buildTimeout = time.Minute
 // testbed is a topology that stands: what it is, and how to take it down again.
 type testbed struct {
 	client, server econbench.Endpoint
+	others         []econbench.Endpoint // clients beside the first one
 	path           econbench.Path
 	undo           []func(context.Context) error
 }
 
+var _ econbench.Crowded = (*testbed)(nil)
+
 func (t *testbed) Client() econbench.Endpoint { return t.client }
 func (t *testbed) Server() econbench.Endpoint { return t.server }
-func (t *testbed) Path() econbench.Path       { return t.path }
+func (t *testbed) Clients() []econbench.Endpoint {
+	return append([]econbench.Endpoint{t.client}, t.others...)
+}
+func (t *testbed) Path() econbench.Path { return t.path }
 
 // Close takes the testbed down in reverse order of building. A second call does nothing.
 func (t *testbed) Close(ctx context.Context) error {
@@ -62,14 +67,15 @@ func (t *testbed) Close(ctx context.Context) error {
 // by gossip.
 const reachTimeout = 20 * time.Second
 
-// reach returns when the client's end can talk to the server's, both ways.
+// reach returns when each client can talk to the server, both ways.
 func (t *testbed) reach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, reachTimeout, fmt.Errorf("no answer in %v", reachTimeout))
 	defer cancel()
-	h := t.client.Host
-	args := agentproto.ReachArgs{PID: t.client.Container.PID(), Addr: t.server.Addr}
-	if err := h.Agent().Call(ctx, agentproto.OpReach, args, nil); err != nil {
-		return fmt.Errorf("%s does not reach %s: %w", h.Name(), t.server.Addr, err)
+	for _, c := range t.Clients() {
+		args := agentproto.ReachArgs{PID: c.Container.PID(), Addr: t.server.Addr}
+		if err := c.Host.Agent().Call(ctx, agentproto.OpReach, args, nil); err != nil {
+			return fmt.Errorf("%s does not reach %s: %w", c.Host.Name(), t.server.Addr, err)
+		}
 	}
 	return nil
 }
@@ -79,14 +85,26 @@ func name(o econbench.BuildOptions, what string) string {
 	return fmt.Sprintf("econbench-%s-%d-%s", o.Run, o.Build, what)
 }
 
-// tuneEnd sets congestion control towards the peer and keeps the kernel from carrying a path's metrics over to the next
+// tuneEnd sets congestion control towards the peers and keeps the kernel from carrying a path's metrics over to the next
 // connection, in the namespace of pid (0: the host's own).
-func (t *testbed) tuneEnd(ctx context.Context, h econbench.Host, pid int, peer netip.Addr, algorithm string) error {
+func (t *testbed) tuneEnd(ctx context.Context, h econbench.Host, pid int, algorithm string, peers ...econbench.Endpoint) error {
 	want := []tune.Tuning{tune.Sysctl(pid, "net.ipv4.tcp_no_metrics_save", "1")}
-	if algorithm != "" {
-		want = append(want, tune.CongestionControl(pid, peer, algorithm))
+	for _, p := range peers {
+		if algorithm != "" {
+			want = append(want, tune.CongestionControl(pid, p.Addr, algorithm))
+		}
 	}
 	return t.tune(ctx, h, want...)
+}
+
+// tuneContainers tunes the two ends, where each container has a namespace of its own.
+func (t *testbed) tuneContainers(ctx context.Context, algorithm string) error {
+	for _, c := range t.Clients() {
+		if err := t.tuneEnd(ctx, c.Host, c.Container.PID(), algorithm, t.server); err != nil {
+			return err
+		}
+	}
+	return t.tuneEnd(ctx, t.server.Host, t.server.Container.PID(), algorithm, t.Clients()...)
 }
 
 // tune changes a host until the testbed is closed.
@@ -109,6 +127,14 @@ func (t *testbed) change(ctx context.Context, h econbench.Host, op string, want 
 		return err
 	})
 	return nil
+}
+
+// clientName is the name of a build's client container; the first one's has no number.
+func clientName(o econbench.BuildOptions, what string, number int) string {
+	if number == 0 {
+		return name(o, what)
+	}
+	return name(o, fmt.Sprintf("%s-%d", what, number+1))
 }
 
 // start starts a container and remembers to remove it.

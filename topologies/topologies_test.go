@@ -251,3 +251,49 @@ func TestProofOfRules(t *testing.T) {
 		}
 	}
 }
+
+// TestSeveralClients: as many containers on the client's host as asked for, the first of them the testbed's client; all are given back.
+func TestSeveralClients(t *testing.T) {
+	for _, topology := range All() {
+		lab := &fakeLab{}
+		o := optionsOf(t, topology, lab)
+		if o.Clients = 3; o.Base != nil {
+			o.Base = crowd{o.Base}
+		}
+		tb, err := topology.Build(t.Context(), lab, o)
+		if err != nil {
+			t.Fatalf("%s: %v", topology.Name(), err)
+		}
+		clients := econbench.ClientsOf(tb)
+		if len(clients) != 3 || clients[0] != tb.Client() {
+			t.Errorf("%s: %d clients, want 3", topology.Name(), len(clients))
+		}
+		names := map[string]bool{}
+		for _, c := range clients {
+			if c.Host.Name() != econbench.ClientHost || !c.Addr.IsValid() {
+				t.Errorf("%s: client on %s at %s", topology.Name(), c.Host.Name(), c.Addr)
+			}
+			names[c.Container.(fakeThing).what] = true
+		}
+		reached := 0
+		for _, s := range lab.steps {
+			if s == "reach" {
+				reached++
+			}
+		}
+		if len(names) != 3 && o.Base == nil || reached != 3 {
+			t.Errorf("%s: %d containers, %d of them reach the server, want 3", topology.Name(), len(names), reached)
+		}
+		if err := tb.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		balanced(t, topology.Name(), "", lab.steps)
+	}
+}
+
+// crowd is a testbed with two more clients.
+type crowd struct{ econbench.Testbed }
+
+func (c crowd) Clients() []econbench.Endpoint {
+	return []econbench.Endpoint{c.Client(), c.Client(), c.Client()}
+}

@@ -64,16 +64,23 @@ func (v VXLAN) Build(ctx context.Context, lab econbench.Lab, o econbench.BuildOp
 	if err != nil {
 		return nil, err
 	}
+	for i := 1; i < o.Clients; i++ {
+		end, err := t.start(ctx, lab.Client(), econbench.ContainerSpec{Name: clientName(o, "vxlan-client", i), Alone: true})
+		if err != nil {
+			return nil, err
+		}
+		end.Addr = netip.AddrFrom4(clientAddr(client.Addr.Addr(), i))
+		client.Others = append(client.Others, tunnel.Guest{PID: end.Container.PID(), Addr: end.Addr})
+		server.Peers = append(server.Peers, tunnel.Peer{Addr: end.Addr, Host: client.Underlay})
+		t.others = append(t.others, end)
+	}
 	if t.client, err = t.plug(ctx, lab.Client(), o, client); err != nil {
 		return nil, err
 	}
 	if t.server, err = t.plug(ctx, lab.Server(), o, server); err != nil {
 		return nil, err
 	}
-	if err := t.tuneEnd(ctx, lab.Client(), t.client.Container.PID(), t.server.Addr, o.CongestionControl); err != nil {
-		return nil, err
-	}
-	if err := t.tuneEnd(ctx, lab.Server(), t.server.Container.PID(), t.client.Addr, o.CongestionControl); err != nil {
+	if err := t.tuneContainers(ctx, o.CongestionControl); err != nil {
 		return nil, err
 	}
 	return t, t.reach(ctx)
@@ -105,6 +112,13 @@ func plainSpecs(lab econbench.Lab, o econbench.BuildOptions) (client, server tun
 	client.Peers = []tunnel.Peer{{Addr: server.Addr.Addr(), Host: server.Underlay}}
 	server.Peers = []tunnel.Peer{{Addr: client.Addr.Addr(), Host: client.Underlay}}
 	return client, server, nil
+}
+
+// clientAddr is the address of a client beside the first, whose own is the second of its network: the server's is the third.
+func clientAddr(first netip.Addr, number int) [4]byte {
+	addr := first.As4()
+	addr[3] += byte(number + 1)
+	return addr
 }
 
 // plug starts a container without a network and has its host's agent join it to the tunnel.

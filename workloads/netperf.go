@@ -5,6 +5,7 @@ package workloads
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,13 @@ const mostFlows = 128
 // perFlow is how much longer clients run for each of them: they are started one after the other on one CPU, and the first
 // must not end before the last has been counted. 5 ms were too few for eight on a crowded machine.
 const perFlow = 20 * time.Millisecond
+
+// manyFlows is from how many flows on all are set up before any is at work: a start takes some 5 ms of CPU, of which it gets one in a
+// hundred beside a hundred flows. After 10 s 44 of 128 were at work, and of 32 the first had ended before the last began.
+const manyFlows = 16
+
+// perSetup is how long the set-up of one of many flows may take. On a machine with twenty other programs at work 128 took 4 s.
+const perSetup = 40 * time.Millisecond
 
 // rrSelectors is what netperf is asked for, one KEY=VALUE a line. Unknown selectors are left out without an error or an
 // exit code. Percentiles are whole µs, so at 25 µs one step is 4 %.
@@ -57,15 +65,25 @@ const nearlyAll = 0.98
 func (n netperf) Name() string    { return n.name }
 func (n netperf) Primary() string { return "transactions" }
 func (n netperf) Help() string {
-	return n.help + " (netperf " + n.test + "); request, response: bytes (1), flows: at once (1); percentiles of several flows: the slowest one's"
+	return n.help + " (netperf " + n.test + "); request, response: bytes (1), flows: at once from each client (1), clients: containers (1); " +
+		"percentiles of several flows: the slowest one's"
 }
 
 func (n netperf) Params(given econbench.Params) (econbench.Params, error) {
-	return fill([]param{
+	full, err := fill([]param{
 		{name: "request", standard: 1, min: 1, max: n.most, bytes: true},
 		{name: "response", standard: 1, min: 1, max: n.most, bytes: true},
 		{name: "flows", standard: 1, min: 1, max: mostFlows},
+		clientsParam,
 	}, given)
+	if err != nil {
+		return nil, err
+	}
+	count, err := numbers(full, "flows", econbench.ParamClients)
+	if err == nil && count[0]*count[1] > mostFlows {
+		err = fmt.Errorf("parameters flows, clients: %d of each of %d clients: want %d flows at most", count[0], count[1], mostFlows)
+	}
+	return full, err
 }
 
 func (n netperf) Coverage(econbench.Params) econbench.Coverage { return n.coverage }
@@ -78,47 +96,66 @@ func (n netperf) Serve(ctx context.Context, tb econbench.Testbed) (econbench.Pro
 
 // Start runs the clients.
 func (n netperf) Start(ctx context.Context, tb econbench.Testbed, p econbench.Params, atLeast time.Duration) (econbench.Load, error) {
-	sizes, err := numbers(p, "request", "response", "flows")
+	count, err := numbers(p, "request", "response", "flows", econbench.ParamClients)
 	if err != nil {
 		return nil, fmt.Errorf("workload %s: %w", n.name, err)
 	}
-	flows := sizes[2]
-	if flows > 1 {
-		atLeast += time.Duration(flows) * perFlow
-	}
-	clients := make([][]string, flows)
-	for i := range clients {
-		clients[i] = append([]string{"netperf", "-P", "0", "-4", "-t", n.test, "-l", wholeSeconds(atLeast),
-			"-H", tb.Server().Addr.String(), "-p", strconv.Itoa(n.dataPort - 1), "--"}, n.options(n.dataPort+i, i, flows)...)
-		clients[i] = append(clients[i], "-r", p["request"]+","+p["response"], "-k", strings.Join(rrSelectors, ","))
-	}
-	proc, err := tb.Client().Container.Start(ctx, together(clients)...)
+	flows, clients := count[2], count[3]
+	argv := n.argv(tb.Server(), p, flows*clients, atLeast+time.Duration(clients-1)*perClient)
+	procs, err := startCrowd(ctx, tb, clients, func(client int) []string { return together(argv[client*flows : (client+1)*flows]) })
 	if err != nil {
 		return nil, fmt.Errorf("netperf client: start: %w", err)
 	}
-	return &load{
-		name: "netperf",
-		proc: proc,
-		flows: econbench.Flows{Kind: n.kind, ServerPort: uint16(n.dataPort), Ports: flows, Count: flows,
-			RequestBytes: sizes[0], ResponseBytes: sizes[1]},
-		parse: func(out econbench.Output) ([]econbench.Sample, []string, error) { return n.read(out, flows) },
+	return &crowd{
+		name: "netperf", procs: procs,
+		flows: econbench.Flows{Kind: n.kind, ServerPort: uint16(n.dataPort), Ports: len(argv), Count: len(argv), Clients: clients,
+			RequestBytes: count[0], ResponseBytes: count[1]},
+		parse: func(outs []econbench.Output) ([]econbench.Sample, []string, error) { return n.readAll(outs, flows) },
 	}, nil
+}
+
+// argv are the command lines of so many flows, to run for at least that long once all are at work. From manyFlows on each waits between
+// its set-up (control connection, a server process, its listener) and its data connection (-s), until all should be set up.
+func (n netperf) argv(server econbench.Endpoint, p econbench.Params, flows int, atLeast time.Duration) [][]string {
+	if flows > 1 {
+		atLeast += time.Duration(flows) * perFlow
+	}
+	lines := make([][]string, flows)
+	for i := range lines {
+		line := []string{"netperf", "-P", "0", "-4", "-t", n.test, "-l", wholeSeconds(atLeast)}
+		if flows >= manyFlows {
+			line = append(line, "-s", leftOf(time.Duration(flows)*perSetup))
+		}
+		line = append(line, "-H", server.Addr.String(), "-p", strconv.Itoa(n.dataPort-1), "--")
+		line = append(line, n.options(n.dataPort+i, i, flows)...)
+		lines[i] = append(line, "-r", p["request"]+","+p["response"], "-k", strings.Join(rrSelectors, ","))
+	}
+	return lines
 }
 
 // clientEnded begins the line that introduces a client's output among several's.
 const clientEnded = "econbench: client "
+
+// leftOf is, in a line of together's script, what is left of a time in whole seconds since the script began, 1 at least: so clients that
+// are started one after the other wait until one and the same second.
+func leftOf(d time.Duration) string {
+	return "$((begun+" + wholeSeconds(d) + ">now?begun+" + wholeSeconds(d) + "-now:1))"
+}
+
+// clock sets now, s since boot, without another process.
+const clock = `clock() { read -r now _ </proc/uptime; now=${now%.*}; }; clock; begun=$now` + "\n"
 
 // together is a command line that runs all of the clients at once: the client itself if there is one. To start each by the
 // engine would take 50 to 100 ms of CPU apiece, in the middle of the others' measurement. The shell prints each client's
 // output in one write at its end, which a pipe keeps together (PIPE_BUF). A shell that is killed leaves its clients to run
 // out by themselves or to end with their container, which is made anew after a trial that failed.
 func together(clients [][]string) []string {
-	if len(clients) == 1 {
+	if len(clients) == 1 && !slices.ContainsFunc(clients[0], func(arg string) bool { return strings.Contains(arg, "$") }) {
 		return clients[0]
 	}
-	script := `client() { n=$1; shift; said=$("$@" 2>&1); printf '` + clientEnded + `%s exit code %s\n%s\n' $n $? "$said"; }` + "\n"
+	script := `client() { n=$1; shift; said=$("$@" 2>&1); printf '` + clientEnded + `%s exit code %s\n%s\n' $n $? "$said"; }` + "\n" + clock
 	for i, argv := range clients {
-		script += fmt.Sprintf("client %d %s &\n", i, strings.Join(argv, " "))
+		script += fmt.Sprintf("clock; client %d %s &\n", i, strings.Join(argv, " "))
 	}
 	return []string{"sh", "-c", script + "wait"}
 }
@@ -159,29 +196,31 @@ type rrClient struct {
 // which a transaction waited that never ended.
 func (c rrClient) accounted() float64 { return c.rate * c.mean }
 
-// read reads the output of all clients. Rates add up, and the mean is that of all transactions. Percentiles can't be merged:
-// the slowest flow's are given, than which those of all transactions together can't be higher.
-func (n netperf) read(out econbench.Output, flows int) (samples []econbench.Sample, warnings []string, err error) {
-	outputs, err := apart(out, flows)
-	if err != nil {
-		return nil, nil, err
-	}
+// readAll reads the outputs of all clients, each of so many flows. Rates add up, and the mean is that of all transactions. Percentiles
+// can't be merged: the slowest flow's are given, than which those of all transactions together can't be higher.
+func (n netperf) readAll(outs []econbench.Output, flows int) (samples []econbench.Sample, warnings []string, err error) {
 	var all rrClient
-	for _, o := range outputs {
-		c, err := readNetperf(o)
+	for _, out := range outs {
+		outputs, err := apart(out, flows)
 		if err != nil {
 			return nil, nil, err
 		}
-		doubt, err := n.judge(c)
-		if err != nil {
-			return nil, nil, err
+		for _, o := range outputs {
+			c, err := readNetperf(o)
+			if err != nil {
+				return nil, nil, err
+			}
+			doubt, err := n.judge(c)
+			if err != nil {
+				return nil, nil, err
+			}
+			if doubt != "" {
+				warnings = append(warnings, "netperf: "+doubt)
+			}
+			all.mean = (all.mean*all.rate + c.mean*c.rate) / (all.rate + c.rate)
+			all.rate += c.rate
+			all.p50, all.p90, all.p99 = max(all.p50, c.p50), max(all.p90, c.p90), max(all.p99, c.p99)
 		}
-		if doubt != "" {
-			warnings = append(warnings, "netperf: "+doubt)
-		}
-		all.mean = (all.mean*all.rate + c.mean*c.rate) / (all.rate + c.rate)
-		all.rate += c.rate
-		all.p50, all.p90, all.p99 = max(all.p50, c.p50), max(all.p90, c.p90), max(all.p99, c.p99)
 	}
 	return []econbench.Sample{
 		{Metric: ToolTransactions, Value: all.rate},

@@ -119,15 +119,3 @@ func sizeParam(most int64) param {
 		return strconv.FormatInt(n, 10), nil
 	}}
 }
-
-// choiceParam is one of some words.
-func choiceParam(name string, words ...string) param {
-	return param{name: name, text: words[0], read: func(s string) (string, error) {
-		for _, w := range words {
-			if s == w {
-				return s, nil
-			}
-		}
-		return "", fmt.Errorf("%q: want one of %s", s, strings.Join(words, ", "))
-	}}
-}

@@ -75,12 +75,12 @@ func TestReadIperf3(t *testing.T) {
 		{"nan", econbench.Output{Stdout: edited(`"sum_received":	{`, `"sum_received":	{"bits_per_second": nan,`)}, 1,
 			"error: output: invalid character"},
 		{"nothing received", econbench.Output{Stdout: edited(`"sum_received":	{`, `"sum_received":	{}, "x": {`)}, 1,
-			"error: output: the server received 0 bytes"},
+			"error: output: the receiver got 0 bytes"},
 		{"new format", econbench.Output{Stdout: edited(`"sum_received":	{`, `"received":	{`)}, 1,
 			"error: output: no start.test_start or end.sum_received in the report"},
 		{"null", econbench.Output{Stdout: []byte("null")}, 1, "error: output: no start.test_start"},
 	} {
-		if got := told(readIperf3(test.out, protocolOf(test.name), test.streams)); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
+		if got := told(iperf3{protocol: protocolOf(test.name), streams: test.streams}.read([]econbench.Output{test.out})); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
 		}
 	}
@@ -131,7 +131,7 @@ func TestReadNetperfRR(t *testing.T) {
 			`error: output: THROUGHPUT_UNITS="10^6bits/s", want Trans/s`},
 		{"stall", edited("MEAN_LATENCY", "MEAN_LATENCY=600\n"), "tool_transactions=16900.5 latency_p50=6.9e-05 latency_p90=8.2e-05 latency_p99=0.000115 latency_mean=0.0006 netperf: mean latency 600.0 µs does not fit"},
 	} {
-		if got := told(tcpRR.read(test.out, 1)); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
+		if got := told(tcpRR.readAll([]econbench.Output{test.out}, 1)); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
 		}
 	}
@@ -143,8 +143,10 @@ func FuzzReadIperf3(f *testing.F) {
 	}
 	f.Add([]byte(`{"start":{"test_start":{"protocol":"TCP","num_streams":1}},"end":{"sum_received":{"bytes":1,"bits_per_second":1e999}}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		checkSamples(t)(readIperf3(econbench.Output{Stdout: b}, "TCP", 1))
-		checkSamples(t)(readIperf3(econbench.Output{Stdout: b}, "UDP", 1))
+		for _, way := range ways {
+			checkSamples(t)(iperf3{protocol: "TCP", streams: 1, way: way}.read([]econbench.Output{{Stdout: b}}))
+			checkSamples(t)(iperf3{protocol: "UDP", streams: 1, way: way}.read([]econbench.Output{{Stdout: b}}))
+		}
 	})
 }
 
@@ -187,7 +189,7 @@ func TestReadNetperf(t *testing.T) {
 		{"one of four stalls", udpRR, econbench.Output{Stdout: []byte(strings.Replace(four, "MEAN_LATENCY=54.03", "MEAN_LATENCY=14.03", 1))}, 4,
 			"error: stalled: 18478.7 transactions/s of 14.0 µs leave 0.74 of 1.00 s unaccounted for"},
 	} {
-		if got := told(test.of.read(test.out, test.flows)); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
+		if got := told(test.of.readAll([]econbench.Output{test.out}, test.flows)); !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
 			t.Errorf("%s:\n got %s\nwant %s", test.name, got, test.want)
 		}
 	}
@@ -200,7 +202,7 @@ func FuzzReadNetperfRR(f *testing.F) {
 	f.Add([]byte("TRANSACTION_RATE=Inf\nP50_LATENCY=0x1p-3\n=\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, n := range []netperf{tcpRR, udpRR, tcpCRR} {
-			checkSamples(t)(n.read(econbench.Output{Stdout: b}, 1))
+			checkSamples(t)(n.readAll([]econbench.Output{{Stdout: b}}, 1))
 		}
 	})
 }
@@ -211,7 +213,7 @@ func FuzzReadNetperfFlows(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for flows := range 4 {
-			checkSamples(t)(tcpRR.read(econbench.Output{Stdout: b}, 1+flows))
+			checkSamples(t)(tcpRR.readAll([]econbench.Output{{Stdout: b}}, 1+flows))
 		}
 	})
 }

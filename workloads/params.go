@@ -47,6 +47,18 @@ func fill(params []param, given econbench.Params) (econbench.Params, error) {
 	return full, nil
 }
 
+// choiceParam is one of some words.
+func choiceParam(name string, words ...string) param {
+	return param{name: name, text: words[0], read: func(s string) (string, error) {
+		for _, w := range words {
+			if s == w {
+				return s, nil
+			}
+		}
+		return "", fmt.Errorf("%q: want one of %s", s, strings.Join(words, ", "))
+	}}
+}
+
 // write reads a value as the user typed it, and writes it as it is stored.
 func (p param) write(given string) (string, error) {
 	if p.read != nil {

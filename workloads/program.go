@@ -46,25 +46,31 @@ func serve(ctx context.Context, at econbench.Endpoint, port int, argv ...string)
 	return serveWithin(ctx, argv[0], readyWithin, at, port, argv...)
 }
 
-// serveWithin is serve for programs that take their time or are not called by what starts them. Readiness is read from the kernel (ss), not tried by connecting: iperf3
-// takes any connection for a test.
+// serveWithin is serve for programs that take their time or are not called by what starts them. Readiness is read from the kernel
+// (ss), not tried by connecting: iperf3 takes any connection for a test.
 func serveWithin(ctx context.Context, name string, within time.Duration, at econbench.Endpoint, port int, argv ...string) (_ econbench.Process, err error) {
 	proc, err := at.Container.Start(ctx, argv...)
 	if err != nil {
 		return nil, fmt.Errorf("%s server: start: %w", name, err)
 	}
-	// Waiting must outlive the context that the server was started under: it is the start's, not the server's.
+	s := watchOver(ctx, proc)
+	if err := s.untilListening(ctx, within, at.Container, port); err != nil {
+		_ = s.Close(context.WithoutCancel(ctx)) // what went wrong first is what is told
+		return nil, &econbench.ProgramError{Err: fmt.Errorf("%s server: %w", name, err), Log: s.log()}
+	}
+	return s, nil
+}
+
+// watchOver begins to wait for a program's end. That must outlive the context that the program was started under: it is the start's,
+// not the program's.
+func watchOver(ctx context.Context, proc econbench.Process) *server {
 	waiting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s := &server{proc: proc, cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(s.ended)
 		s.out, s.err = proc.Wait(waiting)
 	}()
-	if err := s.untilListening(ctx, within, at.Container, port); err != nil {
-		_ = s.Close(context.WithoutCancel(ctx)) // what went wrong first is what is told
-		return nil, &econbench.ProgramError{Err: fmt.Errorf("%s server: %w", name, err), Log: s.log()}
-	}
-	return s, nil
+	return s
 }
 
 func (s *server) untilListening(ctx context.Context, within time.Duration, in econbench.Container, port int) error {

@@ -39,9 +39,9 @@ var commandLines = map[string][]string{
 		"netperf -P 0 -4 -t TCP_CRR -l 1 -H 127.0.0.1 -p 25701 -- -D -P ,25702 -p 10000,24976 -r 1,1 -k " + selectors,
 	},
 	"udp_stream": {
-		"iperf3 -s -B 127.0.0.1 -p 25203 -i 0 --rcv-timeout 10000",
-		"ss -Hltn sport = :25203",
-		"iperf3 -u -c 127.0.0.1 -p 25203 -J -i 0 -t 1 -P 1 -l 1400 -b 224000000 -w 212992 --connect-timeout 3000",
+		"iperf3 -s -B 127.0.0.1 -p 25221 -i 0 --rcv-timeout 10000",
+		"ss -Hltn sport = :25221",
+		"iperf3 -c 127.0.0.1 -p 25221 -J -i 0 -t 1 -P 1 -u -l 1400 -b 224000000 -w 212992 --connect-timeout 3000",
 	},
 	"udp_rr": {
 		"netserver -D -4 -L 127.0.0.1 -p 25501",
@@ -49,6 +49,19 @@ var commandLines = map[string][]string{
 		"netperf -P 0 -4 -t UDP_RR -l 1 -H 127.0.0.1 -p 25501 -- -P 25502,25502 -r 1,1 -k " + selectors,
 	},
 }
+
+// miceLines are those of mice.
+var miceLines = []string{
+	"iperf3 -s -B 127.0.0.1 -p 25241 -i 0 --rcv-timeout 10000",
+	"ss -Hltn sport = :25241",
+	"netserver -D -4 -L 127.0.0.1 -p 26101",
+	"ss -Hltn sport = :26101",
+	"iperf3 -c 127.0.0.1 -p 25241 -J -i 0 -t 11 -P 1 -l 131072 --connect-timeout 3000",
+	"ss -Htin state established dport = :25241",
+	"netperf -P 0 -4 -t TCP_RR -l 1 -H 127.0.0.1 -p 26101 -- -D -P ,26102 -r 1,1 -k " + selectors,
+}
+
+func init() { commandLines["mice"] = miceLines }
 
 const selectors = "TRANSACTION_RATE,THROUGHPUT_UNITS,ELAPSED_TIME,MEAN_LATENCY,P50_LATENCY,P90_LATENCY,P99_LATENCY,STDDEV_LATENCY,MAX_LATENCY"
 
@@ -119,8 +132,8 @@ func TestOfferedRate(t *testing.T) {
 		given econbench.Params
 		want  string
 	}{
-		{econbench.Params{"rate": "1000", "message": "100"}, " -P 1 -l 100 -b 800000 "},
-		{econbench.Params{"rate": "100000", "message": "1400", "streams": "8"}, " -P 8 -l 1400 -b 140000000 "},
+		{econbench.Params{"rate": "1000", "message": "100"}, " -P 1 -u -l 100 -b 800000 "},
+		{econbench.Params{"rate": "100000", "message": "1400", "streams": "8"}, " -P 8 -u -l 1400 -b 140000000 "},
 	} {
 		box := &box{play: playRecorded}
 		p, err := UDPStream{}.Params(test.given)
@@ -305,8 +318,11 @@ func playRecorded(argv []string) econbench.Output {
 	}
 	switch {
 	case argv[0] == "ss":
+		if argv[1] == "-Htin" {
+			return read("ss/elephants-1.txt")
+		}
 		return econbench.Output{Stdout: []byte("LISTEN 0 4096 127.0.0.1" + argv[4] + " 0.0.0.0:*\n")}
-	case argv[0] == "netserver" || slices.Contains(argv, "-s") || slices.Contains(argv, abortedSeconds):
+	case argv[0] == "netserver" || slices.Contains(argv, "-s") || slices.Contains(argv, abortedSeconds) || slices.Contains(argv, "25241"):
 		return econbench.Output{ExitCode: -1}
 	case slices.Contains(argv, "UDP_RR"):
 		return read("netperf/2.7.1-udp.txt")

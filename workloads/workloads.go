@@ -32,5 +32,6 @@ func All() []econbench.Workload {
 		NginxConn{},
 		NginxH2{},
 		Postgres{},
+		Mice{},
 	}
 }

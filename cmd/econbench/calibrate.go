@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/econbench/econbench"
-	"github.com/econbench/econbench/cmd/internal/engine"
 	"github.com/econbench/econbench/internal/names"
 	"github.com/econbench/econbench/internal/rundir"
 	"github.com/econbench/econbench/reports"
@@ -202,10 +201,10 @@ func (f *calibrateFlags) pool(workloads []string, base econbench.Arm, frame fram
 	}
 	one := p
 	one.Workloads = p.Workloads[:1]
-	if least := engine.Estimate(one); least > f.spend {
+	if least := parts().Estimate(one); least > f.spend {
 		return p, fmt.Errorf("for %v: want %v or more, which %d blocks take", f.spend, least.Round(time.Second), one.Blocks)
 	}
-	for engine.Estimate(one) <= f.spend {
+	for parts().Estimate(one) <= f.spend {
 		one.Blocks++
 	}
 	p.Blocks = one.Blocks - 1

@@ -97,7 +97,7 @@ func (f *runFlags) printRest(w io.Writer, j *job) error {
 	rest := j.plan
 	rest.Blocks -= len(j.done.Blocks)
 	fmt.Fprintf(w, "run %s: %d of %d trials are measured, %d are left, about %v on a lab that is up\n", j.was.ID, whole, planned,
-		planned-whole, engine.Estimate(rest).Round(time.Second))
+		planned-whole, parts().Estimate(rest).Round(time.Second))
 	for _, block := range j.done.Broken {
 		fmt.Fprintf(w, "block %d was broken off: it is measured anew\n", block)
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/econbench/econbench"
-	"github.com/econbench/econbench/cmd/internal/engine"
 )
 
 func suiteCommand() *cobra.Command {
@@ -57,7 +56,7 @@ func (s *suite) about() string {
 // extent says how much a plan is to measure.
 func extent(p econbench.Plan) string {
 	return fmt.Sprintf("%d blocks of %d cells = %d trials, about %v on a lab that is up", p.Blocks, len(p.Cells()),
-		p.Blocks*len(p.Cells()), engine.Estimate(p).Round(time.Second))
+		p.Blocks*len(p.Cells()), parts().Estimate(p).Round(time.Second))
 }
 
 func suiteShowCommand() *cobra.Command {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package tunnel builds one host's end of a plain VXLAN network by netlink: a bridge in the host's own network namespace, on it a
-// vxlan device that learns nothing, and a veth pair from the bridge into a container that has no other network.
+// vxlan device that learns nothing, and a veth pair from the bridge into each container, which has no other network.
 //
 //	┌ container ┐     host's own network namespace
 //	│    eth0 ──┼──── NAMEv ── NAME (bridge) ── NAMEx (vxlan) ══ UDP ══ the other host's
@@ -39,7 +39,7 @@ const Inside = "eth0"
 
 // Spec asks for a host's end.
 type Spec struct {
-	Name     string       `json:"name"` // of the bridge, at most 14 characters; the other devices' begin with it
+	Name     string       `json:"name"` // of the bridge, at most 14 characters, with others 13; the other devices' begin with it
 	VNI      uint32       `json:"vni"`
 	Port     uint16       `json:"port"`     // UDP; other networks of this host may use it too
 	Wire     string       `json:"wire"`     // the underlay's device
@@ -47,8 +47,18 @@ type Spec struct {
 	MTU      int          `json:"mtu"`      // of the network's devices
 	PID      int          `json:"pid"`      // of the container's first process
 	Addr     netip.Prefix `json:"addr"`     // of the container
+	Others   []Guest      `json:"others,omitempty"`
 	Peers    []Peer       `json:"peers"`
 }
+
+// Guest is a further container on this host.
+type Guest struct {
+	PID  int        `json:"pid"` // of its first process
+	Addr netip.Addr `json:"addr"`
+}
+
+// mostGuests is how many a name has room for.
+const mostGuests = 8
 
 // Peer is a container on another host.
 type Peer struct {
@@ -74,8 +84,15 @@ func (s Spec) check() error {
 		return fmt.Errorf("network %s: UDP port 0: want one from 1 to 65535", s.Name)
 	case !s.Addr.IsValid() || !s.Addr.Addr().Is4() || !s.Underlay.Is4():
 		return fmt.Errorf("network %s: addresses %s upon %s: want IPv4", s.Name, s.Addr, s.Underlay)
+	case len(s.Others) > mostGuests:
+		return fmt.Errorf("network %s: %d containers beside the first: want %d at most", s.Name, len(s.Others), mostGuests)
 	case s.MTU < 68: // RFC 791
 		return fmt.Errorf("network %s: MTU %d: want 68 or more", s.Name, s.MTU)
+	}
+	for _, g := range s.Others {
+		if !s.Addr.Contains(g.Addr) || g.Addr == s.Addr.Addr() {
+			return fmt.Errorf("network %s: container at %s: want another address of %s", s.Name, g.Addr, s.Addr.Masked())
+		}
 	}
 	for _, p := range s.Peers {
 		if !s.Addr.Contains(p.Addr) || p.Addr == s.Addr.Addr() || !p.Host.Is4() {
@@ -113,25 +130,26 @@ type builder struct {
 	Spec
 	*End
 	journal       *tune.Journal
-	ns, container netns.NsHandle
-	host, inside  *netlink.Handle // in these namespaces
+	ns            netns.NsHandle
+	host          *netlink.Handle // in it
 	wire          netlink.Link
 	bridge, vxlan netlink.Link
 }
 
-// Build makes a host's end in the calling thread's network namespace, which is the journal's, towards a container. When it fails
-// nothing is left.
+// Build makes a host's end in the calling thread's network namespace, which is the journal's, towards a container and the others. When
+// it fails nothing is left.
 func Build(j *tune.Journal, container netns.NsHandle, s Spec) (_ *End, err error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	b := &builder{Spec: s, End: &End{}, journal: j, container: container}
+	b := &builder{Spec: s, End: &End{}, journal: j}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("network %s: %w", s.Name, err), b.Undo())
 		}
 	}()
-	if b.ns, _, err = netspace.Own(); err != nil {
+	var own netspace.ID
+	if b.ns, own, err = netspace.Own(); err != nil {
 		return nil, err
 	}
 	defer b.ns.Close()
@@ -139,16 +157,46 @@ func Build(j *tune.Journal, container netns.NsHandle, s Spec) (_ *End, err error
 		return nil, err
 	}
 	defer b.host.Close()
-	if b.inside, err = netlink.NewHandleAt(container, unix.NETLINK_ROUTE); err != nil {
-		return nil, err
-	}
-	defer b.inside.Close()
-	for _, step := range []func() error{b.findWire, b.makeBridge, b.makeVXLAN, b.introduce, b.makePair, b.furnish} {
+	for _, step := range []func() error{b.findWire, b.makeBridge, b.makeVXLAN, b.introduce} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
+	if err := b.join(b.port(), container, b.Addr.Addr()); err != nil {
+		return nil, err
+	}
+	for i, g := range s.Others {
+		if err := b.joinGuest(fmt.Sprint(b.port(), i+2), own, g); err != nil {
+			return nil, fmt.Errorf("container at %s: %w", g.Addr, err)
+		}
+	}
 	return b.End, b.take(j.Forward(s.Bridge()))
+}
+
+// joinGuest joins a container that is known by its first process.
+func (b *builder) joinGuest(name string, own netspace.ID, g Guest) error {
+	container, id, err := netspace.OfProcess(g.PID)
+	if err != nil {
+		return fmt.Errorf("process %d: %w", g.PID, err)
+	}
+	defer container.Close()
+	if id == own {
+		return fmt.Errorf("process %d is in the host's network namespace: want one of a container with its own", g.PID)
+	}
+	return b.join(name, container, g.Addr)
+}
+
+// join makes a pair of devices from the bridge into a container.
+func (b *builder) join(name string, container netns.NsHandle, addr netip.Addr) error {
+	inside, err := netlink.NewHandleAt(container, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	if err := b.makePair(name, container, addr); err != nil {
+		return err
+	}
+	return b.furnish(container, inside, addr)
 }
 
 func (b *builder) findWire() (err error) {
@@ -216,12 +264,12 @@ func (b *builder) introduce() error {
 	return nil
 }
 
-func (b *builder) makePair() error {
-	name, link := b.port(), b.attrs(b.port())
+func (b *builder) makePair(name string, container netns.NsHandle, addr netip.Addr) error {
+	link := b.attrs(name)
 	link.MasterIndex = b.bridge.Attrs().Index
 	err := b.take(b.journal.Link(name, func() error {
-		return b.host.LinkAdd(&netlink.Veth{LinkAttrs: link, PeerName: Inside, PeerNamespace: netlink.NsFd(b.container),
-			PeerHardwareAddr: HardwareAddr(b.Addr.Addr()), PeerMTU: uint32(b.MTU)})
+		return b.host.LinkAdd(&netlink.Veth{LinkAttrs: link, PeerName: Inside, PeerNamespace: netlink.NsFd(container),
+			PeerHardwareAddr: HardwareAddr(addr), PeerMTU: uint32(b.MTU)})
 	}))
 	if err != nil {
 		return fmt.Errorf("veth pair: %w", err)
@@ -230,17 +278,17 @@ func (b *builder) makePair() error {
 	return err
 }
 
-// furnish gives the container's device its address.
-func (b *builder) furnish() error {
-	link, err := b.inside.LinkByName(Inside)
+// furnish gives a container's device its address.
+func (b *builder) furnish(container netns.NsHandle, inside *netlink.Handle, addr netip.Addr) error {
+	link, err := inside.LinkByName(Inside)
 	if err != nil {
 		return fmt.Errorf("container's %s: %w", Inside, err)
 	}
-	prefix := &net.IPNet{IP: b.Addr.Addr().AsSlice(), Mask: net.CIDRMask(b.Addr.Bits(), 32)}
-	if err := b.inside.AddrAdd(link, &netlink.Addr{IPNet: prefix}); err != nil {
-		return fmt.Errorf("container's %s: address %s: %w", Inside, b.Addr, err)
+	prefix := &net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(b.Addr.Bits(), 32)}
+	if err := inside.AddrAdd(link, &netlink.Addr{IPNet: prefix}); err != nil {
+		return fmt.Errorf("container's %s: address %s: %w", Inside, addr, err)
 	}
-	_, err = b.bringUp(b.container, b.inside, Inside)
+	_, err = b.bringUp(container, inside, Inside)
 	return err
 }
 

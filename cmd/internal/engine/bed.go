@@ -58,6 +58,7 @@ func (e *Engine) buildTopology(ctx context.Context, name string) error {
 	topology := named(e.Parts.Topologies, name)
 	o := econbench.BuildOptions{
 		Run: e.RunID, Build: e.builds - 1, CongestionControl: e.plan.CongestionControl, Internal: e.plan.Internal,
+		Clients: mostClients(e.plan),
 	}
 	based, ok := topology.(econbench.Based)
 	if ok {

@@ -446,7 +446,7 @@ func TestCheckNamesPlaces(t *testing.T) {
 func TestEstimateCountsWholeSeconds(t *testing.T) {
 	p := plan(4, "host", "overlay")
 	p.Duration, p.Warmup = 1.3, 0.4
-	if got, want := Estimate(p), 8*(2*time.Second+trialOverhead)+2*buildTime; got != want {
+	if got, want := (&world{}).parts().Estimate(p), 8*(2*time.Second+trialOverhead)+2*buildTime; got != want {
 		t.Errorf("estimate %v, want %v", got, want)
 	}
 }

@@ -245,15 +245,19 @@ const (
 	buildTime     = 5 * time.Second
 )
 
-// Estimate is about how long the plan's trials take, topologies included, the lab not.
-func Estimate(p econbench.Plan) time.Duration {
-	run := p.Warmup.Duration() + p.Duration.Duration() + margin
-	whole := run.Truncate(time.Second) // tools run for whole seconds
-	if whole < run {
-		whole += time.Second
+// Estimate is about how long the plan's trials take, topologies included, the lab not. What many flows take to be set up is not in it.
+func (parts Parts) Estimate(p econbench.Plan) time.Duration {
+	block := time.Duration(0)
+	for _, w := range p.Workloads {
+		run := p.Warmup.Duration() + p.Duration.Duration() + marginOf(named(parts.Workloads, w.Name))
+		whole := run.Truncate(time.Second) // tools run for whole seconds
+		if whole < run {
+			whole += time.Second
+		}
+		block += time.Duration(len(p.Arms)) * (whole + trialOverhead)
 	}
 	builds := (p.Blocks + p.RebuildEvery - 1) / p.RebuildEvery
-	return time.Duration(p.Blocks*len(p.Cells()))*(whole+trialOverhead) + time.Duration(builds)*buildTime
+	return time.Duration(p.Blocks)*block + time.Duration(builds)*buildTime
 }
 
 func join(arms []econbench.Arm) string {

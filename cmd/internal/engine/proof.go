@@ -206,5 +206,6 @@ func (h *witness) nothingElse(d, back work) {
 		if n, ok := h.counted(role, d.name+"_bytes"); ok && n > idle*wire+chatter+overhead*h.bypassed[d.name] {
 			h.fail("%s %s %.0f B, should be flat", role, d.name, n)
 		}
+		h.noRequests(role, d)
 	}
 }

@@ -16,13 +16,17 @@ import (
 )
 
 const (
-	// appearTimeout bounds the time until a client's flows carry payload.
+	// appearTimeout bounds the time until a client's flows carry payload, appearPerFlow how much more of it many need.
 	appearTimeout = 10 * time.Second
+	appearPerFlow = 100 * time.Millisecond
 	// slack is added to deadlines of steps that take a planned time.
 	slack = 20 * time.Second
 	// margin is how much longer than warm-up and window a client runs, round trips to the agents aside: its data must flow
 	// until both hosts have read.
 	margin = 200 * time.Millisecond
+	// bulkMargin is that of bulk, which leaves no CPU to the engines that tell the agents to begin: with 200 ms 1 of 300 clients had
+	// ended before its host had read.
+	bulkMargin = 500 * time.Millisecond
 	// toolTolerance is how far a tool's mean over its whole run may lie from the counters over the window, as a share.
 	toolTolerance = 0.15
 )
@@ -30,7 +34,7 @@ const (
 // try does one trial: get the cell to work, count on both hosts over the window, wait for the client, derive.
 func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err error) {
 	window := e.plan.Warmup.Duration() + e.plan.Duration.Duration()
-	w, err := e.putToWork(ctx, t.Cell, window+margin+2*e.Lab.RoundTrip())
+	w, err := e.putToWork(ctx, t.Cell, window+marginOf(named(e.Parts.Workloads, t.Workload))+2*e.Lab.RoundTrip())
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +73,23 @@ func attachOptions(p econbench.Plan, a econbench.Arm) econbench.AttachOptions {
 	return o
 }
 
+// marginOf is how much longer than warm-up and window a workload's client runs.
+func marginOf(w econbench.Workload) time.Duration {
+	if isBulk(w) {
+		return bulkMargin
+	}
+	return margin
+}
+
+// appearWithin bounds the time until flows carry payload.
+func appearWithin(f econbench.Flows) time.Duration {
+	within := appearTimeout
+	for _, set := range f.Sets() {
+		within += time.Duration(set.Count) * appearPerFlow
+	}
+	return within
+}
+
 func isBulk(w econbench.Workload) bool {
 	b, ok := w.(econbench.Bulk)
 	return ok && b.Bulk()
@@ -86,7 +107,7 @@ func (e *Engine) observe(ctx context.Context, at *atWork, busy time.Duration) (w
 		}
 	}()
 	g, counting := errgroup.WithContext(ctx)
-	limit := appearTimeout + busy + slack
+	limit := appearWithin(at.load.Flows()) + busy + slack
 	counting, cancel := context.WithTimeoutCause(counting, limit, fmt.Errorf("trial not over in %v", limit))
 	defer cancel()
 	var doubts []string
@@ -118,7 +139,7 @@ func (e *Engine) countBoth(ctx context.Context, b *bed, flows econbench.Flows, h
 	for i, end := range []econbench.Endpoint{b.Client(), b.Server()} {
 		g.Go(func() (err error) {
 			var got agentproto.WindowReply
-			got, err = e.count(ctx, end, flows, handle(end.Host.Name()))
+			got, err = e.count(ctx, end, b.others(end.Host.Name(), flows), flows, handle(end.Host.Name()))
 			*[]*econbench.HostWindow{&w.Client, &w.Server}[i], told[i] = got.Window, got.Warnings
 			return err
 		})
@@ -133,15 +154,15 @@ func (e *Engine) countBoth(ctx context.Context, b *bed, flows econbench.Flows, h
 }
 
 // count asks one host's agent for a window.
-func (e *Engine) count(ctx context.Context, end econbench.Endpoint, flows econbench.Flows, handle int) (r agentproto.WindowReply, err error) {
+func (e *Engine) count(ctx context.Context, end econbench.Endpoint, others []int, flows econbench.Flows, handle int) (r agentproto.WindowReply, err error) {
 	host := end.Host
 	err = host.Agent().Call(ctx, agentproto.OpWindow, agentproto.WindowArgs{
 		Scope: econbench.Scope{
-			PID: end.Container.PID(), Side: host.Name(), Flows: flows, CPUs: host.Facts().CPUs, Devices: e.watched(host.Name()), Handle: handle,
+			PID: end.Container.PID(), Others: others, Side: host.Name(), Flows: flows, CPUs: host.Facts().CPUs, Devices: e.watched(host.Name()), Handle: handle,
 		},
 		Readers:  namesOf(e.collectors()),
 		Midway:   namesOf(workCollectors(e.collectors())),
-		Appear:   econbench.SecondsOf(appearTimeout),
+		Appear:   econbench.SecondsOf(appearWithin(flows)),
 		Warmup:   e.plan.Warmup,
 		Duration: e.plan.Duration,
 	}, &r)
@@ -176,7 +197,7 @@ func (e *Engine) fill(t *econbench.Trial, path econbench.Path, list []econbench.
 		t.Metrics[s.Metric] = &s.Value
 	}
 	t.Metrics["halves"] = e.halves(w, r.Within)
-	derive(t.Metrics)
+	derive(t.Metrics, w.Flows)
 	if list != nil {
 		carrierMetrics(list, t.Metrics)
 	}
@@ -218,7 +239,7 @@ func (e *Engine) halves(w econbench.Window, within func(econbench.HostWindow) ([
 	}
 	for _, samples := range draw {
 		first, second := samples(early), samples(late)
-		for _, metric := range []string{"throughput", "transactions"} {
+		for _, metric := range []string{"transactions", "throughput"} { // of bulk beside requests it is the requests that count
 			if a, b := sampleOf(first, metric), sampleOf(second, metric); a > 0 && b > 0 {
 				ratio := a / b
 				return &ratio
@@ -269,7 +290,11 @@ func (e *Engine) expected(c econbench.Cell, f econbench.Flows) map[string]*float
 	if f.Kind != econbench.DatagramFlows {
 		names = append(names, "retransmits")
 	}
+	names = append(names, waysOf(f)...)
 	switch {
+	case f.Beside != nil: // the CPU is spent on both kinds of work, and can't be told apart
+		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "throughput")
+		names = append(names, waysOf(*f.Beside)...)
 	case f.Transactions():
 		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "cpu_per_transaction")
 	case f.Kind == econbench.DatagramFlows:
@@ -287,11 +312,14 @@ func (e *Engine) expected(c econbench.Cell, f econbench.Flows) map[string]*float
 	return m
 }
 
-// derive computes CPU per unit of work, where both are known.
-func derive(m map[string]*float64) {
+// derive computes CPU per unit of work, where both are known and it was spent on that kind of work alone.
+func derive(m map[string]*float64, f econbench.Flows) {
 	for per, work := range map[string]string{
 		"cpu_per_transaction": "transactions", "cpu_per_byte": "throughput", "cpu_per_packet": "packets",
 	} {
+		if f.Beside != nil && work != "packets" {
+			continue
+		}
 		if cpu, done := m["cpu"], m[work]; cpu != nil && done != nil && *done > 0 {
 			v := *cpu / *done
 			m[per] = &v

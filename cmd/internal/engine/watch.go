@@ -90,7 +90,7 @@ func (e *Engine) watch(ctx context.Context, cell econbench.Cell, long time.Durat
 
 // work counts over a window.
 func (e *Engine) work(ctx context.Context, w *atWork, cell econbench.Cell) (done Work, err error) {
-	limit := appearTimeout + e.plan.Warmup.Duration() + e.plan.Duration.Duration() + slack
+	limit := appearWithin(w.load.Flows()) + e.plan.Warmup.Duration() + e.plan.Duration.Duration() + slack
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not counted in %v", limit))
 	defer cancel()
 	counted, _, err := e.countBoth(ctx, w.bed, w.load.Flows(), handles(w.attached)) // its doubts are about what is not used here

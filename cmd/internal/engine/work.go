@@ -18,6 +18,7 @@ type work struct {
 	acks     float64 // segments without payload
 	frames   float64 // at least so many frames were needed, however segments are merged
 	datagram float64 // B of payload in one, where nobody sends again what is lost; else 0
+	asked    float64 // transactions among bulk that would hide their absence; else 0
 	flows    int
 }
 
@@ -40,7 +41,10 @@ func workOf(w econbench.Window, host string) (in, out work, err error) {
 	default:
 		err = fmt.Errorf("flows of unknown kind %q", w.Flows.Kind)
 	}
-	in.name, out.name, in.flows, out.flows = "rx", "tx", w.Flows.Count, w.Flows.Count
+	in.name, out.name = "rx", "tx"
+	for _, f := range w.Flows.Sets() {
+		in.flows, out.flows = in.flows+f.Count, out.flows+f.Count
+	}
 	return in, out, err
 }
 
@@ -62,21 +66,35 @@ func need(h econbench.HostWindow, collector string, names ...string) ([]float64,
 }
 
 // workOfSockets is of flows that last: bytes in order, bytes acknowledged, segments. Each request and each response needs a
-// frame.
-func workOfSockets(own econbench.HostWindow, f econbench.Flows, host string) (in, out work, err error) {
-	n, err := need(own, "sockets", "bytes_received", "segs_in", "data_segs_in", "bytes_acked", "segs_out", "data_segs_out")
-	if err != nil {
-		return in, out, err
-	}
-	in = work{payload: n[0], passed: n[1], segments: n[1], acks: n[1] - n[2]}
-	out = work{payload: n[3], passed: n[4], segments: n[4], acks: n[4] - n[5]}
-	if f.RequestBytes > 0 {
-		asked := in.payload
-		if host == econbench.ClientHost {
-			asked = out.payload
+// frame. Sets of flows beside each other add up.
+func workOfSockets(own econbench.HostWindow, flows econbench.Flows, host string) (in, out work, err error) {
+	for prefix, f := range flows.Sets() {
+		names := []string{"bytes_received", "segs_in", "data_segs_in", "bytes_acked", "segs_out", "data_segs_out"}
+		for i := range names {
+			names[i] = prefix + names[i]
 		}
-		in.frames = asked / float64(f.RequestBytes)
-		out.frames = in.frames
+		n, err := need(own, "sockets", names...)
+		if err != nil {
+			return in, out, err
+		}
+		received := work{payload: n[0], passed: n[1], segments: n[1], acks: n[1] - n[2]}
+		sent := work{payload: n[3], passed: n[4], segments: n[4], acks: n[4] - n[5]}
+		if f.RequestBytes > 0 {
+			asked := received.payload
+			if host == econbench.ClientHost {
+				asked = sent.payload
+			}
+			received.frames, sent.frames = asked/float64(f.RequestBytes), asked/float64(f.RequestBytes)
+		}
+		if prefix != "" {
+			received.beside(f.Count)
+			sent.beside(f.Count)
+		}
+		in.add(received)
+		out.add(sent)
+	}
+	if flows.Beside != nil {
+		in.asked, out.asked = requests(own, flows, host), requests(own, flows, host)
 	}
 	return in, out, nil
 }
@@ -93,7 +111,13 @@ func workOfDatagrams(own, peer econbench.HostWindow, f econbench.Flows, host str
 	if err != nil {
 		return in, out, err
 	}
-	toServer, toClient := float64(f.MessageBytes), 0.0
+	toServer, toClient := 0.0, 0.0
+	if f.Way.ToServer() {
+		toServer = float64(f.MessageBytes)
+	}
+	if f.Way.ToClient() {
+		toClient = float64(f.MessageBytes)
+	}
 	if f.RequestBytes > 0 {
 		toServer, toClient = float64(f.RequestBytes), float64(f.ResponseBytes)
 	}
