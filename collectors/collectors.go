@@ -31,9 +31,14 @@ func All() []econbench.Collector {
 		Softnet{},
 		Devices{},
 		Schedstat{},
+		Switches{},
+		Cgroup{},
+		Psi{},
+		Netstat{},
 		Interrupts{},
 		Netfilter{},
 		Fastpath{},
+		Agent{}, // last: read before all others when the window begins, after them when it ends
 	}
 }
 
@@ -51,8 +56,13 @@ func readersOf(proc string) []econbench.Reader {
 		softnetReader{proc},
 		devicesReader{proc},
 		schedstatReader{proc},
+		switchesReader{proc},
+		cgroupReader{proc},
+		psiReader{proc},
+		netstatReader{proc},
 		interruptsReader{proc},
 		netfilterReader{},
+		agentReader{},
 	}
 }
 
