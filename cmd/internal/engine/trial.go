@@ -264,6 +264,12 @@ func (e *Engine) expected(c econbench.Cell, f econbench.Flows) map[string]*float
 	if e.plan.CPU == econbench.CPUExact {
 		names = append(names, "cpu_exact", "cpu_exact_task", "cpu_exact_softirq", "cpu_exact_irq", "cpu_exact_idling")
 	}
+	if e.plan.Histograms {
+		names = append(names, "softirq_delay_p50", "softirq_delay_p99")
+		if f.Kind != econbench.DatagramFlows {
+			names = append(names, "receive_delay_p50", "receive_delay_p99", "receive_matched")
+		}
+	}
 	if f.Kind != econbench.ConnectFlows { // their namespace counts segments, data or not
 		names = append(names, "packets", "cpu_per_packet")
 	}
