@@ -173,7 +173,8 @@ type Plan struct {
 	Wire              Wire              `json:"wire"`
 	CongestionControl string            `json:"congestion_control"`
 	CPU               CPUMethod         `json:"cpu,omitempty"`
-	Internal          bool              `json:"internal"` // the overlay network is an --internal one
+	Histograms        bool              `json:"histograms,omitempty"` // delays counted in the kernel, at some cost to the workload
+	Internal          bool              `json:"internal"`             // the overlay network is an --internal one
 	Attach            AttachOptions     `json:"attach"`
 }
 

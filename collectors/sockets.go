@@ -5,10 +5,14 @@ package collectors
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
 )
@@ -170,6 +174,7 @@ type socketsReading struct {
 	diags diags
 	side  string
 	sets  []*flowSet
+	again bool // it has been read more than once
 }
 
 // flowSet is flows of one kind of work, under watch.
@@ -179,19 +184,30 @@ type flowSet struct {
 	flows  map[uint64]*flow // by cookie; nil until the first read
 }
 
-func (r *socketsReading) Close() error {
-	r.diags.close()
-	return nil
+// Close looks at all sockets once more, which is too dear to be done within the window: another one may have become a data flow.
+func (r *socketsReading) Close() (err error) {
+	defer r.diags.close()
+	if !r.again {
+		return nil
+	}
+	for _, set := range r.sets {
+		sockets, failed := r.diags.established(r.side, set.want)
+		if failed == nil {
+			failed = set.unchanged(sockets)
+		}
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("sockets: port %d: %w", set.want.ServerPort, failed))
+		}
+	}
+	return err
 }
 
+// Read picks the data flows the first time, and reads these alone from then on.
 func (r *socketsReading) Read() (econbench.Counters, error) {
 	sum := econbench.Counters{}
 	for _, set := range r.sets {
-		sockets, err := r.diags.established(r.side, set.want)
-		if err != nil {
-			return nil, fmt.Errorf("sockets: %w", err)
-		}
-		if err := set.match(sockets); err != nil {
+		r.again = r.again || set.flows != nil
+		if err := r.read(set); err != nil {
 			return nil, fmt.Errorf("sockets: port %d: %w", set.want.ServerPort, err)
 		}
 		sum[set.prefix+"flows"] = 0
@@ -203,6 +219,17 @@ func (r *socketsReading) Read() (econbench.Counters, error) {
 		}
 	}
 	return sum, nil
+}
+
+func (r *socketsReading) read(set *flowSet) error {
+	if set.flows != nil {
+		return set.update()
+	}
+	sockets, err := r.diags.established(r.side, set.want)
+	if err != nil {
+		return err
+	}
+	return set.pick(sockets)
 }
 
 // Notes names the congestion control of the data flows.
@@ -226,35 +253,49 @@ func noteCongestionControl(sockets []tcpSocket) map[string]string {
 	return map[string]string{econbench.NoteCongestionControl: strings.Join(slices.Compact(names), ",")}
 }
 
-// match picks the data flows at the first read and finds the same ones again, no fewer and no more, at later ones.
-func (r *flowSet) match(sockets []tcpSocket) error {
+// pick finds the data flows.
+func (r *flowSet) pick(sockets []tcpSocket) error {
 	carrying := dataFlows(sockets, r.want)
-	if r.flows == nil {
-		if len(carrying) < r.want.Count {
-			return fmt.Errorf("%d of %d flows carry payload, %d connections", len(carrying), r.want.Count, len(sockets))
-		}
-		r.flows = map[uint64]*flow{}
-		for _, s := range carrying[:r.want.Count] {
-			r.flows[s.cookie] = newFlow(s)
-		}
-		return nil
+	if len(carrying) < r.want.Count {
+		return fmt.Errorf("%d of %d flows carry payload, %d connections", len(carrying), r.want.Count, len(sockets))
 	}
-	seen := 0
-	for _, s := range sockets {
-		f := r.flows[s.cookie]
-		if f == nil {
-			continue
-		}
-		seen++
-		f.update(s)
+	r.flows = map[uint64]*flow{}
+	for _, s := range carrying[:r.want.Count] {
+		r.flows[s.cookie] = newFlow(s)
 	}
-	for _, s := range carrying[:min(len(carrying), r.want.Count)] {
-		if r.flows[s.cookie] == nil {
+	return nil
+}
+
+// update reads the data flows again, no fewer than there were.
+func (r *flowSet) update() error {
+	closed := 0
+	for _, f := range r.flows {
+		s, err := f.last.again()
+		switch {
+		case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE):
+			closed++
+		case err != nil:
+			return fmt.Errorf("sock_diag: %w", err)
+		default:
+			f.update(s)
+		}
+	}
+	if closed > 0 {
+		return fmt.Errorf("%d of %d flows closed between two reads: flows changed within the window", closed, len(r.flows))
+	}
+	return nil
+}
+
+// unchanged says whether the data flows are still those that have carried most.
+func (r *flowSet) unchanged(sockets []tcpSocket) error {
+	least := uint64(math.MaxUint64)
+	for _, f := range r.flows {
+		least = min(least, f.last.payload())
+	}
+	for _, s := range dataFlows(sockets, r.want) {
+		if r.flows[s.cookie] == nil && s.payload() > least {
 			return fmt.Errorf("flow %s became one of the %d largest between two reads: flows changed within the window", s, r.want.Count)
 		}
-	}
-	if seen < len(r.flows) {
-		return fmt.Errorf("%d of %d flows closed between two reads: flows changed within the window", len(r.flows)-seen, len(r.flows))
 	}
 	return nil
 }

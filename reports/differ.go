@@ -59,6 +59,7 @@ func differences(old, new *econbench.Run) (decisive, noted []RunDifference) {
 	add(&decisive, "duration", showSeconds(p.Duration), showSeconds(q.Duration))
 	add(&decisive, "warmup", showSeconds(p.Warmup), showSeconds(q.Warmup))
 	add(&decisive, "cpu", string(p.CPU), string(q.CPU))
+	add(&decisive, "histograms", strconv.FormatBool(p.Histograms), strconv.FormatBool(q.Histograms))
 	add(&decisive, "attach.lane", p.Attach.Lane, q.Attach.Lane)
 	add(&decisive, "attach.hook", p.Attach.Hook, q.Attach.Hook)
 	add(&decisive, "attach.without", p.Attach.Without, q.Attach.Without)

@@ -76,6 +76,9 @@ func printPlan(w io.Writer, p econbench.Plan, done engine.Done) error {
 	if p.CPU != "" && p.CPU != econbench.CPUStat {
 		fmt.Fprintf(w, "cpu %s beside stat\n", p.CPU)
 	}
+	if p.Histograms {
+		fmt.Fprintln(w, "histograms of delays, by programs in the kernel")
+	}
 	fmt.Fprintln(w)
 	for block := range p.Blocks {
 		if done.Blocks[block] {

@@ -37,6 +37,7 @@ type suiteFile struct {
 	Wire              string              `yaml:"wire"`
 	CongestionControl string              `yaml:"congestion_control"`
 	CPU               string              `yaml:"cpu"`
+	Histograms        bool                `yaml:"histograms"`
 	Internal          bool                `yaml:"internal"`
 }
 
@@ -103,7 +104,7 @@ func parseSuite(place string, body []byte) (*suite, error) {
 	s.plan = econbench.Plan{
 		Suite: place, Blocks: f.Blocks, Duration: econbench.SecondsOf(time.Duration(f.Duration)), Warmup: econbench.SecondsOf(time.Duration(f.Warmup)),
 		RebuildEvery: f.RebuildEvery, Placement: econbench.Placement(f.Placement), Wire: econbench.Wire(f.Wire),
-		CongestionControl: f.CongestionControl, CPU: econbench.CPUMethod(f.CPU), Internal: f.Internal,
+		CongestionControl: f.CongestionControl, CPU: econbench.CPUMethod(f.CPU), Histograms: f.Histograms, Internal: f.Internal,
 	}
 	for _, w := range f.Workloads {
 		params := maps.Clone(w)
