@@ -22,7 +22,7 @@ import (
 // work are made of, at the receiver, over exactly the window, and blind to what the tools say.
 //
 // A tool's control connection may share the port (iperf3). Data flows are told from it by amount: they are the
-// Flows.Count sockets that have carried most. Which ones is decided at the first read and may not change until the last.
+// Flows.Count sockets that have carried most. Which ones is decided before the first read and may not change until the last.
 type Sockets struct{}
 
 var _ econbench.WorkCollector = Sockets{}
@@ -168,20 +168,24 @@ func (r socketsReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	return reading, nil
 }
 
-var _ econbench.Noter = (*socketsReading)(nil)
+var (
+	_ econbench.Noter    = (*socketsReading)(nil)
+	_ econbench.Preparer = (*socketsReading)(nil)
+)
 
 type socketsReading struct {
 	diags diags
 	side  string
 	sets  []*flowSet
-	again bool // it has been read more than once
+	begun bool // it has been read
+	again bool // more than once
 }
 
 // flowSet is flows of one kind of work, under watch.
 type flowSet struct {
 	prefix string // of its counters
 	want   econbench.Flows
-	flows  map[uint64]*flow // by cookie; nil until the first read
+	flows  map[uint64]*flow // by cookie; nil until they are found
 }
 
 // Close looks at all sockets once more, which is too dear to be done within the window: another one may have become a data flow.
@@ -202,34 +206,42 @@ func (r *socketsReading) Close() (err error) {
 	return err
 }
 
-// Read picks the data flows the first time, and reads these alone from then on.
+// Prepare picks the data flows, for which all of the machine's sockets are looked through.
+func (r *socketsReading) Prepare() error {
+	for _, set := range r.sets {
+		sockets, err := r.diags.established(r.side, set.want)
+		if err == nil {
+			err = set.pick(sockets)
+		}
+		if err != nil {
+			return fmt.Errorf("sockets: port %d: %w", set.want.ServerPort, err)
+		}
+	}
+	return nil
+}
+
+// Read reads the data flows alone.
 func (r *socketsReading) Read() (econbench.Counters, error) {
+	if r.sets[0].flows == nil {
+		if err := r.Prepare(); err != nil {
+			return nil, err
+		}
+	}
 	sum := econbench.Counters{}
 	for _, set := range r.sets {
-		r.again = r.again || set.flows != nil
-		if err := r.read(set); err != nil {
+		if err := set.update(); err != nil {
 			return nil, fmt.Errorf("sockets: port %d: %w", set.want.ServerPort, err)
 		}
 		sum[set.prefix+"flows"] = 0
 		for _, f := range set.flows {
-			if f.moved {
+			if f.moved = f.moved && r.begun; f.moved {
 				sum[set.prefix+"flows"]++
 			}
 			f.addTo(sum, set.prefix)
 		}
 	}
+	r.again, r.begun = r.begun, true
 	return sum, nil
-}
-
-func (r *socketsReading) read(set *flowSet) error {
-	if set.flows != nil {
-		return set.update()
-	}
-	sockets, err := r.diags.established(r.side, set.want)
-	if err != nil {
-		return err
-	}
-	return set.pick(sockets)
 }
 
 // Notes names the congestion control of the data flows.
