@@ -153,6 +153,9 @@ type PlannedWorkload struct {
 	Name    string `json:"name"`
 	Params  Params `json:"params"`
 	Primary string `json:"primary"` // the metric that carries the verdict
+	// Rate is what a rate that was given as a share came to, 1/s, before the first block: see Paced. 0: none was given so, or the
+	// run has not begun.
+	Rate float64 `json:"rate,omitempty"`
 }
 
 // Plan is everything that decides what a run measures. Two runs of one plan differ in nothing that the user chose.

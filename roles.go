@@ -161,6 +161,16 @@ type Measured interface {
 	Metrics(Params) []string
 }
 
+// Paced is an optional interface of workloads that can offer load at a rate, which may be given as a share of what the slowest of
+// a plan's arms does when every connection asks as soon as it has been answered: at that rate all arms are offered the same, and none
+// more than it can do.
+type Paced interface {
+	// Share is that share, with the parameters of the load that it is a share of; ok is false where the rate is a number.
+	Share(Params) (share float64, closed Params, ok bool)
+	// At is the same with a number in the share's place, 1/s.
+	At(p Params, rate float64) Params
+}
+
 // Imaged is an optional interface of workloads whose programs are in another image than the usual one.
 type Imaged interface {
 	Image() string // name of a recipe of internal/image

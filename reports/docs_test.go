@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/profile"
 	"github.com/econbench/econbench/internal/trace"
 )
 
@@ -53,6 +54,7 @@ func TestFormatsDocumented(t *testing.T) {
 	walk(reflect.TypeFor[Calibration]())
 	walk(reflect.TypeFor[trace.Picture]())
 	walk(reflect.TypeFor[trace.Record]())
+	walk(reflect.TypeFor[profile.Profile]())
 	for _, m := range econbench.Metrics() {
 		if !strings.Contains(page, "`"+m.Name+"`") {
 			t.Errorf("metric `%s` is not in docs/formats.md", m.Name)

@@ -18,7 +18,7 @@ var (
 	directions = []string{"up", "down", "both"}
 	ways       = map[string]econbench.Way{"up": econbench.WayUp, "down": econbench.WayDown, "both": econbench.WayBoth}
 
-	directionParam = param{name: "direction", words: directions}
+	directionParam = choiceParam("direction", directions...)
 )
 
 // perStream is how much longer an iperf3 runs for each stream: a thread each, all begun at once, which share one CPU. Of 128 on a

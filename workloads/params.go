@@ -13,13 +13,14 @@ import (
 	"github.com/econbench/econbench/internal/names"
 )
 
-// param is a parameter of a workload: a whole number, or one of some words.
+// param is a parameter of a workload: a whole number, unless it has a way to read it.
 type param struct {
 	name     string
 	standard int64 // value when the user gives none
 	min, max int64
-	words    []string // allowed ones, the usual one first; nil: a number
-	bytes    bool     // a size: k, m and g (powers of 1024, as the tools read them) are accepted
+	bytes    bool                         // a size: k, m and g (powers of 1024, as the tools read them) are accepted
+	text     string                       // value when the user gives none, of what is read otherwise
+	read     func(string) (string, error) // writes equal values equally, or says what is allowed
 }
 
 // fill returns every parameter, sizes in plain bytes, so that equal parameters are equal strings.
@@ -27,8 +28,9 @@ func fill(params []param, given econbench.Params) (econbench.Params, error) {
 	full := econbench.Params{}
 	var known []string
 	for _, p := range params {
-		if full[p.name] = strconv.FormatInt(p.standard, 10); p.words != nil {
-			full[p.name] = p.words[0]
+		full[p.name] = strconv.FormatInt(p.standard, 10)
+		if p.read != nil {
+			full[p.name] = p.text
 		}
 		known = append(known, p.name)
 	}
@@ -37,23 +39,36 @@ func fill(params []param, given econbench.Params) (econbench.Params, error) {
 		if i < 0 {
 			return nil, names.Unknown("parameter", key, known)
 		}
-		if words := params[i].words; words != nil {
-			if !slices.Contains(words, given[key]) {
-				return nil, names.Unknown(key, given[key], words)
-			}
-			full[key] = given[key]
-			continue
-		}
-		value, err := params[i].parse(given[key])
-		if err != nil {
+		var err error
+		if full[key], err = params[i].write(given[key]); err != nil {
 			return nil, fmt.Errorf("parameter %s: %w", key, err)
 		}
-		full[key] = strconv.FormatInt(value, 10)
 	}
 	return full, nil
 }
 
-// parse reads one value as the user typed it.
+// choiceParam is one of some words.
+func choiceParam(name string, words ...string) param {
+	return param{name: name, text: words[0], read: func(s string) (string, error) {
+		for _, w := range words {
+			if s == w {
+				return s, nil
+			}
+		}
+		return "", fmt.Errorf("%q: want one of %s", s, strings.Join(words, ", "))
+	}}
+}
+
+// write reads a value as the user typed it, and writes it as it is stored.
+func (p param) write(given string) (string, error) {
+	if p.read != nil {
+		return p.read(strings.TrimSpace(given))
+	}
+	value, err := p.parse(given)
+	return strconv.FormatInt(value, 10), err
+}
+
+// parse reads one number as the user typed it.
 func (p param) parse(s string) (int64, error) {
 	digits, factor := strings.ToLower(strings.TrimSpace(s)), int64(1)
 	if p.bytes {

@@ -37,7 +37,7 @@ func TestParams(t *testing.T) {
 		{Mice{}, econbench.Params{"streams": "4", "direction": "down"}, "direction=down flows=1 message=131072 request=1 response=1 streams=4"},
 		{tcpRR, econbench.Params{"flows": "33", "clients": "4"}, "parameters flows, clients: 33 of each of 4 clients: want 128 flows at most"},
 		{udpRR, econbench.Params{"clients": "9"}, `parameter clients: "9": want a whole number from 1 to 8`},
-		{UDPStream{}, econbench.Params{"direction": "sideways"}, `unknown direction "sideways": allowed: up, down, both`},
+		{UDPStream{}, econbench.Params{"direction": "sideways"}, `parameter direction: "sideways": want one of up, down, both`},
 		{tcpRR, econbench.Params{"flows": "129"},
 			`parameter flows: "129": want a whole number from 1 to 128`},
 		{TCPStream{}, econbench.Params{"stream": "1"},
@@ -54,6 +54,11 @@ func TestParams(t *testing.T) {
 			`parameter response: "-1": want bytes from 1 to 65536, as in 128 or 16k`},
 		{tcpRR, econbench.Params{"response": ""},
 			`parameter response: "": want bytes from 1 to 65536, as in 128 or 16k`},
+		{Postgres{}, econbench.Params{"rate": " 080% ", "script": "tpcb"}, "clients=4 rate=80% scale=10 script=tpcb threads=1"},
+		{Postgres{}, econbench.Params{"rate": "101%"},
+			`parameter rate: "101%": want a whole number from 0 to 10000000, or 1% to 100% of what the slowest arm does in a closed loop`},
+		{Postgres{}, econbench.Params{"script": "tpcc"}, `parameter script: "tpcc": want one of select, tpcb`},
+		{tcpRR, econbench.Params{"flows": "50%"}, `parameter flows: "50%": want a whole number from 1 to 128`},
 		{tcpRR, econbench.Params{"request": "1.5k"},
 			`parameter request: "1.5k": want bytes from 1 to 65536, as in 128 or 16k`},
 	} {
@@ -102,4 +107,24 @@ func FuzzParam(f *testing.F) {
 			t.Errorf("%q gives %d", s, n)
 		}
 	})
+}
+
+// A share of the slowest arm's rate becomes a whole number of it, never the 0 of a closed loop.
+func TestShares(t *testing.T) {
+	p, err := Postgres{}.Params(econbench.Params{"rate": "50%"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	share, closed, ok := Postgres{}.Share(p)
+	if !ok || share != 0.5 || closed["rate"] != "0" || p["rate"] != "50%" || closed["clients"] != p["clients"] {
+		t.Errorf("share %v of %v, %v", share, closed, ok)
+	}
+	if _, _, ok := (Postgres{}).Share(closed); ok {
+		t.Error("a closed loop is taken for a share")
+	}
+	for rate, want := range map[float64]string{1234.5: "1235", 0.2: "1", 12345678: "12345678"} {
+		if got := (Postgres{}).At(p, rate)["rate"]; got != want || p["rate"] != "50%" {
+			t.Errorf("at %g: %s, want %s", rate, got, want)
+		}
+	}
 }

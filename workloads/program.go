@@ -41,17 +41,22 @@ type server struct {
 	closed error
 }
 
-// serve starts a server program and returns when it listens on the TCP port. Readiness is read from the kernel (ss), not
-// tried by connecting: iperf3 takes any connection for a test.
+// serve starts a server program and returns when it listens on the TCP port, which may not take longer than readyWithin.
 func serve(ctx context.Context, at econbench.Endpoint, port int, argv ...string) (_ econbench.Process, err error) {
+	return serveWithin(ctx, argv[0], readyWithin, at, port, argv...)
+}
+
+// serveWithin is serve for programs that take their time or are not called by what starts them. Readiness is read from the kernel
+// (ss), not tried by connecting: iperf3 takes any connection for a test.
+func serveWithin(ctx context.Context, name string, within time.Duration, at econbench.Endpoint, port int, argv ...string) (_ econbench.Process, err error) {
 	proc, err := at.Container.Start(ctx, argv...)
 	if err != nil {
-		return nil, fmt.Errorf("%s server: start: %w", argv[0], err)
+		return nil, fmt.Errorf("%s server: start: %w", name, err)
 	}
 	s := watchOver(ctx, proc)
-	if err := s.untilListening(ctx, at.Container, port); err != nil {
+	if err := s.untilListening(ctx, within, at.Container, port); err != nil {
 		_ = s.Close(context.WithoutCancel(ctx)) // what went wrong first is what is told
-		return nil, &econbench.ProgramError{Err: fmt.Errorf("%s server: %w", argv[0], err), Log: s.log()}
+		return nil, &econbench.ProgramError{Err: fmt.Errorf("%s server: %w", name, err), Log: s.log()}
 	}
 	return s, nil
 }
@@ -68,8 +73,8 @@ func watchOver(ctx context.Context, proc econbench.Process) *server {
 	return s
 }
 
-func (s *server) untilListening(ctx context.Context, in econbench.Container, port int) error {
-	deadline, cancel := context.WithTimeout(ctx, readyWithin)
+func (s *server) untilListening(ctx context.Context, within time.Duration, in econbench.Container, port int) error {
+	deadline, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
 		up, err := listening(deadline, in, port)
@@ -79,7 +84,7 @@ func (s *server) untilListening(ctx context.Context, in econbench.Container, por
 		default:
 		}
 		if deadline.Err() != nil && ctx.Err() == nil {
-			return fmt.Errorf("port %d: not listening after %s", port, readyWithin)
+			return fmt.Errorf("port %d: not listening after %s", port, within)
 		}
 		if err != nil || up {
 			return err
@@ -140,12 +145,30 @@ func (s *server) Close(ctx context.Context) error {
 	return s.closed
 }
 
+// finish runs a program to its end, which must be a good one.
+func finish(ctx context.Context, in econbench.Container, argv ...string) error {
+	proc, err := in.Start(ctx, argv...)
+	if err != nil {
+		return err
+	}
+	out, err := proc.Wait(ctx)
+	if err = errors.Join(err, proc.Close(context.WithoutCancel(ctx))); err != nil {
+		return err
+	}
+	if out.ExitCode != 0 {
+		return &econbench.ProgramError{Err: fmt.Errorf("exit code %d: %s", out.ExitCode, lastLine(out)), Log: append(bytes.Clone(out.Stdout), out.Stderr...)}
+	}
+	return nil
+}
+
 // load is a client program at work.
 type load struct {
 	name  string
 	proc  econbench.Process
 	flows econbench.Flows
 	parse func(econbench.Output) (samples []econbench.Sample, warnings []string, err error)
+	// digest takes parse's place where there is more to be read than samples and warnings, or another log to be kept.
+	digest func(econbench.Output) (econbench.Result, error)
 }
 
 func (l *load) Flows() econbench.Flows          { return l.flows }
@@ -155,7 +178,11 @@ func (l *load) Close(ctx context.Context) error { return l.proc.Close(ctx) }
 func (l *load) Wait(ctx context.Context) (econbench.Result, error) {
 	out, err := l.proc.Wait(ctx)
 	result := econbench.Result{Log: append(bytes.Clone(out.Stdout), out.Stderr...)}
-	if err == nil {
+	switch {
+	case err != nil:
+	case l.digest != nil:
+		result, err = l.digest(out)
+	default:
 		result.Samples, result.Warnings, err = l.parse(out)
 	}
 	if err != nil {

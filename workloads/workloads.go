@@ -27,6 +27,11 @@ func All() []econbench.Workload {
 		tcpCRR,
 		UDPStream{},
 		udpRR,
+		Memcached{},
+		Nginx{},
+		NginxConn{},
+		NginxH2{},
+		Postgres{},
 		Mice{},
 	}
 }

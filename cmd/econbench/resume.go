@@ -22,7 +22,7 @@ import (
 )
 
 // besideResume are the flags that change nothing about what is measured.
-var besideResume = []string{"hosts", "underlay", "tls-dir", "cache-dir", "dry-run", "quiet"}
+var besideResume = []string{"hosts", "underlay", "tls-dir", "cache-dir", "profile", "dry-run", "quiet"}
 
 // goOn takes a run up again that ended early.
 func (f *runFlags) goOn(cmd *cobra.Command) (err error) {

@@ -56,6 +56,7 @@ by device counters which way the packets went.`,
   econbench report econbench-runs/DIR -f json
   econbench compare night-1 night-2         # what changed from one run to the next
   econbench trace                           # what a request passes in each arm, stage by stage
+  econbench profile                         # which functions take the CPU time, and what an arm changes about that
   econbench doctor                          # what this machine can and can't do
   econbench clean                           # remove what a killed run left`,
 		SilenceUsage: true, SilenceErrors: true,
@@ -65,7 +66,7 @@ by device counters which way the packets went.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(runCommand(), reportCommand(), compareCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
-		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), agentCommand(), stayCommand(), askCommand(), labInitCommand())
+		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), profileCommand(), agentCommand(), loadCommand(), stayCommand(), askCommand(), labInitCommand())
 	return root
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/cmd/internal/engine"
+	"github.com/econbench/econbench/internal/profile"
 	"github.com/econbench/econbench/internal/rundir"
 	"github.com/econbench/econbench/reports"
 )
@@ -121,6 +122,9 @@ type job struct {
 	done  engine.Done
 	was   *econbench.Run // a run to go on with; nil: a new one
 	begun bool           // recorded as going on
+
+	profiles   []*profile.Profile // with --profile
+	unprofiled error              // why there are not as many as there should be
 }
 
 // carryOut measures a job and prints the table of whatever was measured.
@@ -144,6 +148,7 @@ func (f *runFlags) carryOut(cmd *cobra.Command, j *job) error {
 	if measured > 0 && !f.silent {
 		err = errors.Join(err, printReport(cmd.OutOrStdout(), j.dir.Path(), "text", func(string) {})) // said at the beginning
 	}
+	err = errors.Join(err, j.tellProfiles(cmd.OutOrStdout(), cmd.ErrOrStderr()))
 	if !f.quiet && measured > 0 && (!f.silent || measured < tally.Planned) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun directory: %s\n", j.dir.Path())
 		if measured < tally.Planned {
@@ -163,6 +168,9 @@ var errInvalid = errors.New("trials are not valid")
 // measure opens the lab, carries the job out on it and closes it again.
 func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engine.Tally, err error) {
 	if tally = j.tally(); tally.Planned == tally.Valid+tally.Invalid {
+		if f.profile {
+			j.unprofiled = errors.New("no trial is left to measure: econbench profile samples without any")
+		}
 		return tally, j.begin(nil, p) // it was stopped behind its last trial
 	}
 	s, err := openSession(ctx, sessionOptions{
@@ -185,6 +193,9 @@ func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engi
 	}
 	e := engine.Engine{Parts: parts(), Lab: s.lab, Recorder: j.dir, Progress: p, RunID: j.label, Done: j.done}
 	tally, err = e.Run(ctx, j.plan)
+	if f.profile && err == nil {
+		j.profileAfter(ctx, s, &e, p)
+	}
 	err = s.explain(cause(ctx, err))
 	return tally, errors.Join(err, j.noteHosts(s.facts())) // trials tune hosts as well
 }

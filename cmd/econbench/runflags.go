@@ -37,6 +37,7 @@ type runFlags struct {
 	attach       econbench.AttachOptions
 	out          string
 	resume       string
+	profile      bool
 	dryRun       bool
 	quiet        bool
 	silent       bool // the table is somebody else's business
@@ -64,6 +65,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.attach.Without, "without", "", "attach fast paths without a `part`, to see the path proof fail: egress, ingress, learning")
 	fl.StringVarP(&f.out, "out", "o", "", "run `directory` (default: econbench-runs/ID)")
 	fl.StringVar(&f.resume, "resume", "", "go on with the run in `directory`, which has its plan; with it go only flags of hosts and output")
+	fl.BoolVar(&f.profile, "profile", false, "behind the blocks, put each cell to work once more and sample CPU stacks: profiles/ in the run directory")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the plan and about how long it takes; start nothing")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress; the table alone")
 }

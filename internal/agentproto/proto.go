@@ -46,6 +46,7 @@ const (
 	OpStatus  = "status"  // DetachArgs → what the fast path's agent's half says of itself
 	OpTrace   = "trace"   // trace.Order → trace.Started; hooks on a flow's way, which record nothing yet
 	OpRecord  = "record"  // trace.RecordArgs → trace.Record; the hooks are off afterwards
+	OpProfile = "profile" // profile.Order → profile.Recording; stacks of what CPUs do, for a while
 	OpFacts   = "facts"   // FactsArgs → FactsReply; the fingerprint, as the host is at that moment
 	OpExit    = "exit"    // nil → nil; undoes everything, answers, ends
 )

@@ -74,11 +74,11 @@ func Tools() Recipe {
 }
 
 // Postgres is Tools with the PostgreSQL server of the distribution, its
-// programs reachable in /usr/bin.
+// programs reachable in /usr/bin, and with what else makes an image larger.
 func Postgres() Recipe {
 	r := Tools()
 	r.Name = "postgres"
-	r.Packages = append(r.Packages, "postgresql")
+	r.Packages = append(r.Packages, "postgresql", "nghttp2-client") // h2load
 	r.Without = append(r.Without,
 		"postgresql-common", "postgresql-client-common", "ssl-cert", "sensible-utils", // Debian's cluster scripts, in perl
 		"libllvm*",               // 127 MB for query compilation, loaded on demand only: jit is off without it

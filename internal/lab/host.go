@@ -40,6 +40,7 @@ var capabilities = []string{
 	"DAC_OVERRIDE", // files of other users under /proc and /sys
 	"SYS_NICE",     // reads on time, on CPUs that the measured programs saturate
 	"KILL",         // programs of endpoint containers
+	"SYSLOG",       // addresses of the kernel's functions, for profiles
 }
 
 // ErrLeased says that another run holds an engine.

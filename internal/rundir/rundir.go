@@ -134,6 +134,11 @@ func (d *Dir) Update(change func(*econbench.Run)) error {
 	return d.writeRun()
 }
 
+// Replan writes the plan anew.
+func (d *Dir) Replan(p econbench.Plan) error {
+	return d.Update(func(r *econbench.Run) { r.Plan = p })
+}
+
 // Finish records how the run ended and closes trials.jsonl. cause is nil unless something went wrong.
 func (d *Dir) Finish(status econbench.Status, cause error) error {
 	d.mu.Lock()

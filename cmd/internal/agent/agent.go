@@ -89,6 +89,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 		agentproto.OpStatus:  agentproto.Handle(a.status),
 		agentproto.OpTrace:   agentproto.Handle(a.trace),
 		agentproto.OpRecord:  agentproto.Handle(a.record),
+		agentproto.OpProfile: agentproto.Handle(a.profile),
 		agentproto.OpFacts:   agentproto.Handle(a.facts),
 		agentproto.OpExit:    agentproto.Handle(a.exit),
 	})

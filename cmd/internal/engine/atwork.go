@@ -15,8 +15,8 @@ import (
 const (
 	// attachTimeout bounds what a fast path takes to attach.
 	attachTimeout = 30 * time.Second
-	// startTimeout bounds the start of a client program.
-	startTimeout = 15 * time.Second
+	// startTimeout bounds the start of a client program, with what its server has to prepare for it: a database's tables, say.
+	startTimeout = time.Minute
 )
 
 // atWork is a cell whose client runs: its topology activated, its fast path attached.
@@ -59,8 +59,12 @@ func (e *Engine) putToWork(ctx context.Context, cell econbench.Cell, atLeast tim
 	if w.apart, err = e.Lab.Steer(ctx, isBulk(workload)); err != nil {
 		return w, err
 	}
+	params, err := e.paced(cell)
+	if err != nil {
+		return w, err
+	}
 	startCtx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not started in %v", startTimeout))
-	w.load, err = workload.Start(startCtx, w.bed, cell.Params, atLeast)
+	w.load, err = workload.Start(startCtx, w.bed, params, atLeast)
 	cancel()
 	if err != nil {
 		return w, err

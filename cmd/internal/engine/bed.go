@@ -12,8 +12,8 @@ import (
 	"github.com/econbench/econbench"
 )
 
-// serveTimeout bounds the start of a server program.
-const serveTimeout = 20 * time.Second
+// serveTimeout bounds the start of a server program: a database makes its files first.
+const serveTimeout = time.Minute
 
 // bed is a topology that stands, with the servers that run in it, by workload. A topology that is based on another one has its.
 type bed struct {
@@ -26,6 +26,9 @@ type serving struct {
 	econbench.Process
 	failed error
 }
+
+// errNotServed says that a workload's server could not be started, which is no fault of the topology's.
+var errNotServed = errors.New("server")
 
 // serverEnded says that a server ended which had not been closed.
 type serverEnded struct{ error }
@@ -96,7 +99,7 @@ func (e *Engine) serve(ctx context.Context, b *bed, workload string) error {
 	s := &serving{}
 	b.servers[workload] = s
 	if s.Process, s.failed = named(e.Parts.Workloads, workload).Serve(ctx, b); s.failed != nil {
-		s.failed = fmt.Errorf("server of %s: %w", workload, s.failed)
+		s.failed = fmt.Errorf("%w of %s: %w", errNotServed, workload, s.failed)
 	}
 	return s.failed
 }

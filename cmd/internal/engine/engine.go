@@ -28,6 +28,8 @@ type Parts struct {
 type Recorder interface {
 	Append(econbench.Trial) error
 	WriteLog(name string, body []byte) (path string, err error)
+	// Replan records what became known of the plan before its first trial: the rates of its workloads.
+	Replan(econbench.Plan) error
 }
 
 // Lab is what the engine needs of a lab beyond its two hosts.
@@ -75,9 +77,10 @@ type Engine struct {
 	beds     map[string]*bed // by topology
 	builds   int
 	tally    Tally
-	failures int             // in a row
-	failing  map[string]bool // workloads that those were of
-	stuck    error           // of the trial's testbed, which is what it is to the trials after it too
+	unpaced  map[string]error // why the pace of a load could not be found
+	failures int              // in a row
+	failing  map[string]bool  // workloads that those were of
+	stuck    error            // of the trial's testbed, which is what it is to the trials after it too
 }
 
 // Run measures every cell of the plan once a block, but for the blocks that are done. What was measured is recorded whatever
@@ -89,6 +92,9 @@ func (e *Engine) Run(ctx context.Context, plan econbench.Plan) (_ Tally, err err
 		return e.tally, err
 	}
 	defer func() { err = errors.Join(err, e.tearDown(context.WithoutCancel(ctx))) }()
+	if err := e.pace(ctx); err != nil {
+		return e.tally, err
+	}
 	for block := range plan.Blocks {
 		if block%plan.RebuildEvery == 0 {
 			if err := e.tearDown(ctx); err != nil {
@@ -216,7 +222,7 @@ func (e *Engine) recover(ctx context.Context, cell econbench.Cell, failed error)
 	if e.failures >= maxFailures && len(e.failing) == len(workloadsOf(e.plan)) {
 		return fmt.Errorf("%d trials in a row failed: giving up", e.failures)
 	}
-	if failed == nil {
+	if failed == nil || errors.Is(failed, errNotServed) {
 		return nil
 	}
 	e.Progress.Step("a trial failed: making the topologies anew")

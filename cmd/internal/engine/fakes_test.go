@@ -25,10 +25,15 @@ type world struct {
 	appendErr error
 	buildErr  func(topology string) error
 	loadErr   func(trial int) error
+	serveErr  func(workload string) error                                      // nil: servers start
+	serverEnd func(workload string) error                                      // not nil and an error: a server ends with it while a client runs
+	within    func(econbench.HostWindow) ([]econbench.Sample, []string, error) // of clients that know when their transactions were
 	attachErr error
 	window    func(trial int, arm string, side string) agentproto.WindowReply
 	served    []string // topologies
 	started   int
+	replanned econbench.Plan
+	rates     []string      // of the paced workload's clients
 	lasting   bool          // clients run until nobody waits for them any more
 	ran       time.Duration // what the last client was asked to run for
 	roundTrip time.Duration
@@ -56,7 +61,7 @@ func (w *world) parts() Parts {
 	return Parts{
 		Topologies: []econbench.Topology{fakeTopology{w, "host"}, fakeTopology{w, "overlay"}},
 		Fastpaths:  []econbench.Fastpath{fakeFastpath{w, econbench.NoFastpath}, fakeFastpath{w, "quicker"}},
-		Workloads:  []econbench.Workload{fakeWorkload{w}},
+		Workloads:  []econbench.Workload{fakeWorkload{w}, otherWorkload{fakeWorkload{w}}},
 		Collectors: []econbench.Collector{fakeCollector{}, costlyCollector{}},
 	}
 }
@@ -84,6 +89,12 @@ func (w *world) Append(t econbench.Trial) error {
 	}
 	w.note("trial %s", t.Arm)
 	w.trials = append(w.trials, t)
+	return nil
+}
+
+func (w *world) Replan(p econbench.Plan) error {
+	w.note("replan")
+	w.replanned = p
 	return nil
 }
 
@@ -318,29 +329,65 @@ func (fakeWorkload) Params(given econbench.Params) (econbench.Params, error) {
 }
 
 func (f fakeWorkload) Serve(_ context.Context, tb econbench.Testbed) (econbench.Process, error) {
-	f.w.served = append(f.w.served, tb.Client().Container.(fakeBox).name)
-	return fakeServer{}, nil
+	return f.serve(f.Name(), tb)
 }
 
-type fakeServer struct{}
+func (f fakeWorkload) serve(workload string, tb econbench.Testbed) (econbench.Process, error) {
+	f.w.served = append(f.w.served, tb.Client().Container.(fakeBox).name)
+	if f.w.serveErr != nil {
+		if err := f.w.serveErr(workload); err != nil {
+			return nil, err
+		}
+	}
+	return fakeServer{f.w, workload}, nil
+}
 
-func (fakeServer) Wait(ctx context.Context) (econbench.Output, error) {
+// otherWorkload is another one with a server of its own.
+type otherWorkload struct{ fakeWorkload }
+
+func (otherWorkload) Name() string { return "tell" }
+
+func (o otherWorkload) Serve(_ context.Context, tb econbench.Testbed) (econbench.Process, error) {
+	return o.serve(o.Name(), tb)
+}
+
+type fakeServer struct {
+	w        *world
+	workload string
+}
+
+// Wait ends with the server, which does so as soon as it is waited for.
+func (s fakeServer) Wait(ctx context.Context) (econbench.Output, error) {
+	if s.w.serverEnd != nil {
+		if err := s.w.serverEnd(s.workload); err != nil {
+			return econbench.Output{}, err
+		}
+	}
 	<-ctx.Done()
 	return econbench.Output{}, ctx.Err()
 }
 func (fakeServer) Close(context.Context) error { return nil }
 
 func (f fakeWorkload) Start(_ context.Context, _ econbench.Testbed, _ econbench.Params, d time.Duration) (econbench.Load, error) {
+	return f.start(f.Name(), d)
+}
+
+func (o otherWorkload) Start(_ context.Context, _ econbench.Testbed, _ econbench.Params, d time.Duration) (econbench.Load, error) {
+	return o.start(o.Name(), d)
+}
+
+func (f fakeWorkload) start(workload string, d time.Duration) (econbench.Load, error) {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
 	f.w.started++
 	f.w.ran = d
-	return fakeLoad{f.w, f.w.started - 1}, nil
+	return fakeLoad{f.w, f.w.started - 1, workload}, nil
 }
 
 type fakeLoad struct {
-	w *world
-	n int
+	w        *world
+	n        int
+	workload string
 }
 
 func (fakeLoad) Flows() econbench.Flows {
@@ -357,7 +404,11 @@ func (l fakeLoad) Wait(ctx context.Context) (econbench.Result, error) {
 			return econbench.Result{Log: []byte("the tool's last words"), Warnings: l.w.lastWords}, err
 		}
 	}
-	return econbench.Result{Samples: []econbench.Sample{{Metric: "latency_p99", Value: 3e-5}, {Metric: "tool_transactions", Value: 1000}}}, nil
+	if l.w.serverEnd != nil && l.w.serverEnd(l.workload) != nil {
+		<-ctx.Done() // what its server's end makes of it
+		return econbench.Result{Log: []byte("no answer")}, context.Cause(ctx)
+	}
+	return econbench.Result{Within: l.w.within, Samples: []econbench.Sample{{Metric: "latency_p99", Value: 3e-5}, {Metric: "tool_transactions", Value: 1000}}}, nil
 }
 
 func (fakeLoad) Close(context.Context) error { return nil }

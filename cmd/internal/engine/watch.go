@@ -19,6 +19,16 @@ type AtWork struct {
 	// Count counts over a window, as a trial does: transactions per s (nil: they could not be counted), and what the fast path
 	// carried (nothing where none carries packets).
 	Count func(context.Context) (rate *float64, carried []econbench.Carried, err error)
+	// Work does the same, and tells the throughput too.
+	Work func(context.Context) (Work, error)
+}
+
+// Work is what was done in a window. What was not counted is nil.
+type Work struct {
+	Transactions *float64 // 1/s
+	Throughput   *float64 // B/s of payload
+	Carried      []econbench.Carried
+	Apart        bool // each host's CPUs did that host's work and no other's
 }
 
 // Watch has each cell of the plan at work once, in the order of the plan, and calls look, for which the client has so long.
@@ -30,6 +40,9 @@ func (e *Engine) Watch(ctx context.Context, plan econbench.Plan, long time.Durat
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		return err
+	}
+	if err := e.pace(ctx); err != nil {
 		return err
 	}
 	for _, cell := range plan.Cells() {
@@ -64,28 +77,34 @@ func (e *Engine) watch(ctx context.Context, cell econbench.Cell, long time.Durat
 	}()
 	defer func() { cancel(nil); <-waiting }()
 	err = look(ctx, AtWork{Cell: cell, Testbed: w.bed.Testbed, Flows: w.load.Flows(),
-		Count: func(ctx context.Context) (*float64, []econbench.Carried, error) { return e.rate(ctx, w, cell) }})
+		Count: func(ctx context.Context) (*float64, []econbench.Carried, error) {
+			done, err := e.work(ctx, w, cell)
+			return done.Transactions, done.Carried, err
+		},
+		Work: func(ctx context.Context) (Work, error) { return e.work(ctx, w, cell) }})
 	if ended := context.Cause(ctx); err != nil && errors.Is(ended, errEnded) {
 		return ended
 	}
 	return err
 }
 
-// rate counts over a window.
-func (e *Engine) rate(ctx context.Context, w *atWork, cell econbench.Cell) (rate *float64, carried []econbench.Carried, err error) {
+// work counts over a window.
+func (e *Engine) work(ctx context.Context, w *atWork, cell econbench.Cell) (done Work, err error) {
 	limit := appearWithin(w.load.Flows()) + e.plan.Warmup.Duration() + e.plan.Duration.Duration() + slack
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not counted in %v", limit))
 	defer cancel()
 	counted, _, err := e.countBoth(ctx, w.bed, w.load.Flows(), handles(w.attached)) // its doubts are about what is not used here
 	if err != nil {
-		return nil, nil, err
+		return Work{}, err
 	}
 	for _, c := range workCollectors(e.collectors()) {
 		samples, _ := c.Samples(counted)
-		if r := sampleOf(samples, "transactions"); r > 0 {
-			rate = &r
-			break
+		for metric, to := range map[string]**float64{"transactions": &done.Transactions, "throughput": &done.Throughput} {
+			if v := sampleOf(samples, metric); v > 0 && *to == nil {
+				*to = &v
+			}
 		}
 	}
-	return rate, e.carriedBy(w.attached, counted, cell), nil
+	done.Carried, done.Apart = e.carriedBy(w.attached, counted, cell), w.apart
+	return done, nil
 }
