@@ -24,8 +24,12 @@ const perFlow = 20 * time.Millisecond
 // hundred beside a hundred flows. After 10 s 44 of 128 were at work, and of 32 the first had ended before the last began.
 const manyFlows = 16
 
-// perSetup is how long the set-up of one of many flows may take. On a machine with twenty other programs at work 128 took 4 s.
-const perSetup = 40 * time.Millisecond
+// Set-up of many flows may take setup, and perSetup more for each. On a machine with twenty other programs at work 128 took 4 s; there,
+// in containers, which get a twentieth of a CPU, 2 s were too few for 32.
+const (
+	setup    = time.Second
+	perSetup = 60 * time.Millisecond
+)
 
 // rrSelectors is what netperf is asked for, one KEY=VALUE a line. Unknown selectors are left out without an error or an
 // exit code. Percentiles are whole µs, so at 25 µs one step is 4 %.
@@ -124,7 +128,7 @@ func (n netperf) argv(server econbench.Endpoint, p econbench.Params, flows int, 
 	for i := range lines {
 		line := []string{"netperf", "-P", "0", "-4", "-t", n.test, "-l", wholeSeconds(atLeast)}
 		if flows >= manyFlows {
-			line = append(line, "-s", leftOf(time.Duration(flows)*perSetup))
+			line = append(line, "-s", leftOf(setup+time.Duration(flows)*perSetup))
 		}
 		line = append(line, "-H", server.Addr.String(), "-p", strconv.Itoa(n.dataPort-1), "--")
 		line = append(line, n.options(n.dataPort+i, i, flows)...)

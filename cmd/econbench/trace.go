@@ -129,8 +129,10 @@ func (f *traceFlags) plan() (p econbench.Plan, err error) {
 	if p, err = parts().Resolve(p); err != nil {
 		return p, err
 	}
-	if flows := p.Workloads[0].Params["flows"]; flows != "1" {
-		return p, fmt.Errorf("workload %s: flows=%q: want 1: a trace follows one flow", f.workload, flows)
+	for _, name := range []string{"flows", econbench.ParamClients} {
+		if n := p.Workloads[0].Params[name]; n != "1" {
+			return p, fmt.Errorf("workload %s: %s=%q: want 1: a trace follows one flow", f.workload, name, n)
+		}
 	}
 	return p, nil
 }
