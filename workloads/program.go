@@ -43,7 +43,26 @@ type server struct {
 
 // serve starts a server program and returns when it listens on the TCP port. Readiness is read from the kernel (ss), not
 // tried by connecting: iperf3 takes any connection for a test.
-func serve(ctx context.Context, at econbench.Endpoint, port int, argv ...string) (_ econbench.Process, err error) {
+func serve(ctx context.Context, at econbench.Endpoint, port int, argv ...string) (econbench.Process, error) {
+	return serveUntil(ctx, at, tcpListener(at.Container, port), argv...)
+}
+
+// ready says how to see that a server can be used.
+type ready struct {
+	look    func(context.Context, econbench.Process) (bool, error)
+	missing string // what there is not yet: "port 80: not listening"
+}
+
+// tcpListener is the sign of servers of connections.
+func tcpListener(in econbench.Container, port int) ready {
+	return ready{
+		look:    func(ctx context.Context, _ econbench.Process) (bool, error) { return listening(ctx, in, port) },
+		missing: fmt.Sprintf("port %d: not listening", port),
+	}
+}
+
+// serveUntil starts a server program and returns when it is ready.
+func serveUntil(ctx context.Context, at econbench.Endpoint, sign ready, argv ...string) (_ econbench.Process, err error) {
 	proc, err := at.Container.Start(ctx, argv...)
 	if err != nil {
 		return nil, fmt.Errorf("%s server: start: %w", argv[0], err)
@@ -55,25 +74,25 @@ func serve(ctx context.Context, at econbench.Endpoint, port int, argv ...string)
 		defer close(s.ended)
 		s.out, s.err = proc.Wait(waiting)
 	}()
-	if err := s.untilListening(ctx, at.Container, port); err != nil {
+	if err := s.until(ctx, sign); err != nil {
 		_ = s.Close(context.WithoutCancel(ctx)) // what went wrong first is what is told
 		return nil, &econbench.ProgramError{Err: fmt.Errorf("%s server: %w", argv[0], err), Log: s.log()}
 	}
 	return s, nil
 }
 
-func (s *server) untilListening(ctx context.Context, in econbench.Container, port int) error {
+func (s *server) until(ctx context.Context, sign ready) error {
 	deadline, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	for {
-		up, err := listening(deadline, in, port)
+		up, err := sign.look(deadline, s.proc)
 		select {
 		case <-s.ended:
 			return s.diagnosis()
 		default:
 		}
 		if deadline.Err() != nil && ctx.Err() == nil {
-			return fmt.Errorf("port %d: not listening after %s", port, readyWithin)
+			return fmt.Errorf("%s after %s", sign.missing, readyWithin)
 		}
 		if err != nil || up {
 			return err
@@ -97,18 +116,24 @@ func (s *server) diagnosis() error {
 
 // listening asks the kernel whether the port has a TCP listener in the container's network namespace.
 func listening(ctx context.Context, in econbench.Container, port int) (bool, error) {
-	look, err := in.Start(ctx, "ss", "-Hltn", "sport", "=", fmt.Sprintf(":%d", port))
+	found, err := sockets(ctx, in, "-Hltn", port)
+	return bytes.Contains(found, []byte("LISTEN")), err
+}
+
+// sockets lists what ss finds with those options on a port of the container's network namespace.
+func sockets(ctx context.Context, in econbench.Container, options string, port int) ([]byte, error) {
+	look, err := in.Start(ctx, "ss", options, "sport", "=", fmt.Sprintf(":%d", port))
 	if err != nil {
-		return false, fmt.Errorf("look for listener: %w", err)
+		return nil, fmt.Errorf("look for listener: %w", err)
 	}
 	out, err := look.Wait(ctx)
 	if err = errors.Join(err, look.Close(context.WithoutCancel(ctx))); err != nil {
-		return false, fmt.Errorf("look for listener: %w", err)
+		return nil, fmt.Errorf("look for listener: %w", err)
 	}
 	if out.ExitCode != 0 {
-		return false, fmt.Errorf("look for listener: ss: exit code %d: %s", out.ExitCode, lastLine(out))
+		return nil, fmt.Errorf("look for listener: ss: exit code %d: %s", out.ExitCode, lastLine(out))
 	}
-	return bytes.Contains(out.Stdout, []byte("LISTEN")), nil
+	return out.Stdout, nil
 }
 
 // log is all that an ended server printed.

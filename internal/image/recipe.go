@@ -73,12 +73,12 @@ func Tools() Recipe {
 	}
 }
 
-// Postgres is Tools with the PostgreSQL server of the distribution, its
-// programs reachable in /usr/bin.
+// Postgres is Tools with servers that are larger: the distribution's PostgreSQL, its
+// programs reachable in /usr/bin, and Redis; and with sockperf, which needs the C++ library.
 func Postgres() Recipe {
 	r := Tools()
 	r.Name = "postgres"
-	r.Packages = append(r.Packages, "postgresql")
+	r.Packages = append(r.Packages, "postgresql", "redis-server", "redis-tools", "sockperf")
 	r.Without = append(r.Without,
 		"postgresql-common", "postgresql-client-common", "ssl-cert", "sensible-utils", // Debian's cluster scripts, in perl
 		"libllvm*",               // 127 MB for query compilation, loaded on demand only: jit is off without it
