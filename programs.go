@@ -19,8 +19,9 @@ type Program struct {
 	Image   string          `json:"image,omitempty"` // recipe of the image that has the programs; "": the usual one
 	Server  []string        `json:"server"`          // words; no shell reads them
 	Client  []string        `json:"client"`
+	Exit    []int           `json:"exit,omitempty"` // codes with which the client ends when all is well; none: 0
 	Params  Params          `json:"params"` // with their defaults
-	Port    uint16          `json:"port"`
+	Port    int             `json:"port"`
 	Ready   Readiness       `json:"ready"`
 	Flows   ProgramFlows    `json:"flows"`
 	Covered *Coverage       `json:"coverage,omitempty"` // nil: what such flows let a fast path carry

@@ -42,7 +42,7 @@ func checkName(what, name string) error {
 
 // CheckPrograms lists all that is wrong with the programs that a plan defines. Nothing is run.
 func CheckPrograms(list []econbench.Program) []*DefinitionError {
-	c := fileChecker{ports: map[uint16]string{}, metrics: map[string]econbench.Metric{}}
+	c := fileChecker{ports: map[int]string{}, metrics: map[string]econbench.Metric{}}
 	for _, w := range All() {
 		c.builtIn = append(c.builtIn, w.Name())
 	}
@@ -57,7 +57,7 @@ type fileChecker struct {
 	item    int
 	builtIn []string
 	names   []string
-	ports   map[uint16]string           // who has them
+	ports   map[int]string              // who has them
 	metrics map[string]econbench.Metric // those that programs before brought along
 	wrong   []*DefinitionError
 }
@@ -84,7 +84,7 @@ func (c *fileChecker) program(def econbench.Program) {
 	switch owner, taken := c.ports[def.Port]; {
 	case def.Port == 0:
 		c.add("port", "", fmt.Errorf("program %s: no port: want 1 to %d", name, mostPort))
-	case def.Port > mostPort:
+	case def.Port < 0 || def.Port > mostPort:
 		c.add("port", "", fmt.Errorf("program %s: port %d: want 1 to %d, which kernels give to no client", name, def.Port, mostPort))
 	case taken:
 		c.add("port", "", fmt.Errorf("program %s: port %d is %s's: want one of its own, as their servers stand at the same time", name, def.Port, owner))
@@ -93,6 +93,11 @@ func (c *fileChecker) program(def econbench.Program) {
 	}
 	c.params(def)
 	c.words(def)
+	for i, code := range def.Exit {
+		if code < 0 || code > 255 {
+			c.add("exit", strconv.Itoa(i+1), fmt.Errorf("program %s: exit code %d: want 0 to 255", name, code))
+		}
+	}
 	c.ready(def)
 	c.flows(def)
 	for i, m := range def.Metrics {
@@ -298,6 +303,10 @@ func (c *fileChecker) place(m econbench.ProgramMetric, bad func(string, string, 
 
 // primary checks the metric that carries the verdict: one that trials will have, and that has a better way to go.
 func (c *fileChecker) primary(def econbench.Program) {
+	if def.Flows.Kind == kindByClient && !slices.ContainsFunc(def.Metrics, func(m econbench.ProgramMetric) bool { return m.Name == "transactions" }) {
+		c.add("metrics", "", fmt.Errorf("program %s: flows by_client: nobody else counts transactions: want a metric transactions", def.Name))
+		return
+	}
 	allowed := counted(def.Flows)
 	directed := map[string]bool{}
 	for _, m := range def.Metrics {
@@ -314,9 +323,6 @@ func (c *fileChecker) primary(def econbench.Program) {
 		c.add("primary", "", fmt.Errorf("program %s: primary: %w", def.Name, names.Unknown("metric", def.Primary, allowed)))
 	case isDelivered && !delivered:
 		c.add("primary", "", fmt.Errorf("program %s: primary %s: neither way is better, so it could carry no verdict", def.Name, def.Primary))
-	}
-	if def.Flows.Kind == kindByClient && !slices.Contains(allowed, "transactions") {
-		c.add("metrics", "", fmt.Errorf("program %s: flows by_client: nobody else counts transactions: want a metric transactions", def.Name))
 	}
 }
 

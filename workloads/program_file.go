@@ -130,7 +130,7 @@ func (p Program) Serve(ctx context.Context, tb econbench.Testbed) (econbench.Pro
 
 // place are the placeholders of both command lines.
 func (p Program) place(server econbench.Endpoint) map[string]string {
-	return map[string]string{wordServer: server.Addr.String(), wordPort: strconv.Itoa(int(p.def.Port))}
+	return map[string]string{wordServer: server.Addr.String(), wordPort: strconv.Itoa(p.def.Port)}
 }
 
 // Ways to be ready.
@@ -141,7 +141,7 @@ const (
 
 // sign is how to see that the server is ready.
 func (p Program) sign(in econbench.Container) (ready, error) {
-	port := int(p.def.Port)
+	port := p.def.Port
 	switch {
 	case p.def.Ready.Line != "":
 		line, err := regexp.Compile(p.def.Ready.Line)
@@ -210,8 +210,8 @@ func (p Program) Start(ctx context.Context, tb econbench.Testbed, params econben
 
 // read takes the metrics out of all that the client printed.
 func (p Program) read(out econbench.Output) (samples []econbench.Sample, _ []string, err error) {
-	if out.ExitCode != 0 {
-		return nil, nil, fmt.Errorf("exit code %d: %s", out.ExitCode, lastLines(out))
+	if sound := p.exits(); !slices.Contains(sound, out.ExitCode) {
+		return nil, nil, fmt.Errorf("exit code %d, want %s: %s", out.ExitCode, list(sound), lastLines(out))
 	}
 	for _, m := range p.def.Metrics {
 		value, err := extract(m, out)
@@ -221,6 +221,23 @@ func (p Program) read(out econbench.Output) (samples []econbench.Sample, _ []str
 		samples = append(samples, econbench.Sample{Metric: m.Name, Value: value})
 	}
 	return samples, nil, nil
+}
+
+// exits are the codes with which the client ends when all is well.
+func (p Program) exits() []int {
+	if len(p.def.Exit) == 0 {
+		return []int{0}
+	}
+	return p.def.Exit
+}
+
+// list writes numbers: "0 or 124".
+func list(numbers []int) string {
+	words := make([]string, len(numbers))
+	for i, n := range numbers {
+		words[i] = strconv.Itoa(n)
+	}
+	return strings.Join(words, " or ")
 }
 
 // quotedLines is how many of a client's last lines are quoted; all of them are in the trial's log.

@@ -37,7 +37,7 @@ func (e *flowError) Unwrap() error { return e.err }
 // flows are what the suite says of them, with parameters filled in.
 func (p Program) flows(params econbench.Params) (f econbench.Flows, err error) {
 	d := p.def.Flows
-	f = econbench.Flows{ServerPort: p.def.Port}
+	f = econbench.Flows{ServerPort: uint16(p.def.Port)}
 	largest := int64(mostFileBytes)
 	switch d.Kind {
 	case kindLasting:

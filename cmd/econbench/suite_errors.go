@@ -246,7 +246,7 @@ func keysIn(n ast.Node, at *token.Position) (path []string, found bool) {
 // inWords says what a Go type looks like in a file.
 func inWords(t reflect.Type) string {
 	switch t.Kind() {
-	case reflect.Int, reflect.Uint16:
+	case reflect.Int:
 		return "a whole number"
 	case reflect.Float64:
 		return "a number"

@@ -42,8 +42,9 @@ type programFile struct {
 	Image   string          `yaml:"image"`
 	Server  []word          `yaml:"server"`
 	Client  []word          `yaml:"client"`
+	Exit    []int           `yaml:"exit"`
 	Params  map[string]word `yaml:"params"`
-	Port    uint16          `yaml:"port"`
+	Port    int             `yaml:"port"`
 	Ready   readyFile       `yaml:"ready"`
 	Flows   flowsFile       `yaml:"flows"`
 	Covered *coverageFile   `yaml:"coverage"`
@@ -88,7 +89,7 @@ type csvFile struct {
 // program is what the plan has of it.
 func (f programFile) program() econbench.Program {
 	p := econbench.Program{
-		Name: f.Name, Help: oneLine(f.Help), Image: f.Image, Server: wordsOf(f.Server), Client: wordsOf(f.Client), Params: econbench.Params{},
+		Name: f.Name, Help: oneLine(f.Help), Image: f.Image, Server: wordsOf(f.Server), Client: wordsOf(f.Client), Exit: f.Exit, Params: econbench.Params{},
 		Port: f.Port, Ready: econbench.Readiness(f.Ready), Primary: f.Primary, Metrics: []econbench.ProgramMetric{},
 		Flows: econbench.ProgramFlows{Kind: f.Flows.Kind, Count: string(f.Flows.Count), Request: string(f.Flows.Request),
 			Response: string(f.Flows.Response), Message: string(f.Flows.Message)},
