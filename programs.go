@@ -20,7 +20,7 @@ type Program struct {
 	Server  []string        `json:"server"`          // words; no shell reads them
 	Client  []string        `json:"client"`
 	Exit    []int           `json:"exit,omitempty"` // codes with which the client ends when all is well; none: 0
-	Params  Params          `json:"params"` // with their defaults
+	Params  Params          `json:"params"`         // with their defaults
 	Port    int             `json:"port"`
 	Ready   Readiness       `json:"ready"`
 	Flows   ProgramFlows    `json:"flows"`

@@ -135,27 +135,23 @@ func beside(f econbench.PublishedFigure, w econbench.PlannedWorkload, plan econb
 	if f.Arm.String() != hostArm.String() && f.Against.String() != hostArm.String() {
 		ratios, excluded = pairedRatios(host, against)
 		p.Host = pairedOf(ratios, excluded, o)
-		p.OutOfReach = p.Host != nil && p.Host.Median != nil && reached(p.Host, f) == ReachedNo
+		p.OutOfReach = p.Host != nil && reached(p.Host, f) == ReachedNo
 	}
 	floor := econbench.Arm{Topology: f.Arm.Topology, Fastpath: econbench.NoFastpath}
 	p.Gap, p.Note = gapClosed(arm, of(floor), host, known.Better, o)
 	return p
 }
 
-// reached holds a measured ratio against the published one: its interval, else its median alone, which then says at most "no".
+// reached holds the interval of a measured ratio against the published one, of a range its end that is nearer to 1.
 func reached(m *Paired, f econbench.PublishedFigure) Reached {
-	if m.Median == nil {
+	if m.Low == nil || m.High == nil {
 		return ReachedUnclear
-	}
-	low, high := *m.Median, *m.Median
-	if m.Low != nil && m.High != nil {
-		low, high = *m.Low, *m.High
 	}
 	goal, up := f.Nearest(), f.Nearest() >= 1
 	switch {
-	case up && high < goal, !up && low > goal:
+	case up && *m.High < goal, !up && *m.Low > goal:
 		return ReachedNo
-	case (up && low >= goal || !up && high <= goal) && m.Low != nil:
+	case up && *m.Low >= goal, !up && *m.High <= goal:
 		return ReachedYes
 	}
 	return ReachedUnclear

@@ -158,7 +158,7 @@ func (c *fileChecker) ready(def econbench.Program) {
 	case r.Line != "" && r.Listens != "":
 		c.add("ready", "line", fmt.Errorf("program %s: ready: listens and line: want one of them", def.Name))
 	case r.Line != "":
-		if _, err := regexp.Compile(r.Line); err != nil {
+		if _, err := expression(r.Line); err != nil {
 			c.add("ready", "line", fmt.Errorf("program %s: ready: line: %w", def.Name, err))
 		}
 	case r.Listens != "" && r.Listens != listensTCP && r.Listens != listensUDP:

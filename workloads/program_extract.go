@@ -73,15 +73,24 @@ func find(m econbench.ProgramMetric, out econbench.Output) (string, error) {
 
 // metricExpression compiles an expression that has the number in its one group. ^ and $ are those of lines.
 func metricExpression(text string) (*regexp.Regexp, error) {
-	if _, err := regexp.Compile(text); err != nil { // by itself: "a)(b" would be sound within brackets
-		return nil, err
+	e, err := expression(text) // by itself: "a)(b" would be sound within brackets
+	if err == nil {
+		e, err = expression("(?m:" + text + ")")
 	}
-	e, err := regexp.Compile("(?m:" + text + ")")
 	if err != nil {
 		return nil, err
 	}
 	if e.NumSubexp() != 1 {
 		return nil, fmt.Errorf("%q has %d groups: want one, the number, as in (\\d+); (?:…) is no group", text, e.NumSubexp())
+	}
+	return e, nil
+}
+
+// expression compiles one, or says on one line why not.
+func expression(text string) (*regexp.Regexp, error) {
+	e, err := regexp.Compile(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s", oneLine(err.Error()))
 	}
 	return e, nil
 }

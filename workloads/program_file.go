@@ -144,7 +144,7 @@ func (p Program) sign(in econbench.Container) (ready, error) {
 	port := p.def.Port
 	switch {
 	case p.def.Ready.Line != "":
-		line, err := regexp.Compile(p.def.Ready.Line)
+		line, err := expression(p.def.Ready.Line)
 		return ready{
 			look: func(_ context.Context, proc econbench.Process) (bool, error) { return printed(proc, line) },
 			// The server's log has what it printed instead.
