@@ -67,7 +67,7 @@ func publishedColumns(list []Published) []column {
 		{header: "against", left: true, cells: per(func(p Published) string { return shorten(clean(p.Against.String())) })},
 		{header: "published", cells: per(func(p Published) string { return showGain(p.PublishedFigure) })},
 		{header: "measured", cells: per(func(p Published) string { return showPaired(p.Measured) })},
-		{header: "host", cells: per(func(p Published) string { return showPaired(p.Host) })},
+		{header: "host", cells: per(func(p Published) string { return showMedian(p.Host) })},
 		{header: "gap closed", cells: per(func(p Published) string { return showShare(p.Gap) })},
 	}
 }
@@ -86,6 +86,14 @@ func showPaired(p *Paired) string {
 		return missing
 	}
 	return showRatio(&Ratio{Median: p.Median, Low: p.Low, High: p.High})
+}
+
+// showMedian leaves the interval away: CSV and JSON have it, and a note where something rests on it.
+func showMedian(p *Paired) string {
+	if p == nil {
+		return missing
+	}
+	return showRatio(&Ratio{Median: p.Median})
 }
 
 // showShare is a share with its interval: "41% [38, 45]".
