@@ -9,41 +9,32 @@ import (
 	"testing"
 )
 
-// TestRunPrograms runs the workloads that the suites in docs/examples define, over all three kinds of arms, and what goes wrong with one.
+// TestRunPrograms runs workloads that the suites in docs/examples define, over all three kinds of arms, in one run.
 func TestRunPrograms(t *testing.T) {
 	sharedHosts(t)
-	for _, test := range []struct {
-		suite, workload string
-		args            []string
-		metrics         []string
-	}{
-		{"redis", "redis", []string{"-p", "redis.connections=2"}, []string{"transactions", "latency_mean", "cpu_per_transaction"}},
-		{"sockperf", "sockperf", []string{"-p", "sockperf.size=64"}, []string{"transactions", "latency_p50", "latency_p9999", "dropped"}},
-	} {
-		file, err := filepath.Abs("../../docs/examples/" + test.suite + ".yaml")
-		if err != nil {
-			t.Fatal(err)
-		}
-		// Two entries of a suite that a parameter makes equal would be given twice: one stays.
-		args := append(tiny("--suite", oneWorkload(t, file, test.workload)), test.args...)
-		p := start(t, sharedLab(), args...).want(0)
-		run := p.run()
-		allValid(t, run, 3)
-		for _, tr := range run.Trials {
-			for _, name := range test.metrics {
-				if v := tr.Metrics[name]; v == nil || *v < 0 || *v == 0 && name != "dropped" {
-					t.Errorf("%s: %s is %v", tr.Cell, name, v)
-				}
-			}
-			if hits := tr.Metrics["hit_ratio"]; tr.Arm.Fastpath == "oncache" && (hits == nil || *hits < 0.99) {
-				t.Errorf("%s: hit ratio %v", tr.Cell, hits)
+	suite := "programs:\n" + programsOf(t, "redis") + programsOf(t, "sockperf") +
+		"arms: [host, overlay, overlay+oncache]\nworkloads: [{name: redis, connections: 2}, {name: sockperf}]\n"
+	p := start(t, sharedLab(), tiny("--suite", writeSuite(t, suite))...).want(0)
+	run := p.run()
+	allValid(t, run, 6)
+	metrics := map[string][]string{
+		"redis":    {"transactions", "latency_mean", "cpu_per_transaction"},
+		"sockperf": {"transactions", "latency_p50", "latency_p9999", "dropped"},
+	}
+	for _, tr := range run.Trials {
+		for _, name := range metrics[tr.Workload] {
+			if v := tr.Metrics[name]; v == nil || *v < 0 || *v == 0 && name != "dropped" {
+				t.Errorf("%s: %s is %v", tr.Cell, name, v)
 			}
 		}
-		// A report needs the run directory alone.
-		csv := startCommand(t, shipped("report", filepath.Join(p.dir, "econbench-runs", run.ID), "-f", "csv")).want(0).stdout.String()
-		if test.suite == "sockperf" && !strings.Contains(csv, ",dropped,1,lower,") {
-			t.Errorf("report without unit and direction of its own metric:\n%s", csv)
+		if hits := tr.Metrics["hit_ratio"]; tr.Arm.Fastpath == "oncache" && (hits == nil || *hits < 0.99) {
+			t.Errorf("%s: hit ratio %v", tr.Cell, hits)
 		}
+	}
+	// A report needs the run directory alone.
+	csv := startCommand(t, shipped("report", filepath.Join(p.dir, "econbench-runs", run.ID), "-f", "csv")).want(0).stdout.String()
+	if !strings.Contains(csv, ",dropped,1,lower,") {
+		t.Errorf("report without unit and direction of sockperf's own metric:\n%s", csv)
 	}
 }
 
@@ -59,7 +50,7 @@ programs:
     flows: {kind: lasting}
     primary: throughput
   - name: speechless
-    server: [iperf3, -s, -B, "{server}", -p, "{port}"]
+    server: [iperf3, -s, -B, "{server}", -p, "{port}", --forceflush]
     client: [iperf3, -c, "{server}", -p, "{port}", -t, "{seconds}"]
     port: 26401
     ready: {line: "^Server listening on 26401"}
@@ -80,18 +71,19 @@ workloads: [{name: serverless}, {name: speechless}]
 	}
 }
 
-// oneWorkload is a suite with the first of its workloads alone.
-func oneWorkload(t *testing.T, file, name string) string {
+// programsOf are the programs that an example defines.
+func programsOf(t *testing.T, example string) string {
 	t.Helper()
-	body, err := suiteText(file)
+	body, err := suiteText("../../docs/examples/" + example + ".yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, _, found := strings.Cut(string(body), "\nworkloads:\n")
+	_, rest, _ := strings.Cut(string(body), "\nprograms:\n")
+	programs, _, found := strings.Cut(rest, "\narms:")
 	if !found {
-		t.Fatalf("%s: no list of workloads", file)
+		t.Fatalf("%s: no programs before its arms", example)
 	}
-	return writeSuite(t, before+"\nworkloads:\n  - {name: "+name+"}\n")
+	return programs + "\n"
 }
 
 // writeSuite writes a suite file.
