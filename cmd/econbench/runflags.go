@@ -110,7 +110,7 @@ func (f *runFlags) plan(cmd *cobra.Command) (p econbench.Plan, err error) {
 	p.Attach = f.attach
 	p.Seed = rand.Uint64()
 	set(given("seed"), &p.Seed, f.seed)
-	resolved, err := parts().Resolve(p)
+	resolved, err := resolve(p)
 	if err != nil {
 		return p, s.blame(err)
 	}

@@ -39,6 +39,8 @@ type suiteFile struct {
 	CPU               string              `yaml:"cpu"`
 	Histograms        bool                `yaml:"histograms"`
 	Internal          bool                `yaml:"internal"`
+	Programs          []programFile       `yaml:"programs"`
+	Published         []publishedFile     `yaml:"published"`
 }
 
 // suiteNames lists the embedded suites.
@@ -111,7 +113,10 @@ func parseSuite(place string, body []byte) (*suite, error) {
 		delete(params, "name")
 		s.plan.Workloads = append(s.plan.Workloads, econbench.PlannedWorkload{Name: w["name"], Params: params})
 	}
-	s.check(s.readArms(f))
+	for _, def := range f.Programs {
+		s.plan.Programs = append(s.plan.Programs, def.program())
+	}
+	s.check(append(s.readArms(f), s.readPublished(f.Published)...))
 	return s, nil
 }
 
@@ -144,7 +149,7 @@ func (s *suite) check(unread []*engine.PlanError) {
 		said[engine.Place{Key: "baseline"}] = true // one of the gaps may have been the baseline
 	}
 	s.wrong, s.gaps = unread, len(unread) > 0
-	_, known := parts().Check(s.plan)
+	_, known := check(s.plan)
 	for _, e := range known {
 		if !said[e.Place] {
 			s.wrong = append(s.wrong, e)

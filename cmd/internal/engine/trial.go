@@ -190,7 +190,7 @@ func (e *Engine) fill(t *econbench.Trial, path econbench.Path, list []econbench.
 		t.Warnings = append(t.Warnings, doubts...)
 	}
 	for _, s := range samples {
-		if _, ok := econbench.MetricNamed(s.Metric); !ok {
+		if _, ok := e.plan.Metric(s.Metric); !ok {
 			said[s.Metric] = s.Value
 			continue
 		}
