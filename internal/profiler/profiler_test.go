@@ -44,7 +44,7 @@ func needPerf(t *testing.T) {
 func TestMain(m *testing.M) {
 	switch os.Getenv("ECONBENCH_TEST_SAMPLED") {
 	case "spin":
-		spinForTheProfiler()
+		os.Exit(spinForTheProfiler())
 	case "read":
 		readForTheProfiler()
 	}
