@@ -22,8 +22,8 @@ var (
 )
 
 // perStream is how much longer an iperf3 runs for each stream: a thread each, all begun at once, which share one CPU. Of 128 on a
-// crowded machine 49 had sent or received 16 kB after 2 s.
-const perStream = 15 * time.Millisecond
+// crowded machine 49 had sent or received 16 kB after 2 s, and the run of 32 was over before they had been counted with 15 ms.
+const perStream = 40 * time.Millisecond
 
 // iperf3 is a run of clients, each a program in a container of its own with a server of its own: a server serves one at a time.
 type iperf3 struct {

@@ -99,7 +99,7 @@ func (w Mice) Start(ctx context.Context, tb econbench.Testbed, p econbench.Param
 	big := elephants.flows()
 	l := &miceLoad{mice: n[1], flows: econbench.Flows{ServerPort: uint16(miceRR.dataPort), Ports: n[1], Count: n[1], RequestBytes: n[2],
 		ResponseBytes: n[3], Beside: &big}}
-	long := wholeSeconds(elephants.lasts(atLeast+2*time.Duration(n[1])*perFlow) + elephantsGoOn)
+	long := wholeSeconds(elephants.lasts(atLeast+2*time.Duration(n[1])*perNetperf) + elephantsGoOn)
 	in := tb.Client().Container
 	proc, err := in.Start(ctx, elephants.argv(0, tb.Server(), long)...)
 	if err != nil {

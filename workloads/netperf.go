@@ -16,9 +16,12 @@ import (
 // mostFlows is how many netperf clients may run at once; as many ports are kept for each workload's data.
 const mostFlows = 128
 
-// perFlow is how much longer clients run for each of them: they are started one after the other on one CPU, and the first
-// must not end before the last has been counted. 5 ms were too few for eight on a crowded machine.
+// perFlow is how much longer clients run for each of their flows, which begin one after the other on one CPU: the first must not end
+// before the last has been counted.
 const perFlow = 20 * time.Millisecond
+
+// perNetperf is that of netperf, whose flows are programs. On a crowded machine 5 ms were too few for eight, and 20 for 32.
+const perNetperf = 40 * time.Millisecond
 
 // manyFlows is from how many flows on all are set up before any is at work: a start takes some 5 ms of CPU, of which it gets one in a
 // hundred beside a hundred flows. After 10 s 44 of 128 were at work, and of 32 the first had ended before the last began.
@@ -122,7 +125,7 @@ func (n netperf) Start(ctx context.Context, tb econbench.Testbed, p econbench.Pa
 // its set-up (control connection, a server process, its listener) and its data connection (-s), until all should be set up.
 func (n netperf) argv(server econbench.Endpoint, p econbench.Params, flows int, atLeast time.Duration) [][]string {
 	if flows > 1 {
-		atLeast += time.Duration(flows) * perFlow
+		atLeast += time.Duration(flows) * perNetperf
 	}
 	lines := make([][]string, flows)
 	for i := range lines {

@@ -195,7 +195,7 @@ func TestServersThatDoNotAllCome(t *testing.T) {
 // TestManyFlowsWaitForEachOther: from sixteen on no client is at work while others are set up.
 func TestManyFlowsWaitForEachOther(t *testing.T) {
 	for flows, want := range map[int]string{1: " -l 2 -H ", 15: " -l 3 -H ", 16: " -l 3 -s $((begun+2>now?begun+2-now:1)) -H ",
-		128: " -l 5 -s $((begun+9>now?begun+9-now:1)) -H "} {
+		128: " -l 8 -s $((begun+9>now?begun+9-now:1)) -H "} {
 		lines := tcpRR.argv(newCrowdBox(1).Server(), econbench.Params{"request": "1", "response": "1"}, flows, 1950*time.Millisecond)
 		if got := strings.Join(lines[0], " "); len(lines) != flows || !strings.Contains(got, want) {
 			t.Errorf("%d flows: %q, want %q", flows, got, want)
@@ -260,7 +260,7 @@ func TestMice(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"iperf3 -c 127.0.0.1 -p 25241 -J -i 0 -t 13 -P 1 -l 131072 -R ", "ss -Htin ", "sh -c client() {"}
-	if !slices.EqualFunc(b.lines, want, strings.HasPrefix) || !strings.Contains(b.lines[2], "netperf -P 0 -4 -t TCP_RR -l 2 ") {
+	if !slices.EqualFunc(b.lines, want, strings.HasPrefix) || !strings.Contains(b.lines[2], "netperf -P 0 -4 -t TCP_RR -l 3 ") {
 		t.Errorf("ran %q", b.lines)
 	}
 	f := load.Flows()
