@@ -87,6 +87,9 @@ func loopOptions(p econbench.Params, tb econbench.Testbed, control, port uint16)
 
 // checkLoop finds numbers that don't go together. Every connection has to carry something within a second or so, or readers wait in vain for it.
 func checkLoop(p econbench.Params) error {
+	if _, _, ok := (paced{}).Share(p); ok {
+		return checkThreads(p) // a share of what there is to share
+	}
 	n, err := numbers(p, "connections", "rate")
 	if err != nil {
 		return err

@@ -29,6 +29,9 @@ func TestParams(t *testing.T) {
 		{Memcached{}, econbench.Params{"sizes": "030/0100-300", "gets": "0.50", "rate": "1000"}, "connections=4 gets=0.5 keys=20000 pipeline=1 rate=1000 sizes=30/100-300 threads=1 zipf=0.99"},
 		{Nginx{}, econbench.Params{"size": "16k", "client": "wrk"}, "client=wrk connections=4 rate=0 size=16384 threads=1"},
 		{Nginx{}, econbench.Params{"size": "0"}, "client=econbench connections=4 rate=0 size=0 threads=1"},
+		{Memcached{}, econbench.Params{"rate": "50%"}, "connections=4 gets=0.9677 keys=20000 pipeline=1 rate=50% sizes=etc threads=1 zipf=0.99"},
+		{Nginx{}, econbench.Params{"rate": "80%"}, "client=econbench connections=4 rate=80% size=1024 threads=1"},
+		{Nginx{}, econbench.Params{"rate": "80%", "client": "wrk"}, `parameter rate: "80%": want 0 with client=wrk, which knows a closed loop alone`},
 		{NginxConn{}, econbench.Params{"size": "8k"}, "connections=4 rate=0 size=8192 threads=1"},
 		{NginxH2{}, econbench.Params{"streams": "8"}, "connections=4 size=1024 streams=8 threads=1"},
 
