@@ -173,8 +173,11 @@ type Plan struct {
 	Wire              Wire              `json:"wire"`
 	CongestionControl string            `json:"congestion_control"`
 	CPU               CPUMethod         `json:"cpu,omitempty"`
-	Internal          bool              `json:"internal"` // the overlay network is an --internal one
+	Histograms        bool              `json:"histograms,omitempty"` // delays counted in the kernel, at some cost to the workload
+	Internal          bool              `json:"internal"`             // the overlay network is an --internal one
 	Attach            AttachOptions     `json:"attach"`
+	Programs          []Program         `json:"programs,omitempty"`  // workloads that the suite defines
+	Published         []PublishedFigure `json:"published,omitempty"` // to be shown beside what is measured
 }
 
 // AttachOptions are choices of how fast paths are attached; the zero value is what is best on each host's kernel.

@@ -75,6 +75,11 @@ type Process interface {
 	Close(context.Context) error // kills it when it still runs
 }
 
+// Printing is an optional interface of processes that tell what their program has printed so far.
+type Printing interface {
+	Printed() Output
+}
+
 // Output is all that a finished program left behind.
 type Output struct {
 	Stdout, Stderr []byte
@@ -195,7 +200,10 @@ type Bulk interface {
 
 // Coverage is the least share of the endpoint's packets that a fast path must have carried in each direction; 0 is no
 // demand. The rest is what takes the kernel's path by nature: SYN, FIN and a flow's first packets.
-type Coverage struct{ ToServer, ToClient float64 }
+type Coverage struct {
+	ToServer float64 `json:"to_server"`
+	ToClient float64 `json:"to_client"`
+}
 
 // Covered is an optional interface of workloads that know how much of them a fast path can carry.
 type Covered interface {
@@ -297,6 +305,12 @@ type Reader interface {
 type Reading interface {
 	Read() (Counters, error)
 	Close() error
+}
+
+// Preparer is an optional interface of a Reading that has something dear to do when the flows are under way: it is done before the
+// window begins.
+type Preparer interface {
+	Prepare() error
 }
 
 // Noter is an optional interface of a Reading: what it found, at its last read, that is no number.

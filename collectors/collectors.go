@@ -27,13 +27,19 @@ func All() []econbench.Collector {
 		Snmp{},
 		Stat{},
 		Exact{},
+		Histograms{},
 		Softirqs{},
 		Softnet{},
 		Devices{},
 		Schedstat{},
+		Switches{},
+		Cgroup{},
+		Psi{},
+		Netstat{},
 		Interrupts{},
 		Netfilter{},
 		Fastpath{},
+		Agent{}, // last: read before all others when the window begins, after them when it ends
 	}
 }
 
@@ -47,12 +53,18 @@ func readersOf(proc string) []econbench.Reader {
 		snmpReader{proc},
 		statReader{proc},
 		exactReader{},
+		histogramsReader{},
 		softirqsReader{proc},
 		softnetReader{proc},
 		devicesReader{proc},
 		schedstatReader{proc},
+		switchesReader{proc},
+		cgroupReader{proc},
+		psiReader{proc},
+		netstatReader{proc},
 		interruptsReader{proc},
 		netfilterReader{},
+		agentReader{},
 	}
 }
 

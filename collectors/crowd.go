@@ -69,6 +69,9 @@ func (all diags) established(side string, f econbench.Flows) (sockets []tcpSocke
 		if err != nil {
 			return nil, err
 		}
+		for i := range found {
+			found[i].found = d
+		}
 		sockets = append(sockets, found...)
 	}
 	return sockets, nil
@@ -103,14 +106,7 @@ func (all namespaces) counters() (sum econbench.Counters, err error) {
 			sum = c
 			continue
 		}
-		for name := range sum {
-			v, ok := c[name]
-			if !ok {
-				delete(sum, name)
-				continue
-			}
-			sum[name] += v
-		}
+		addTo(sum, c)
 	}
 	if sum == nil {
 		return nil, errors.New("no network namespace")
@@ -128,4 +124,58 @@ func (all namespaces) udpSockets(f econbench.Flows) (count int, err error) {
 		count += more
 	}
 	return count, nil
+}
+
+// addTo adds counters up; a counter that either lacks is left out.
+func addTo(sum, more econbench.Counters) {
+	for name := range sum {
+		v, ok := more[name]
+		if !ok {
+			delete(sum, name)
+			continue
+		}
+		sum[name] += v
+	}
+}
+
+// each opens a reading for each of some processes, whose counters are added up.
+func each(pids []int, open func(pid int) (econbench.Reading, error)) (econbench.Reading, error) {
+	var all summed
+	for _, pid := range pids {
+		one, err := open(pid)
+		if err != nil {
+			return nil, errors.Join(err, all.Close())
+		}
+		all = append(all, one)
+	}
+	if len(all) == 1 {
+		return all[0], nil
+	}
+	return all, nil
+}
+
+// summed are readings of equal counters.
+type summed []econbench.Reading
+
+func (all summed) Close() error {
+	var errs []error
+	for _, one := range all {
+		errs = append(errs, one.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (all summed) Read() (sum econbench.Counters, err error) {
+	for _, one := range all {
+		c, err := one.Read()
+		switch {
+		case err != nil:
+			return nil, err
+		case sum == nil:
+			sum = c
+		default:
+			addTo(sum, c)
+		}
+	}
+	return sum, nil
 }

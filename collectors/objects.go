@@ -3,4 +3,6 @@
 package collectors
 
 // Objects are the compiled BPF programs of this package by name.
-func Objects() map[string][]byte { return map[string][]byte{"exact": _ExactBytes} }
+func Objects() map[string][]byte {
+	return map[string][]byte{"exact": _ExactBytes, "histograms": _HistogramsBytes}
+}

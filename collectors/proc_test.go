@@ -45,11 +45,13 @@ func TestStatReader(t *testing.T) {
 		"cpu0.irq": 0, "cpu0.softirq": 5.23, "cpu0.steal": 1.05, "cpu0.guest": 0.1, "cpu0.guest_nice": 0,
 		"cpu1.user": 162.93, "cpu1.nice": 0.07, "cpu1.system": 48.48, "cpu1.idle": 3051.15, "cpu1.iowait": 7.6,
 		"cpu1.irq": 0, "cpu1.softirq": 5.58, "cpu1.steal": 2.13, "cpu1.guest": 0.1, "cpu1.guest_nice": 0,
+		"ctxt": 21398761,
 	})
 	got = readOnce(t, statReader{"testdata/proc-old"}, econbench.Scope{})
 	same(t, got, econbench.Counters{
 		"cpu0.user": 40.07, "cpu0.nice": 0, "cpu0.system": 12.97, "cpu0.idle": 871.52, "cpu0.iowait": 0.38, "cpu0.irq": 0, "cpu0.softirq": 0.23,
 		"cpu2.user": 50.48, "cpu2.nice": 0, "cpu2.system": 18.28, "cpu2.idle": 851.15, "cpu2.iowait": 4.6, "cpu2.irq": 0, "cpu2.softirq": 0.58,
+		"ctxt": 21398761,
 	})
 }
 
@@ -187,7 +189,7 @@ func FuzzParseSchedstat(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, err := parseSchedstat(b); err != nil && s != (schedstat{}) {
+		if s, err := parseSchedstat(b); err != nil && s != (numbers{}) {
 			t.Errorf("%+v with %v", s, err)
 		}
 	})

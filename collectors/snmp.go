@@ -235,8 +235,13 @@ func (n namespace) udpSockets(f econbench.Flows) (count int, err error) {
 // is one.
 const opensPerFlow = 10
 
-// waitForCounters waits for flows whose work a namespace counts. Datagrams: all sockets are there and as many datagrams
-// have passed since. Connections: some for each flow.
+// datagramsPerFlow is how many datagrams, sent or received, must have passed for each flow of requests. The host's namespace has the
+// swarm's gossip as well, a handful a second: one would be enough to take a client for under way that takes seconds to begin
+// (sockperf on a crowded machine: its socket was there 2 s before its first datagram).
+const datagramsPerFlow = 50
+
+// waitForCounters waits for flows whose work a namespace counts. Datagrams: all sockets are there and some datagrams have passed since,
+// of a stream as many as flows, since its rate may be low. Connections: some for each flow.
 func waitForCounters(ctx context.Context, proc string, s econbench.Scope) error {
 	n, err := openNamespaces(proc, s)
 	if err != nil {
@@ -251,11 +256,11 @@ func waitForCounters(ctx context.Context, proc string, s econbench.Scope) error 
 		if err != nil {
 			return fmt.Errorf("flows: %w", err)
 		}
-		now, want := c["Udp.InDatagrams"]+c["Udp.OutDatagrams"], float64(s.Flows.Count)
-		if s.Flows.Kind == econbench.ConnectFlows {
-			now, want = c["Tcp.ActiveOpens"]+c["Tcp.PassiveOpens"], float64(opensPerFlow*s.Flows.Count)
-		} else if sockets, err = n.udpSockets(s.Flows); err != nil {
-			return fmt.Errorf("flows: %w", err)
+		now, want := passed(c, s.Flows)
+		if s.Flows.Kind == econbench.DatagramFlows {
+			if sockets, err = n.udpSockets(s.Flows); err != nil {
+				return fmt.Errorf("flows: %w", err)
+			}
 		}
 		if start < 0 || s.Flows.Kind == econbench.DatagramFlows && sockets < s.Flows.Count {
 			start = now
@@ -269,6 +274,18 @@ func waitForCounters(ctx context.Context, proc string, s econbench.Scope) error 
 			return fmt.Errorf("flows on port %d, %s's side: %s: %w", s.Flows.ServerPort, s.Side, underWay(s.Flows, sockets, moved), context.Cause(ctx))
 		}
 	}
+}
+
+// passed is what has passed so far of flows' work, and how much of it says that all of them are under way.
+func passed(c econbench.Counters, f econbench.Flows) (now, want float64) {
+	if f.Kind == econbench.ConnectFlows {
+		return c["Tcp.ActiveOpens"] + c["Tcp.PassiveOpens"], float64(opensPerFlow * f.Count)
+	}
+	want = float64(f.Count)
+	if f.RequestBytes > 0 {
+		want *= datagramsPerFlow
+	}
+	return c["Udp.InDatagrams"] + c["Udp.OutDatagrams"], want
 }
 
 // underWay says how far flows are that are not all under way.

@@ -5,10 +5,14 @@ package collectors
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
 )
@@ -18,7 +22,7 @@ import (
 // work are made of, at the receiver, over exactly the window, and blind to what the tools say.
 //
 // A tool's control connection may share the port (iperf3). Data flows are told from it by amount: they are the
-// Flows.Count sockets that have carried most. Which ones is decided at the first read and may not change until the last.
+// Flows.Count sockets that have carried most. Which ones is decided before the first read and may not change until the last.
 type Sockets struct{}
 
 var _ econbench.WorkCollector = Sockets{}
@@ -164,44 +168,79 @@ func (r socketsReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	return reading, nil
 }
 
-var _ econbench.Noter = (*socketsReading)(nil)
+var (
+	_ econbench.Noter    = (*socketsReading)(nil)
+	_ econbench.Preparer = (*socketsReading)(nil)
+)
 
 type socketsReading struct {
 	diags diags
 	side  string
 	sets  []*flowSet
+	begun bool // it has been read
+	again bool // more than once
 }
 
 // flowSet is flows of one kind of work, under watch.
 type flowSet struct {
 	prefix string // of its counters
 	want   econbench.Flows
-	flows  map[uint64]*flow // by cookie; nil until the first read
+	flows  map[uint64]*flow // by cookie; nil until they are found
 }
 
-func (r *socketsReading) Close() error {
-	r.diags.close()
+// Close looks at all sockets once more, which is too dear to be done within the window: another one may have become a data flow.
+func (r *socketsReading) Close() (err error) {
+	defer r.diags.close()
+	if !r.again {
+		return nil
+	}
+	for _, set := range r.sets {
+		sockets, failed := r.diags.established(r.side, set.want)
+		if failed == nil {
+			failed = set.unchanged(sockets)
+		}
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("sockets: port %d: %w", set.want.ServerPort, failed))
+		}
+	}
+	return err
+}
+
+// Prepare picks the data flows, for which all of the machine's sockets are looked through.
+func (r *socketsReading) Prepare() error {
+	for _, set := range r.sets {
+		sockets, err := r.diags.established(r.side, set.want)
+		if err == nil {
+			err = set.pick(sockets)
+		}
+		if err != nil {
+			return fmt.Errorf("sockets: port %d: %w", set.want.ServerPort, err)
+		}
+	}
 	return nil
 }
 
+// Read reads the data flows alone.
 func (r *socketsReading) Read() (econbench.Counters, error) {
+	if r.sets[0].flows == nil {
+		if err := r.Prepare(); err != nil {
+			return nil, err
+		}
+	}
 	sum := econbench.Counters{}
 	for _, set := range r.sets {
-		sockets, err := r.diags.established(r.side, set.want)
-		if err != nil {
-			return nil, fmt.Errorf("sockets: %w", err)
-		}
-		if err := set.match(sockets); err != nil {
+		if err := set.update(); err != nil {
 			return nil, fmt.Errorf("sockets: port %d: %w", set.want.ServerPort, err)
 		}
 		sum[set.prefix+"flows"] = 0
 		for _, f := range set.flows {
-			if f.moved {
+			if f.moved = f.moved && r.begun; f.moved {
 				sum[set.prefix+"flows"]++
 			}
 			f.addTo(sum, set.prefix)
 		}
 	}
+	r.again, r.begun = r.begun, true
 	return sum, nil
 }
 
@@ -226,35 +265,49 @@ func noteCongestionControl(sockets []tcpSocket) map[string]string {
 	return map[string]string{econbench.NoteCongestionControl: strings.Join(slices.Compact(names), ",")}
 }
 
-// match picks the data flows at the first read and finds the same ones again, no fewer and no more, at later ones.
-func (r *flowSet) match(sockets []tcpSocket) error {
+// pick finds the data flows.
+func (r *flowSet) pick(sockets []tcpSocket) error {
 	carrying := dataFlows(sockets, r.want)
-	if r.flows == nil {
-		if len(carrying) < r.want.Count {
-			return fmt.Errorf("%d of %d flows carry payload, %d connections", len(carrying), r.want.Count, len(sockets))
-		}
-		r.flows = map[uint64]*flow{}
-		for _, s := range carrying[:r.want.Count] {
-			r.flows[s.cookie] = newFlow(s)
-		}
-		return nil
+	if len(carrying) < r.want.Count {
+		return fmt.Errorf("%d of %d flows carry payload, %d connections", len(carrying), r.want.Count, len(sockets))
 	}
-	seen := 0
-	for _, s := range sockets {
-		f := r.flows[s.cookie]
-		if f == nil {
-			continue
-		}
-		seen++
-		f.update(s)
+	r.flows = map[uint64]*flow{}
+	for _, s := range carrying[:r.want.Count] {
+		r.flows[s.cookie] = newFlow(s)
 	}
-	for _, s := range carrying[:min(len(carrying), r.want.Count)] {
-		if r.flows[s.cookie] == nil {
+	return nil
+}
+
+// update reads the data flows again, no fewer than there were.
+func (r *flowSet) update() error {
+	closed := 0
+	for _, f := range r.flows {
+		s, err := f.last.again()
+		switch {
+		case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE):
+			closed++
+		case err != nil:
+			return fmt.Errorf("sock_diag: %w", err)
+		default:
+			f.update(s)
+		}
+	}
+	if closed > 0 {
+		return fmt.Errorf("%d of %d flows closed between two reads: flows changed within the window", closed, len(r.flows))
+	}
+	return nil
+}
+
+// unchanged says whether the data flows are still those that have carried most.
+func (r *flowSet) unchanged(sockets []tcpSocket) error {
+	least := uint64(math.MaxUint64)
+	for _, f := range r.flows {
+		least = min(least, f.last.payload())
+	}
+	for _, s := range dataFlows(sockets, r.want) {
+		if r.flows[s.cookie] == nil && s.payload() > least {
 			return fmt.Errorf("flow %s became one of the %d largest between two reads: flows changed within the window", s, r.want.Count)
 		}
-	}
-	if seen < len(r.flows) {
-		return fmt.Errorf("%d of %d flows closed between two reads: flows changed within the window", len(r.flows)-seen, len(r.flows))
 	}
 	return nil
 }

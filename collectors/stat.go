@@ -14,7 +14,7 @@ import (
 	"github.com/econbench/econbench"
 )
 
-// Stat is CPU time from /proc/stat, in s per CPU ("cpu0.idle").
+// Stat is CPU time from /proc/stat, in s per CPU ("cpu0.idle"), and the machine's context switches ("ctxt", 1).
 //
 // Busy is wall time less idle and iowait. On kernels with NO_HZ those two are exact (get_cpu_idle_time_us: the clock at
 // entry and exit of idle and around interrupts within, tick_irq_enter). What an idle CPU takes to wake up and to change to a
@@ -180,7 +180,7 @@ func (r *statReading) Read() (econbench.Counters, error) {
 	if len(stat.CPU) == 0 {
 		return nil, fmt.Errorf("stat: %s: no cpu lines", r.name)
 	}
-	counters := econbench.Counters{}
+	counters := econbench.Counters{"ctxt": float64(stat.ContextSwitches)}
 	for cpu, s := range stat.CPU {
 		for i, field := range []struct {
 			name string

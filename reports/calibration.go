@@ -160,7 +160,8 @@ func Calibrate(pool *econbench.Run, o CalibrationOptions) (*Calibration, error) 
 			}
 			return nil
 		}
-		one, err := c.workload(o, w, uint64(i), pool.Plan.Arms, trialTime(pool, w), at)
+		known, _ := pool.Plan.Metric(w.Primary)
+		one, err := c.workload(o, w, known, uint64(i), pool.Plan.Arms, trialTime(pool, w), at)
 		if err != nil {
 			return nil, fmt.Errorf("calibrate run %s: %s: %w", pool.ID, w.Name, err)
 		}
@@ -184,11 +185,10 @@ func trialTime(run *econbench.Run, w econbench.PlannedWorkload) econbench.Second
 }
 
 // workload resamples one workload's part of the pool: its equal arms first, and then the plants.
-func (c *Calibration) workload(o CalibrationOptions, w econbench.PlannedWorkload, seed uint64, arms []econbench.Arm, trial econbench.Seconds,
+func (c *Calibration) workload(o CalibrationOptions, w econbench.PlannedWorkload, known econbench.Metric, seed uint64, arms []econbench.Arm, trial econbench.Seconds,
 	at func(econbench.Arm) map[int]float64) (one CalibratedWorkload, err error) {
 	base, again := c.Arm, c.Arm
 	again.Copy = 2
-	known, _ := econbench.MetricNamed(w.Primary)
 	judged := func(arm, against econbench.Arm) *Ratio {
 		r := compare(at(arm), at(against), o.Options)
 		r.judge(known.Better, 1, o.Options)

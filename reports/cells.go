@@ -12,6 +12,7 @@ import (
 // cellData is what the trials of one cell brought, before any statistics.
 type cellData struct {
 	cell    econbench.Cell
+	plan    *econbench.Plan // which knows its metrics
 	planned bool
 	primary string
 	valid   int
@@ -32,7 +33,7 @@ func sortIntoCells(run *econbench.Run) []*cellData {
 	get := func(c econbench.Cell) *cellData {
 		d := index[keyOf(c)]
 		if d == nil {
-			d = &cellData{cell: c, seen: make(map[string]bool), blocks: make(map[string]map[int][]float64)}
+			d = &cellData{cell: c, plan: &run.Plan, seen: make(map[string]bool), blocks: make(map[string]map[int][]float64)}
 			d.primary = primaryOf(run.Plan, c)
 			index[keyOf(c)] = d
 			list = append(list, d)
@@ -120,6 +121,13 @@ func (d *cellData) doubt(run *econbench.Run) {
 			return
 		}
 	}
+}
+
+// metric is what the run knows of a metric by its name; of one that it does not know, the name.
+func (d *cellData) metric(name string) econbench.Metric {
+	m, _ := d.plan.Metric(name)
+	m.Name = name
+	return m
 }
 
 // perBlock gives one value a block.

@@ -75,10 +75,13 @@ func (b baselines) compareCell(old, new *cellData) ComparedCell {
 	names := maps.Clone(old.seen)
 	maps.Copy(names, new.seen)
 	for name := range names {
-		known, _ := econbench.MetricNamed(name)
+		known := new.metric(name)
+		if known.Unit == "" {
+			known = old.metric(name) // only the old run may have its definition
+		}
 		m := MetricChange{Unit: known.Unit, Better: known.Better, Primary: name == c.primary, Carrier: CarrierAbsolute}
 		x, y := old.perBlock(name), new.perBlock(name)
-		m.Old, m.New = levelOf(name, x, b.o.Options), levelOf(name, y, b.o.Options)
+		m.Old, m.New = levelOf(known, x, b.o.Options), levelOf(known, y, b.o.Options)
 		m.Absolute = changeOf(valuesOf(x), valuesOf(y), 0, b.o.Options)
 		if oldBase != nil {
 			oldByBlock, skipped := pairedRatios(x, oldBase.perBlock(name))
@@ -98,8 +101,8 @@ func (b baselines) compareCell(old, new *cellData) ComparedCell {
 	return c
 }
 
-func levelOf(name string, byBlock map[int]float64, o Options) Level {
-	m := newMetric(name, byBlock, o)
+func levelOf(known econbench.Metric, byBlock map[int]float64, o Options) Level {
+	m := newMetric(known, byBlock, o)
 	return Level{Median: m.Median, Low: m.Low, High: m.High, Coverage: m.Coverage, N: m.N}
 }
 

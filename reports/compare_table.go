@@ -22,8 +22,8 @@ func compareTables(p RunPair) []table {
 			columns: append(changeColumns(p, groups[k], primary, true), described...),
 			narrow:  addFitting(changeColumns(p, groups[k], primary, false), described, textWidth-1),
 		}
-		if known, _ := econbench.MetricNamed(primary); known.Better != "" {
-			t.title = append(t.title, fmt.Sprintf("%s: %s is better", heading(primary), known.Better))
+		if m := groups[k][0].Metrics[primary]; m.Better != "" {
+			t.title = append(t.title, fmt.Sprintf("%s: %s is better", heading(primary), m.Better))
 		}
 		out = append(out, t)
 	}

@@ -35,11 +35,14 @@ func (CSV) Render(w io.Writer, run *econbench.Run) error {
 		return err
 	}
 	c := csv.NewWriter(w)
-	c.Write(csvHeader) // errors are kept for Error below
+	c.Write(s.csvHeader()) // errors are kept for Error below
 	for _, cell := range s.Cells {
 		for _, name := range slices.Sorted(maps.Keys(cell.Metrics)) {
-			c.Write(csvRow(s, cell, name, cell.Metrics[name]))
+			c.Write(s.padded(csvRow(s, cell, name, cell.Metrics[name])))
 		}
+	}
+	for _, p := range s.Published {
+		c.Write(p.csvRow(s))
 	}
 	c.Flush()
 	if err := c.Error(); err != nil {

@@ -3,6 +3,7 @@
 package reports
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -59,13 +60,48 @@ func differences(old, new *econbench.Run) (decisive, noted []RunDifference) {
 	add(&decisive, "duration", showSeconds(p.Duration), showSeconds(q.Duration))
 	add(&decisive, "warmup", showSeconds(p.Warmup), showSeconds(q.Warmup))
 	add(&decisive, "cpu", string(p.CPU), string(q.CPU))
+	add(&decisive, "histograms", strconv.FormatBool(p.Histograms), strconv.FormatBool(q.Histograms))
 	add(&decisive, "attach.lane", p.Attach.Lane, q.Attach.Lane)
 	add(&decisive, "attach.hook", p.Attach.Hook, q.Attach.Hook)
 	add(&decisive, "attach.without", p.Attach.Without, q.Attach.Without)
+	for _, name := range programNames(p, q) {
+		add(&decisive, "program "+name, definition(p, name), definition(q, name))
+	}
 	add(&noted, "version", old.Version, new.Version)
 	add(&noted, "baseline", p.Baseline.String(), q.Baseline.String())
 	add(&noted, "rebuild_every", strconv.Itoa(p.RebuildEvery), strconv.Itoa(q.RebuildEvery))
 	return decisive, noted
+}
+
+// programNames are the workloads that both plans define and measure: what only one has is compared with nothing.
+func programNames(p, q econbench.Plan) (both []string) {
+	for _, a := range p.Programs {
+		if slices.ContainsFunc(q.Programs, func(b econbench.Program) bool { return a.Name == b.Name }) && measures(p, a.Name) && measures(q, a.Name) {
+			both = append(both, a.Name)
+		}
+	}
+	return both
+}
+
+func measures(p econbench.Plan, workload string) bool {
+	return slices.ContainsFunc(p.Workloads, func(w econbench.PlannedWorkload) bool { return w.Name == workload })
+}
+
+// definition is what decides a program's figures: its defaults are in the workloads' parameters, and words for people change nothing.
+func definition(p econbench.Plan, name string) string {
+	for _, def := range p.Programs {
+		if def.Name != name {
+			continue
+		}
+		def.Help, def.Params = "", nil
+		def.Metrics = slices.Clone(def.Metrics)
+		for i := range def.Metrics {
+			def.Metrics[i].Help = ""
+		}
+		text, _ := json.Marshal(def) // text and numbers that were read from JSON or YAML
+		return string(text)
+	}
+	return ""
 }
 
 // roles of the hosts that either run tells of.

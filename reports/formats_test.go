@@ -58,7 +58,7 @@ func goldens() map[string]*econbench.Run {
 
 	empty := sampleRun(10)
 	empty.Status, empty.Trials, empty.Error = econbench.StatusFailed, nil, "engine of server stopped answering: context deadline exceeded"
-	return map[string]*econbench.Run{"complete": complete, "troubled": troubled, "six-blocks": short, "empty": empty, "ruled": ruledRun()}
+	return map[string]*econbench.Run{"complete": complete, "troubled": troubled, "six-blocks": short, "empty": empty, "ruled": ruledRun(), "published": publishedRun()}
 }
 
 func TestGolden(t *testing.T) {

@@ -57,7 +57,7 @@ func means(s *Summary, data []*cellData, baselines map[cellKey]*cellData, o Opti
 
 // gains are the logarithms of the primary metric's ratios by block, positive where the arm is better.
 func gains(d, baseline *cellData) map[int]float64 {
-	metric, _ := econbench.MetricNamed(d.primary)
+	metric := d.metric(d.primary)
 	if baseline == nil || metric.Better == econbench.Neither {
 		return nil
 	}

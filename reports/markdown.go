@@ -47,6 +47,7 @@ func (Markdown) Render(w io.Writer, run *econbench.Run) error {
 		}
 	}
 	list("G"+meansHead(s)[1:], meanLines(s))
+	publishedMarkdown(&b, s)
 	list("Invalid trials, which do not count:", notesOf(s, true))
 	list("Warnings:", notesOf(s, false))
 	if len(s.Cells) > 0 {

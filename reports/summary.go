@@ -28,8 +28,9 @@ type Summary struct {
 	Attempted int              `json:"attempted"` // trials, valid or not
 	Plan      econbench.Plan   `json:"plan"`
 	Cells     []Cell           `json:"cells"`
-	Means     []Mean           `json:"means"`    // of each arm but the baseline, over the workloads
-	Warnings  []Note           `json:"warnings"` // about the run as a whole
+	Means     []Mean           `json:"means"`               // of each arm but the baseline, over the workloads
+	Published []Published      `json:"published,omitempty"` // what the plan says was published, beside what was measured
+	Warnings  []Note           `json:"warnings"`            // about the run as a whole
 }
 
 // Cell is an arm under a workload.
@@ -93,6 +94,7 @@ func SummariseWith(run *econbench.Run, o Options) (*Summary, error) {
 	correct(s.Cells, o)
 	quoteRulers(s.Cells, run.Rulers, o)
 	s.Means = means(s, data, baselines, o)
+	s.Published = besidePublished(run.Plan, data, o)
 	s.collectWarnings(run, data)
 	return s, nil
 }
@@ -123,7 +125,7 @@ func newCell(d, baseline *cellData, o Options) Cell {
 	}
 	for name := range d.seen {
 		values := d.perBlock(name)
-		m := newMetric(name, values, o)
+		m := newMetric(d.metric(name), values, o)
 		m.Primary = name == d.primary
 		switch {
 		case d == baseline:
@@ -137,8 +139,7 @@ func newCell(d, baseline *cellData, o Options) Cell {
 	return c
 }
 
-func newMetric(name string, byBlock map[int]float64, o Options) Metric {
-	known, _ := econbench.MetricNamed(name)
+func newMetric(known econbench.Metric, byBlock map[int]float64, o Options) Metric {
 	m := Metric{Unit: known.Unit, Better: known.Better, N: len(byBlock)}
 	if m.N == 0 {
 		return m

@@ -41,11 +41,11 @@ func tables(s *Summary) []table {
 	order, groups := byWorkload(s.Cells, func(c Cell) econbench.Cell { return econbench.Cell{Workload: c.Workload, Params: c.Params} })
 	var out []table
 	for _, k := range order {
-		primary, metric := shownPrimary(groups[k])
+		primary, metric := shownPrimary(groups[k], s.Plan)
 		t := table{
 			title:   append([]string{k}, setting(s)...),
-			columns: columns(groups[k], primary, s.Baseline, "cpu"),
-			narrow:  columns(groups[k], primary, s.Baseline),
+			columns: columns(groups[k], primary, s, "cpu"),
+			narrow:  columns(groups[k], primary, s),
 			ruler:   rulerLine(s, groups[k]),
 		}
 		if metric.Better != "" {
@@ -80,14 +80,14 @@ func setting(s *Summary) []string {
 }
 
 // shownPrimary is the metric that the plan made primary or, where the plan says none, the first that was collected.
-func shownPrimary(cells []Cell) (name string, m Metric) {
+func shownPrimary(cells []Cell, plan econbench.Plan) (name string, m Metric) {
 	for _, c := range cells {
 		if c.primary != "" {
-			known, _ := econbench.MetricNamed(c.primary)
+			known, _ := plan.Metric(c.primary)
 			return c.primary, Metric{Unit: known.Unit, Better: known.Better}
 		}
 	}
-	for _, known := range econbench.Metrics() {
+	for _, known := range slices.Concat(econbench.Metrics(), plan.OwnMetrics()) {
 		if collected(cells, known.Name) {
 			return known.Name, Metric{Unit: known.Unit, Better: known.Better}
 		}
@@ -101,7 +101,7 @@ func collected(cells []Cell, metric string) bool {
 
 // columns are the primary metric with its comparison, then what describes it. A metric that no arm collected has none.
 // CPU per unit of work is shown with its ratio to the baseline, and so are the metrics of withRatio.
-func columns(cells []Cell, primary string, baseline econbench.Arm, withRatio ...string) []column {
+func columns(cells []Cell, primary string, s *Summary, withRatio ...string) []column {
 	per := func(f func(Cell) string) []string {
 		var out []string
 		for _, c := range cells {
@@ -113,10 +113,10 @@ func columns(cells []Cell, primary string, baseline econbench.Arm, withRatio ...
 	if primary != "" {
 		cols = append(cols,
 			column{header: heading(primary), cells: per(func(c Cell) string { return showWithSpread(c, primary) })},
-			column{header: shorten("vs " + clean(baseline.String())), cells: per(func(c Cell) string { return showRatio(c.Metrics[primary].Ratio) })},
+			column{header: shorten("vs " + clean(s.Baseline.String())), cells: per(func(c Cell) string { return showRatio(c.Metrics[primary].Ratio) })},
 			column{header: "verdict", left: true, verdict: true, cells: per(func(c Cell) string { return showVerdict(c, primary) })})
 	}
-	for _, name := range describing(cells, primary) {
+	for _, name := range describing(cells, primary, s.Plan.OwnMetrics()) {
 		cols = append(cols, column{header: heading(name), cells: per(func(c Cell) string {
 			m := c.Metrics[name]
 			text := show(name, m.Unit, m.Median)
@@ -129,8 +129,9 @@ func columns(cells []Cell, primary string, baseline econbench.Arm, withRatio ...
 	return append(cols, column{header: "n", cells: per(showTrials)})
 }
 
-// describing lists the metrics shown beside the primary one: CPU, CPU per unit of work, latency, the fast path's share.
-func describing(cells []Cell, primary string) []string {
+// describing lists the metrics shown beside the primary one: CPU, CPU per unit of work, latency, the fast path's share, and what the
+// suite's programs bring along.
+func describing(cells []Cell, primary string, own []econbench.Metric) []string {
 	var names []string
 	add := func(choices ...string) {
 		for _, name := range choices {
@@ -145,6 +146,9 @@ func describing(cells []Cell, primary string) []string {
 	add("latency_p50")
 	add("latency_p99")
 	add("hit_ratio")
+	for _, m := range own {
+		add(m.Name)
+	}
 	return names
 }
 

@@ -60,6 +60,9 @@ func (f Text) Render(w io.Writer, run *econbench.Run) error {
 		wrap(&b, " ", t.ruler)
 	}
 	section(&b, meansHead(s), meanLines(s))
+	if err := publishedText(&b, s, paint); err != nil {
+		return fmt.Errorf("render text: %w", err)
+	}
 	section(&b, "invalid trials, which do not count:", notesOf(s, true))
 	section(&b, "warnings:", notesOf(s, false))
 	if len(s.Cells) > 0 {

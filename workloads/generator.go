@@ -14,8 +14,8 @@ import (
 	generator "github.com/econbench/econbench/internal/load"
 )
 
-// startUpTime is how much longer than it has to the generator runs: its flows are noticed a moment after the first request.
-const startUpTime = 100 * time.Millisecond
+// startUpTime is how much longer than it has to the generator runs: its flows were noticed up to 0.5 s after the first request, on a crowded machine. Tools that take whole seconds have as much on average.
+const startUpTime = 600 * time.Millisecond
 
 // generated is a client at work that notes when each of its transactions was: the load generator, or a tool with a log that it reads.
 type generated struct {

@@ -19,7 +19,7 @@ type nginxServer struct {
 	name    string
 	control int
 	port    int
-	http2   bool
+	own     string // further lines of the server's configuration
 }
 
 // Sizes of files that a server has: powers of two in this range, and filesOfSize of each. Together they take 32 MiB of the endpoint's
@@ -55,12 +55,6 @@ func (n nginxServer) Serve(ctx context.Context, tb econbench.Testbed) (econbench
 // config is nginx's configuration: what tuning guides agree on, and nothing that goes away by itself within a run. It logs no
 // request, as all its time is to go into serving.
 func (n nginxServer) config(folder, address string, workers int) string {
-	http2 := ""
-	if n.http2 {
-		// By sendfile an answer leaves in two parts, of which the second one waits until the first is acknowledged, and that for the client's
-		// delayed acknowledgement: 44 ms a request, measured; 0.7 ms without.
-		http2 = "http2 on; sendfile off;"
-	}
 	return fmt.Sprintf(`daemon off;
 user www-data;
 worker_processes %d;
@@ -88,7 +82,7 @@ http {
 		location = %s { stub_status; }
 	}
 }
-`, workers, folder, address, n.port, http2, folder, 0, generatedBody, address, n.control, generator.StatusPath)
+`, workers, folder, address, n.port, n.own, folder, 0, generatedBody, address, n.control, generator.StatusPath)
 }
 
 // nginxPaths are the paths of a size's files, all equally long, so that every request has as many bytes.

@@ -104,7 +104,9 @@ func (Postgres) Serve(ctx context.Context, tb econbench.Testbed) (_ econbench.Pr
 		fmt.Sprintf("echo 'host all postgres %s/32 trust' >>data/pg_hba.conf", tb.Client().Addr), // who measures, and nobody else
 		"exec " + asPostgres + "postgres -D " + postgresDir + "/data " + options,
 	}, "\n")
-	proc, err := serveWithin(ctx, "postgres", postgresWithin, at, postgresPort, "sh", "-c", script)
+	sign := tcpListener(at.Container, postgresPort)
+	sign.within, sign.server = postgresWithin, "postgres"
+	proc, err := serveUntil(ctx, at, sign, "sh", "-c", script)
 	if err != nil {
 		return nil, err
 	}

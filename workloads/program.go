@@ -41,20 +41,40 @@ type server struct {
 	closed error
 }
 
-// serve starts a server program and returns when it listens on the TCP port, which may not take longer than readyWithin.
-func serve(ctx context.Context, at econbench.Endpoint, port int, argv ...string) (_ econbench.Process, err error) {
-	return serveWithin(ctx, argv[0], readyWithin, at, port, argv...)
+// serve starts a server program and returns when it listens on the TCP port. Readiness is read from the kernel (ss), not
+// tried by connecting: iperf3 takes any connection for a test.
+func serve(ctx context.Context, at econbench.Endpoint, port int, argv ...string) (econbench.Process, error) {
+	return serveUntil(ctx, at, tcpListener(at.Container, port), argv...)
 }
 
-// serveWithin is serve for programs that take their time or are not called by what starts them. Readiness is read from the kernel
-// (ss), not tried by connecting: iperf3 takes any connection for a test.
-func serveWithin(ctx context.Context, name string, within time.Duration, at econbench.Endpoint, port int, argv ...string) (_ econbench.Process, err error) {
+// ready says how to see that a server can be used.
+type ready struct {
+	look    func(context.Context, econbench.Process) (bool, error)
+	missing string        // what there is not yet: "port 80: not listening"
+	within  time.Duration // how long it may take; 0: readyWithin
+	server  string        // its name, where it is not the program's that starts it
+}
+
+// tcpListener is the sign of servers of connections.
+func tcpListener(in econbench.Container, port int) ready {
+	return ready{
+		look:    func(ctx context.Context, _ econbench.Process) (bool, error) { return listening(ctx, in, port) },
+		missing: fmt.Sprintf("port %d: not listening", port),
+	}
+}
+
+// serveUntil starts a server program and returns when it is ready.
+func serveUntil(ctx context.Context, at econbench.Endpoint, sign ready, argv ...string) (_ econbench.Process, err error) {
+	name := argv[0]
+	if sign.server != "" {
+		name = sign.server
+	}
 	proc, err := at.Container.Start(ctx, argv...)
 	if err != nil {
 		return nil, fmt.Errorf("%s server: start: %w", name, err)
 	}
 	s := watchOver(ctx, proc)
-	if err := s.untilListening(ctx, within, at.Container, port); err != nil {
+	if err := s.until(ctx, sign); err != nil {
 		_ = s.Close(context.WithoutCancel(ctx)) // what went wrong first is what is told
 		return nil, &econbench.ProgramError{Err: fmt.Errorf("%s server: %w", name, err), Log: s.log()}
 	}
@@ -73,18 +93,22 @@ func watchOver(ctx context.Context, proc econbench.Process) *server {
 	return s
 }
 
-func (s *server) untilListening(ctx context.Context, within time.Duration, in econbench.Container, port int) error {
+func (s *server) until(ctx context.Context, sign ready) error {
+	within := readyWithin
+	if sign.within > 0 {
+		within = sign.within
+	}
 	deadline, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
-		up, err := listening(deadline, in, port)
+		up, err := sign.look(deadline, s.proc)
 		select {
 		case <-s.ended:
 			return s.diagnosis()
 		default:
 		}
 		if deadline.Err() != nil && ctx.Err() == nil {
-			return fmt.Errorf("port %d: not listening after %s", port, within)
+			return fmt.Errorf("%s after %s", sign.missing, within)
 		}
 		if err != nil || up {
 			return err
@@ -108,18 +132,24 @@ func (s *server) diagnosis() error {
 
 // listening asks the kernel whether the port has a TCP listener in the container's network namespace.
 func listening(ctx context.Context, in econbench.Container, port int) (bool, error) {
-	look, err := in.Start(ctx, "ss", "-Hltn", "sport", "=", fmt.Sprintf(":%d", port))
+	found, err := sockets(ctx, in, "-Hltn", port)
+	return bytes.Contains(found, []byte("LISTEN")), err
+}
+
+// sockets lists what ss finds with those options on a port of the container's network namespace.
+func sockets(ctx context.Context, in econbench.Container, options string, port int) ([]byte, error) {
+	look, err := in.Start(ctx, "ss", options, "sport", "=", fmt.Sprintf(":%d", port))
 	if err != nil {
-		return false, fmt.Errorf("look for listener: %w", err)
+		return nil, fmt.Errorf("look for listener: %w", err)
 	}
 	out, err := look.Wait(ctx)
 	if err = errors.Join(err, look.Close(context.WithoutCancel(ctx))); err != nil {
-		return false, fmt.Errorf("look for listener: %w", err)
+		return nil, fmt.Errorf("look for listener: %w", err)
 	}
 	if out.ExitCode != 0 {
-		return false, fmt.Errorf("look for listener: ss: exit code %d: %s", out.ExitCode, lastLine(out))
+		return nil, fmt.Errorf("look for listener: ss: exit code %d: %s", out.ExitCode, lastLine(out))
 	}
-	return bytes.Contains(out.Stdout, []byte("LISTEN")), nil
+	return out.Stdout, nil
 }
 
 // log is all that an ended server printed.

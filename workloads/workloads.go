@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package workloads holds the program pairs that put load on a path: one file a workload, named as the user types it.
+// Package workloads holds the program pairs that put load on a path: one file a workload, named as the user types it. Those that
+// suites define are in program_*.go.
 //
 // A workload knows a tool's command line and how to read what the tool prints. It runs both programs inside the testbed's
 // containers through econbench.Container and sees no engine. It counts no work: the kernel's own counters do that, at the
@@ -15,8 +16,8 @@ import "github.com/econbench/econbench"
 // Samples in which a tool states its own mean rate over its whole run, start-up and warm-up included. They are no metrics:
 // they are there to be compared with the kernel's counters.
 const (
-	ToolThroughput   = "tool_throughput"   // B/s, received
-	ToolTransactions = "tool_transactions" // 1/s
+	ToolThroughput   = econbench.ClaimThroughput
+	ToolTransactions = econbench.ClaimTransactions
 )
 
 // All lists every workload. Adding one is a file and a line here.

@@ -180,7 +180,7 @@ func (f *calibrateFlags) pilot(workloads []string, base econbench.Arm) (econbenc
 		return p, err
 	}
 	p.Arms, p.Blocks = []econbench.Arm{base, handicapped(base, 0)}, pilotBlocks
-	return parts().Resolve(p)
+	return resolve(p)
 }
 
 // pool holds an arm against itself and against handicaps, for as many blocks as the time for one workload has room for. The
@@ -196,7 +196,7 @@ func (f *calibrateFlags) pool(workloads []string, base econbench.Arm, frame fram
 	for _, burn := range frame.plants() {
 		p.Arms = append(p.Arms, handicapped(base, burn))
 	}
-	if p, err = parts().Resolve(p); err != nil {
+	if p, err = resolve(p); err != nil {
 		return p, err
 	}
 	one := p

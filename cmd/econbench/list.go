@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -35,16 +36,17 @@ type listing struct {
 
 func listCommand() *cobra.Command {
 	var format outputFlag
+	var file string
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "list arms, topologies, fast paths, workloads, collectors, suites, formats and metrics",
-		Example: "  econbench list\n  econbench list -o json",
+		Example: "  econbench list\n  econbench list -o json\n  econbench list --suite mine.yaml    # with the workloads and metrics that it defines",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := format.check(); err != nil {
 				return err
 			}
-			l, err := makeListing()
+			l, err := makeListing(file)
 			if err != nil {
 				return err
 			}
@@ -52,11 +54,31 @@ func listCommand() *cobra.Command {
 		},
 	}
 	format.register(cmd)
+	cmd.Flags().StringVar(&file, "suite", "", "list also what this suite or YAML `file` defines")
 	return cmd
 }
 
-func makeListing() (l listing, err error) {
-	p := parts()
+// defined is what a suite defines; nothing of none.
+func defined(file string) (p econbench.Plan, err error) {
+	if file == "" {
+		return p, nil
+	}
+	s, err := loadSuite(file)
+	if err != nil {
+		return p, err
+	}
+	if wrong := checkPrograms(s.plan); len(wrong) > 0 {
+		return p, s.placed(wrong[0])
+	}
+	return s.plan, nil
+}
+
+func makeListing(suite string) (l listing, err error) {
+	plan, err := defined(suite)
+	if err != nil {
+		return l, err
+	}
+	p := partsOf(plan)
 	l.Topologies, l.Fastpaths = listNamed(p.Topologies), listNamed(p.Fastpaths)
 	l.Collectors, l.Formats = listNamed(p.Collectors), listNamed(reports.All())
 	for _, t := range p.Topologies {
@@ -73,7 +95,7 @@ func makeListing() (l listing, err error) {
 		}
 		l.Workloads = append(l.Workloads, listed{w.Name(), w.Help(), w.Primary(), params})
 	}
-	l.Suites, l.Metrics = suiteNames(), econbench.Metrics()
+	l.Suites, l.Metrics = suiteNames(), slices.Concat(econbench.Metrics(), plan.OwnMetrics())
 	return l, nil
 }
 

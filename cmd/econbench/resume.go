@@ -76,7 +76,7 @@ func (f *runFlags) resumable(was *econbench.Run) (d engine.Done, err error) {
 	if now := versionString(); now != was.Version {
 		return fail("econbench is %q, was %q: trials of two versions are not one run", now, was.Version)
 	}
-	if _, err := parts().Resolve(was.Plan); err != nil {
+	if _, err := resolve(was.Plan); err != nil {
 		return fail("its plan: %w", err)
 	}
 	if d, err = engine.DoneBy(was); err != nil {

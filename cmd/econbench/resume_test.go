@@ -40,7 +40,7 @@ func leaves(ts *testscript.TestScript, neg bool, args []string) {
 		RebuildEvery: 2, Placement: econbench.Split, Wire: econbench.WireDefault, CongestionControl: "cubic",
 		Workloads: []econbench.PlannedWorkload{{Name: "tcp_rr"}},
 	}
-	r.Plan, err = parts().Resolve(r.Plan)
+	r.Plan, err = resolve(r.Plan)
 	ts.Check(err)
 	p := r.Plan
 	r.Plan.Workloads = slices.Clone(p.Workloads)

@@ -43,7 +43,7 @@ func measured(ts *testscript.TestScript, neg bool, args []string) {
 		Placement: econbench.Split, Wire: econbench.WireDefault, CongestionControl: "cubic", Workloads: []econbench.PlannedWorkload{{Name: "tcp_rr"}},
 	}
 	var err error
-	r.Plan, err = parts().Resolve(r.Plan)
+	r.Plan, err = resolve(r.Plan)
 	ts.Check(err)
 	for _, arg := range args[2:] {
 		switch key, value, _ := strings.Cut(arg, "="); key {

@@ -76,6 +76,9 @@ func printPlan(w io.Writer, p econbench.Plan, done engine.Done) error {
 	if p.CPU != "" && p.CPU != econbench.CPUStat {
 		fmt.Fprintf(w, "cpu %s beside stat\n", p.CPU)
 	}
+	if p.Histograms {
+		fmt.Fprintln(w, "histograms of delays, by programs in the kernel")
+	}
 	fmt.Fprintln(w)
 	for block := range p.Blocks {
 		if done.Blocks[block] {
@@ -174,7 +177,7 @@ func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engi
 		return tally, j.begin(nil, p) // it was stopped behind its last trial
 	}
 	s, err := openSession(ctx, sessionOptions{
-		labFlags: f.labFlags, run: j.label, placement: j.plan.Placement, needs: parts().Needs(j.plan), progress: p.Stepf, agentLog: agentLogs(j.dir.Path()),
+		labFlags: f.labFlags, run: j.label, placement: j.plan.Placement, needs: partsOf(j.plan).Needs(j.plan), progress: p.Stepf, agentLog: agentLogs(j.dir.Path()),
 	})
 	if err != nil {
 		return tally, cause(ctx, err)
@@ -191,7 +194,7 @@ func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engi
 	if err := j.begin(s, p); err != nil {
 		return tally, err
 	}
-	e := engine.Engine{Parts: parts(), Lab: s.lab, Recorder: j.dir, Progress: p, RunID: j.label, Done: j.done}
+	e := engine.Engine{Parts: partsOf(j.plan), Lab: s.lab, Recorder: j.dir, Progress: p, RunID: j.label, Done: j.done}
 	tally, err = e.Run(ctx, j.plan)
 	if f.profile && err == nil {
 		j.profileAfter(ctx, s, &e, p)

@@ -33,6 +33,7 @@ type runFlags struct {
 	wire         string
 	congestion   string
 	cpu          string
+	histograms   bool
 	internal     bool
 	attach       econbench.AttachOptions
 	out          string
@@ -60,6 +61,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.wire, "wire", "", "default: the underlay's offloads as they are; mtu-frames: no frame larger than the MTU")
 	fl.StringVar(&f.congestion, "congestion-control", "", "TCP `algorithm` in all arms")
 	fl.StringVar(&f.cpu, "cpu", "", "stat: CPU time as the kernel counts it; exact: beside it every change of context timed, at some cost to the rate")
+	fl.BoolVar(&f.histograms, "histograms", false, "count in the kernel how long softirqs and received packets wait, at some cost to the rate")
 	fl.BoolVar(&f.internal, "internal", false, "make the overlay network an --internal one")
 	registerAttach(cmd, &f.attach)
 	fl.StringVar(&f.attach.Without, "without", "", "attach fast paths without a `part`, to see the path proof fail: egress, ingress, learning")
@@ -103,11 +105,12 @@ func (f *runFlags) plan(cmd *cobra.Command) (p econbench.Plan, err error) {
 	set(given("wire"), &p.Wire, econbench.Wire(f.wire))
 	set(given("congestion-control"), &p.CongestionControl, f.congestion)
 	set(given("cpu"), &p.CPU, econbench.CPUMethod(f.cpu))
+	set(given("histograms"), &p.Histograms, f.histograms)
 	set(given("internal"), &p.Internal, f.internal)
 	p.Attach = f.attach
 	p.Seed = rand.Uint64()
 	set(given("seed"), &p.Seed, f.seed)
-	resolved, err := parts().Resolve(p)
+	resolved, err := resolve(p)
 	if err != nil {
 		return p, s.blame(err)
 	}

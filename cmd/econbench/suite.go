@@ -37,7 +37,10 @@ type suiteFile struct {
 	Wire              string              `yaml:"wire"`
 	CongestionControl string              `yaml:"congestion_control"`
 	CPU               string              `yaml:"cpu"`
+	Histograms        bool                `yaml:"histograms"`
 	Internal          bool                `yaml:"internal"`
+	Programs          []programFile       `yaml:"programs"`
+	Published         []publishedFile     `yaml:"published"`
 }
 
 // suiteNames lists the embedded suites.
@@ -103,14 +106,17 @@ func parseSuite(place string, body []byte) (*suite, error) {
 	s.plan = econbench.Plan{
 		Suite: place, Blocks: f.Blocks, Duration: econbench.SecondsOf(time.Duration(f.Duration)), Warmup: econbench.SecondsOf(time.Duration(f.Warmup)),
 		RebuildEvery: f.RebuildEvery, Placement: econbench.Placement(f.Placement), Wire: econbench.Wire(f.Wire),
-		CongestionControl: f.CongestionControl, CPU: econbench.CPUMethod(f.CPU), Internal: f.Internal,
+		CongestionControl: f.CongestionControl, CPU: econbench.CPUMethod(f.CPU), Histograms: f.Histograms, Internal: f.Internal,
 	}
 	for _, w := range f.Workloads {
 		params := maps.Clone(w)
 		delete(params, "name")
 		s.plan.Workloads = append(s.plan.Workloads, econbench.PlannedWorkload{Name: w["name"], Params: params})
 	}
-	s.check(s.readArms(f))
+	for _, def := range f.Programs {
+		s.plan.Programs = append(s.plan.Programs, def.program())
+	}
+	s.check(append(s.readArms(f), s.readPublished(f.Published)...))
 	return s, nil
 }
 
@@ -143,7 +149,7 @@ func (s *suite) check(unread []*engine.PlanError) {
 		said[engine.Place{Key: "baseline"}] = true // one of the gaps may have been the baseline
 	}
 	s.wrong, s.gaps = unread, len(unread) > 0
-	_, known := parts().Check(s.plan)
+	_, known := check(s.plan)
 	for _, e := range known {
 		if !said[e.Place] {
 			s.wrong = append(s.wrong, e)

@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/econbench/econbench/cmd/internal/engine"
@@ -49,7 +51,7 @@ func suiteError(place string, body []byte, err error) error {
 	case errors.As(err, &kind):
 		message = fmt.Sprintf("found %q, want %s", bad.GetToken().Value, inWords(kind.DstType))
 	case errors.As(err, &key):
-		message = names.Unknown("key", bad.GetToken().Value, suiteKeys()).Error()
+		message = names.Unknown("key", bad.GetToken().Value, suiteKeys(keysTo(body, at))).Error()
 	case errors.As(err, &node):
 		message = fmt.Sprintf("found a %s, want a %s", strings.ToLower(node.Actual.YAMLName()), strings.ToLower(node.Expected.YAMLName()))
 	case tabbed(body, at.Line):
@@ -108,7 +110,29 @@ func (s *suite) position(at engine.Place) token.Position {
 			node = field.Key
 		}
 	}
-	return startOf(node)
+	return startOf(below(node, at.Under))
+}
+
+// below follows a path, names and numbers of items with dots, as far as it goes.
+func below(n ast.Node, path string) ast.Node {
+	for path != "" {
+		var step string
+		step, path, _ = strings.Cut(path, ".")
+		if list, ok := bare(n).(*ast.SequenceNode); ok {
+			i, err := strconv.Atoi(step)
+			if err != nil || i < 1 || i > len(list.Values) {
+				return n
+			}
+			n = list.Values[i-1]
+			continue
+		}
+		entry := entryOf(n, step)
+		if entry == nil {
+			return n
+		}
+		n = entry.Value
+	}
+	return n
 }
 
 // entryOf is a mapping's entry of that name, nil if it has none or is no mapping.
@@ -162,12 +186,61 @@ func tabbed(body []byte, line int) bool {
 	return bytes.ContainsRune(text[:len(text)-len(bytes.TrimLeft(text, " \t"))], '\t')
 }
 
-// suiteKeys are the keys that a suite may have at its top.
-func suiteKeys() (keys []string) {
-	for f := range reflect.TypeFor[suiteFile]().Fields() {
+// suiteKeys are the keys that a suite may have below those keys.
+func suiteKeys(path []string) (keys []string) {
+	t := reflect.TypeFor[suiteFile]()
+	for _, step := range path {
+		for f := range t.Fields() {
+			if f.Tag.Get("yaml") == step {
+				t = f.Type
+				break
+			}
+		}
+		for t.Kind() == reflect.Slice || t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t.Kind() != reflect.Struct {
+			return nil
+		}
+	}
+	for f := range t.Fields() {
 		keys = append(keys, f.Tag.Get("yaml"))
 	}
 	return keys
+}
+
+// keysTo are the keys of mappings that lead to the one with a key at that place.
+func keysTo(body []byte, at *token.Position) (path []string) {
+	tree, err := parser.ParseBytes(body, 0)
+	if err != nil || len(tree.Docs) == 0 {
+		return nil
+	}
+	path, _ = keysIn(tree.Docs[0].Body, at)
+	return path
+}
+
+func keysIn(n ast.Node, at *token.Position) (path []string, found bool) {
+	if list, ok := bare(n).(*ast.SequenceNode); ok {
+		for _, item := range list.Values {
+			if path, found = keysIn(item, at); found {
+				return path, true
+			}
+		}
+	}
+	m, ok := bare(n).(ast.MapNode)
+	if !ok {
+		return nil, false
+	}
+	for i := m.MapRange(); i.Next(); {
+		key := i.Key().GetToken()
+		if key.Position.Line == at.Line && key.Position.Column == at.Column {
+			return nil, true
+		}
+		if path, found = keysIn(i.Value(), at); found {
+			return append([]string{key.Value}, path...), true
+		}
+	}
+	return nil, false
 }
 
 // inWords says what a Go type looks like in a file.
@@ -175,6 +248,8 @@ func inWords(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Int:
 		return "a whole number"
+	case reflect.Float64:
+		return "a number"
 	case reflect.Bool:
 		return "true or false"
 	case reflect.String:

@@ -126,7 +126,7 @@ func (f *traceFlags) plan() (p econbench.Plan, err error) {
 	if err := setParams(&p, f.params); err != nil {
 		return p, err
 	}
-	if p, err = parts().Resolve(p); err != nil {
+	if p, err = resolve(p); err != nil {
 		return p, err
 	}
 	for _, name := range []string{"flows", econbench.ParamClients} {

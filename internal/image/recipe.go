@@ -73,12 +73,13 @@ func Tools() Recipe {
 	}
 }
 
-// Postgres is Tools with the PostgreSQL server of the distribution, its
-// programs reachable in /usr/bin, and with what else makes an image larger.
+// Postgres is Tools with programs that are larger, or need what is: the
+// distribution's PostgreSQL, reachable in /usr/bin, Redis, sockperf (the C++
+// library) and h2load.
 func Postgres() Recipe {
 	r := Tools()
 	r.Name = "postgres"
-	r.Packages = append(r.Packages, "postgresql", "nghttp2-client") // h2load
+	r.Packages = append(r.Packages, "postgresql", "redis-server", "redis-tools", "sockperf", "nghttp2-client")
 	r.Without = append(r.Without,
 		"postgresql-common", "postgresql-client-common", "ssl-cert", "sensible-utils", // Debian's cluster scripts, in perl
 		"libllvm*",               // 127 MB for query compilation, loaded on demand only: jit is off without it

@@ -66,6 +66,14 @@ func (p *process) Wait(ctx context.Context) (econbench.Output, error) {
 	return econbench.Output{Stdout: stdout, Stderr: stderr, ExitCode: code}, err
 }
 
+var _ econbench.Printing = (*process)(nil)
+
+// Printed is what the program has printed so far.
+func (p *process) Printed() (out econbench.Output) {
+	out.Stdout, out.Stderr = p.exec.Output()
+	return out
+}
+
 // Close kills the program when it still runs: by its host's agent, as an engine can't.
 func (p *process) Close(ctx context.Context) error {
 	defer p.exec.Release()

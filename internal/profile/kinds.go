@@ -43,7 +43,7 @@ var kernelKinds = []struct {
 	kind Kind
 	name *regexp.Regexp
 }{
-	{KindBPF, regexp.MustCompile(`^_*(bpf_|htab_|array_map|sk_skb|tcx_|cls_bpf|sch_handle_|tcf_|tc_run|htab|lookup_elem|skb_do_redirect|sock_ops|cgroup_bpf|percpu_array|lru_)|_bpf_|_bpf$|htab_map|__htab`)},
+	{KindBPF, regexp.MustCompile(`^_*(bpf_|htab_|array_map|sk_skb|tcx_|cls_bpf|sch_handle_|tcf_|tc_run|htab|lookup_elem|skb_do_redirect|sock_ops|cgroup_bpf|percpu_array|lru_|lookup_nulls_elem|htab_)|_bpf_|_bpf$|htab_map|__htab`)},
 	{KindNetfilter, regexp.MustCompile(`^_*(nf_|nft_|nfnl|ipt_|ip_tables|xt_|conntrack|iptable|ip6table|ipv4_conntrack|hash_conntrack|br_nf_|get_l4proto|tcp_in_window|tcp_packet|nf_nat|udp_packet|tcp_error)|nf_conntrack|_nat_`)},
 	{KindTunnel, regexp.MustCompile(`^_*(vxlan|vni_filter|udp_tunnel|iptunnel|ip_tunnel|geneve|gre_|gro_cells|br_|fdb_|dev_forward|bridge|udp_gro|eth_gro|encap_|arp_process|arp_reduce|nbp_)|udp_tunnel|_vxlan|skb_tunnel|vxlan_`)},
 	{KindDriver, regexp.MustCompile(`^_*(veth|macvlan|netkit|ipvlan|tun_|tap_|virtnet|virtio|virtqueue|vring|vp_|mlx|ixgbe|ice_|i40e|igb|igc|e1000|bnxt|ena_|gve_|hv_|netvsc|xennet|tg3|r8169|page_pool|napi_build|ptr_ring|loopback_xmit)|^start_xmit$`)},

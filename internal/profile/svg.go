@@ -56,12 +56,13 @@ func (c *canvas) text(class string, x, y float64, text string) {
 	fmt.Fprintf(c, `<text class="%s" x="%.0f" y="%.0f">%s</text>`+"\n", class, x, y, escape(text))
 }
 
-// frame draws a frame: root at the bottom, what it called over it.
-func (c *canvas) frame(b box, fill, class, text, tip string) {
+// frame draws a frame: root at the bottom, what it called over it. Its text may be cut, but not to fewer letters than least: half a
+// number would be another one.
+func (c *canvas) frame(b box, fill, class, text, tip string, least int) {
 	x, width := svgMargin+b.x*(svgWidth-2*svgMargin), b.width*(svgWidth-2*svgMargin)
 	y := c.floor - float64(b.row+1)*rowHeight
 	fmt.Fprintf(c, `<g><title>%s</title><rect class="%s" x="%.1f" y="%.0f" width="%.1f" height="%.0f" fill="%s"/>`, escape(tip), class, x, y, max(width, 0.3), rowHeight-1, fill)
-	if room := int((width - 5) / charWidth); room >= 3 {
+	if room := int((width - 5) / charWidth); room >= least {
 		fmt.Fprintf(c, `<text x="%.1f" y="%.0f">%s</text>`, x+2.5, y+11.5, escape(short(text, room)))
 	}
 	c.WriteString("</g>\n")
@@ -100,7 +101,7 @@ func (p *Profile) RenderSVG(w io.Writer) error {
 			class = "z"
 		}
 		c.frame(b, fill, class, label(b.name), fmt.Sprintf("%s (%s): %.1f %%, %s %s; itself %s", label(b.name), kind, 100*b.width,
-			number(b.total[ofArm]), unit.Name, number(b.self[ofArm])))
+			number(b.total[ofArm]), unit.Name, number(b.self[ofArm])), 3)
 	}
 	return c.end(w, lines)
 }
@@ -165,7 +166,7 @@ func (d *Difference) RenderSVG(w io.Writer) error {
 	}
 	for _, b := range boxes {
 		c.frame(b, shade(b.change(), most), "s", signed(b.change())+" "+label(b.name), fmt.Sprintf("%s (%s): %s → %s %s, %s; itself %s → %s", label(b.name), KindOf(b.name),
-			number(b.total[ofBase]), number(b.total[ofArm]), d.Unit, signed(b.change()), number(b.self[ofBase]), number(b.self[ofArm])))
+			number(b.total[ofBase]), number(b.total[ofArm]), d.Unit, signed(b.change()), number(b.self[ofBase]), number(b.self[ofArm])), len([]rune(signed(b.change())))+3)
 	}
 	return c.end(w, lines)
 }

@@ -51,10 +51,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+var spun int
+
 //go:noinline
-func spinForTheProfiler() (n int) {
+func spinForTheProfiler() {
 	for {
-		n = n*31 + 7
+		spun = spun*31 + 7
 	}
 }
 

@@ -200,10 +200,14 @@ func TestResumeRefuses(t *testing.T) {
 	}
 }
 
+// held keeps a run's file from being closed when its last user is gone.
+var held *Dir
+
 // The lock of a process that was killed is gone, also where that process had started others, which live on.
 func TestLockEndsWithItsProcess(t *testing.T) {
 	if dir := os.Getenv("ECONBENCH_TEST_HOLD"); dir != "" {
-		if _, _, err := Resume(dir); err != nil {
+		var err error
+		if held, _, err = Resume(dir); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}

@@ -27,6 +27,7 @@ const (
 
 // reach tries a TCP connection until the address accepts or refuses: either way a packet went there and one came back.
 func (a *agent) reach(ctx context.Context, args agentproto.ReachArgs) (any, error) {
+	var last error // of a try that was not cut short, which says more than one that was
 	for {
 		err := netspace.InProcess(args.PID, func() error { return dial(ctx, netip.AddrPortFrom(args.Addr, reachPort)) })
 		if err == nil || errors.Is(err, unix.ECONNREFUSED) {
@@ -35,8 +36,11 @@ func (a *agent) reach(ctx context.Context, args agentproto.ReachArgs) (any, erro
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, err // the process has ended
 		}
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
 		if sleep(ctx, 20*time.Millisecond) != nil {
-			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), last)
 		}
 	}
 }

@@ -432,7 +432,7 @@ func TestCheckNamesPlaces(t *testing.T) {
 	}
 	want := []Place{
 		{Key: "arms", Item: 3}, {Key: "arms", Item: 4}, {Key: "baseline"}, {Key: "workloads", Item: 2, Field: "name"},
-		{Key: "workloads", Item: 3}, {"workloads", 4, "x", true}, {Key: "workloads", Item: 5},
+		{Key: "workloads", Item: 3}, {Key: "workloads", Item: 4, Field: "x", Name: true}, {Key: "workloads", Item: 5},
 		{Key: "blocks"}, {Key: "warmup"}, {Key: "wire"},
 	}
 	if !slices.Equal(got, want) {

@@ -42,6 +42,7 @@ type Place struct {
 	Item  int    // of a list, from 1; 0: all of it
 	Field string // of a workload: "name", or a parameter's name
 	Name  bool   // the field's name is wrong, not what it is set to
+	Under string // of a field that has parts of its own: which, with dots, items of lists by their number from 1: "2.regexp"
 }
 
 // Resolve completes a plan and checks it: every name must be known, every number in range. Nothing is started.
@@ -170,7 +171,7 @@ func (c *checker) params(at Place, part econbench.Workload, given econbench.Para
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		if _, err := part.Params(econbench.Params{key: given[key]}); err != nil {
 			_, isKnown := known[key]
-			c.add(Place{at.Key, at.Item, key, !isKnown}, "workload %s: %w", part.Name(), err)
+			c.add(Place{Key: at.Key, Item: at.Item, Field: key, Name: !isKnown}, "workload %s: %w", part.Name(), err)
 			found = true
 		}
 	}

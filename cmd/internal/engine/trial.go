@@ -190,7 +190,7 @@ func (e *Engine) fill(t *econbench.Trial, path econbench.Path, list []econbench.
 		t.Warnings = append(t.Warnings, doubts...)
 	}
 	for _, s := range samples {
-		if _, ok := econbench.MetricNamed(s.Metric); !ok {
+		if _, ok := e.plan.Metric(s.Metric); !ok {
 			said[s.Metric] = s.Value
 			continue
 		}
@@ -280,15 +280,22 @@ func (e *Engine) checkCongestionControl(f econbench.Flows, hosts map[string]econ
 
 // expected lists the metrics that a trial of a cell with such flows should have: those nobody delivers stay null.
 func (e *Engine) expected(c econbench.Cell, f econbench.Flows) map[string]*float64 {
-	names := []string{"cpu", "cpu_client", "cpu_server", "softirq", "steal", "run_delay"}
+	names := []string{"cpu", "cpu_client", "cpu_server", "softirq", "steal", "run_delay",
+		"cpu_of_client", "cpu_of_server", "cpu_of_rest", "agent_cpu", "psi_cpu", "context_switches", "drops"}
 	if e.plan.CPU == econbench.CPUExact {
 		names = append(names, "cpu_exact", "cpu_exact_task", "cpu_exact_softirq", "cpu_exact_irq", "cpu_exact_idling")
+	}
+	if e.plan.Histograms {
+		names = append(names, "softirq_delay_p50", "softirq_delay_p99")
+		if f.Kind != econbench.DatagramFlows {
+			names = append(names, "receive_delay_p50", "receive_delay_p99", "receive_matched")
+		}
 	}
 	if f.Kind != econbench.ConnectFlows { // their namespace counts segments, data or not
 		names = append(names, "packets", "cpu_per_packet")
 	}
 	if f.Kind != econbench.DatagramFlows {
-		names = append(names, "retransmits")
+		names = append(names, "retransmits", "out_of_order")
 	}
 	names = append(names, waysOf(f)...)
 	switch {
@@ -296,7 +303,8 @@ func (e *Engine) expected(c econbench.Cell, f econbench.Flows) map[string]*float
 		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "throughput")
 		names = append(names, waysOf(*f.Beside)...)
 	case f.Transactions():
-		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "cpu_per_transaction")
+		names = append(names, "transactions", "latency_p50", "latency_p90", "latency_p99", "latency_mean", "cpu_per_transaction",
+			"switches_per_transaction")
 	case f.Kind == econbench.DatagramFlows:
 		names = append(names, "throughput", "cpu_per_byte", "offered", "loss")
 	default:
@@ -312,16 +320,17 @@ func (e *Engine) expected(c econbench.Cell, f econbench.Flows) map[string]*float
 	return m
 }
 
-// derive computes CPU per unit of work, where both are known and it was spent on that kind of work alone.
+// derive computes what a unit of work took, where both are known and it was spent on that kind of work alone.
 func derive(m map[string]*float64, f econbench.Flows) {
-	for per, work := range map[string]string{
-		"cpu_per_transaction": "transactions", "cpu_per_byte": "throughput", "cpu_per_packet": "packets",
+	for per, of := range map[string][2]string{
+		"cpu_per_transaction": {"cpu", "transactions"}, "cpu_per_byte": {"cpu", "throughput"}, "cpu_per_packet": {"cpu", "packets"},
+		"switches_per_transaction": {"context_switches", "transactions"},
 	} {
-		if f.Beside != nil && work != "packets" {
+		if f.Beside != nil && of[1] != "packets" {
 			continue
 		}
-		if cpu, done := m["cpu"], m[work]; cpu != nil && done != nil && *done > 0 {
-			v := *cpu / *done
+		if took, done := m[of[0]], m[of[1]]; took != nil && done != nil && *done > 0 {
+			v := *took / *done
 			m[per] = &v
 		}
 	}
