@@ -28,10 +28,12 @@ const perNetperf = 40 * time.Millisecond
 const manyFlows = 16
 
 // Set-up of many flows may take setup, and perSetup more for each. On a machine with twenty other programs at work 128 took 4 s; there,
-// in containers, which get a twentieth of a CPU, 2 s were too few for 32.
+// in containers, which get a twentieth of a CPU, 2 s were too few for 32. It can't take more than setupMost: a server process ends 4 s
+// (netperf's PAD_TIME) after the run time, counted from its set-up and not from the connection, and resets a flow that still runs.
 const (
-	setup    = time.Second
-	perSetup = 60 * time.Millisecond
+	setup     = time.Second
+	perSetup  = 60 * time.Millisecond
+	setupMost = 3 * time.Second
 )
 
 // rrSelectors is what netperf is asked for, one KEY=VALUE a line. Unknown selectors are left out without an error or an
@@ -131,7 +133,7 @@ func (n netperf) argv(server econbench.Endpoint, p econbench.Params, flows int, 
 	for i := range lines {
 		line := []string{"netperf", "-P", "0", "-4", "-t", n.test, "-l", wholeSeconds(atLeast)}
 		if flows >= manyFlows {
-			line = append(line, "-s", leftOf(setup+time.Duration(flows)*perSetup))
+			line = append(line, "-s", leftOf(min(setupMost, setup+time.Duration(flows)*perSetup)))
 		}
 		line = append(line, "-H", server.Addr.String(), "-p", strconv.Itoa(n.dataPort-1), "--")
 		line = append(line, n.options(n.dataPort+i, i, flows)...)

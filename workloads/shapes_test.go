@@ -195,7 +195,7 @@ func TestServersThatDoNotAllCome(t *testing.T) {
 // TestManyFlowsWaitForEachOther: from sixteen on no client is at work while others are set up.
 func TestManyFlowsWaitForEachOther(t *testing.T) {
 	for flows, want := range map[int]string{1: " -l 2 -H ", 15: " -l 3 -H ", 16: " -l 3 -s $((begun+2>now?begun+2-now:1)) -H ",
-		128: " -l 8 -s $((begun+9>now?begun+9-now:1)) -H "} {
+		128: " -l 8 -s $((begun+3>now?begun+3-now:1)) -H "} {
 		lines := tcpRR.argv(newCrowdBox(1).Server(), econbench.Params{"request": "1", "response": "1"}, flows, 1950*time.Millisecond)
 		if got := strings.Join(lines[0], " "); len(lines) != flows || !strings.Contains(got, want) {
 			t.Errorf("%d flows: %q, want %q", flows, got, want)
