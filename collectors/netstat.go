@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/econbench/econbench"
 )
@@ -91,9 +92,13 @@ func (netstatReader) Name() string { return "netstat" }
 func (r netstatReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	reading := netstatReading{}
 	for file, names := range troubles {
-		wanted := map[string]bool{}
-		for _, name := range names {
-			wanted[name] = true
+		wanted := wantedCounters{}
+		for _, counter := range names {
+			protocol, name, _ := strings.Cut(counter, ".")
+			if wanted[protocol] == nil {
+				wanted[protocol] = map[string]string{}
+			}
+			wanted[protocol][name] = counter
 		}
 		reading[filepath.Join(r.proc, strconv.Itoa(s.PID), "net", file)] = wanted
 	}
@@ -102,7 +107,10 @@ func (r netstatReader) Open(s econbench.Scope) (econbench.Reading, error) {
 }
 
 // netstatReading are the counters that are wanted of each file.
-type netstatReading map[string]map[string]bool
+type netstatReading map[string]wantedCounters
+
+// wantedCounters are counters by protocol and name.
+type wantedCounters map[string]map[string]string
 
 func (netstatReading) Close() error { return nil }
 
@@ -121,8 +129,8 @@ func (r netstatReading) Read() (econbench.Counters, error) {
 }
 
 // parseNetCounters reads pairs of lines, "Tcp: NAME NAME" and "Tcp: 1 2", and keeps what is wanted. prometheus/procfs, which reads
-// them for Snmp, gives nothing for TCPBacklogDrop and MemErrors, and takes four times as long.
-func parseNetCounters(b []byte, wanted map[string]bool, to econbench.Counters) error {
+// them for Snmp, gives nothing for TCPBacklogDrop and MemErrors.
+func parseNetCounters(b []byte, wanted wantedCounters, to econbench.Counters) error {
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 	if len(lines)%2 != 0 {
 		return fmt.Errorf("%d lines: want pairs of names and values", len(lines))
@@ -132,10 +140,10 @@ func parseNetCounters(b []byte, wanted map[string]bool, to econbench.Counters) e
 		if len(names) == 0 || len(names) != len(values) || !bytes.Equal(names[0], values[0]) || !bytes.HasSuffix(names[0], []byte(":")) {
 			return fmt.Errorf("line %q: is not the values of line %q", lines[i+1], lines[i])
 		}
-		protocol := string(bytes.TrimSuffix(names[0], []byte(":")))
+		protocol := wanted[string(bytes.TrimSuffix(names[0], []byte(":")))]
 		for at, name := range names[1:] {
-			counter := protocol + "." + string(name)
-			if !wanted[counter] {
+			counter, ok := protocol[string(name)]
+			if !ok {
 				continue
 			}
 			n, err := strconv.ParseUint(string(values[at+1]), 10, 64)

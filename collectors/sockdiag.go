@@ -57,6 +57,8 @@ func (d *diag) close() { d.handle.Close() }
 type tcpSocket struct {
 	cookie        uint64 // names the socket as long as the kernel runs
 	local, remote netip.AddrPort
+	family, state uint8
+	id            [sizeofSockID]byte // as the kernel wants it to find the socket again
 
 	bytesReceived, bytesAcked uint64
 	dataSegsIn, dataSegsOut   uint32
@@ -125,11 +127,32 @@ func (d *diag) dump(r diagRequest) ([]tcpSocket, error) {
 	return sockets, nil
 }
 
+// again reads one socket that a dump had found: by its addresses, and only if it is the same one. A dump of a machine with 24 GiB
+// walks 2^18 places in the kernel's table for each family, whoever they belong to, which took 2.4 ms; this takes 10 µs.
+func (d *diag) again(s tcpSocket) (tcpSocket, error) {
+	req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, 0)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_INET_DIAG: d.handle}
+	req.AddData(diagRequest{family: s.family, id: &s.id})
+	messages, err := req.Execute(unix.NETLINK_INET_DIAG, 0)
+	if err != nil {
+		return s, err
+	}
+	if len(messages) != 1 {
+		return s, fmt.Errorf("%d answers for %s, want one", len(messages), s)
+	}
+	now, err := parseDiag(messages[0])
+	if now.state != tcpEstablished {
+		return s, unix.ENOENT // closing, and without a TCP_INFO perhaps
+	}
+	return now, err
+}
+
 // diagRequest asks for established TCP sockets with INET_DIAG_INFO and INET_DIAG_CONG. A port in the ID filters a dump; 0 would be any.
 type diagRequest struct {
 	family uint8
 	server bool // the port is the local one
 	port   uint16
+	id     *[sizeofSockID]byte // instead of the two above: of one socket
 }
 
 func (r diagRequest) Len() int { return sizeofDiagReq }
@@ -138,6 +161,10 @@ func (r diagRequest) Serialize() []byte {
 	b := make([]byte, sizeofDiagReq)
 	b[0], b[1], b[2] = r.family, unix.IPPROTO_TCP, 1<<(inetDiagInfo-1)|1<<(inetDiagCong-1)
 	binary.NativeEndian.PutUint32(b[4:], 1<<tcpEstablished)
+	if r.id != nil {
+		copy(b[8:], r.id[:])
+		return b
+	}
 	at := 8 // local port
 	if !r.server {
 		at = 10
@@ -152,6 +179,7 @@ func parseDiag(b []byte) (s tcpSocket, err error) {
 		return s, fmt.Errorf("message of %d bytes, want %d or more", len(b), sizeofDiagMsg)
 	}
 	family, id := b[0], b[4:4+sizeofSockID]
+	s.family, s.state, s.id = family, b[1], [sizeofSockID]byte(id)
 	s.cookie = binary.NativeEndian.Uint64(id[cookieInSockID:])
 	s.local = netip.AddrPortFrom(diagAddr(family, id[addressInSockID:]), binary.BigEndian.Uint16(id))
 	s.remote = netip.AddrPortFrom(diagAddr(family, id[addressInSockID+16:]), binary.BigEndian.Uint16(id[2:]))

@@ -5,10 +5,14 @@ package collectors
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
 )
@@ -131,19 +135,35 @@ type socketsReading struct {
 	side  string
 	want  econbench.Flows
 	flows map[uint64]*flow // by cookie; nil until the first read
+	again bool             // it has been read more than once
 }
 
+// Close looks at all sockets once more, which is too dear to be done within the window: another one may have become a data flow.
 func (r *socketsReading) Close() error {
-	r.diag.close()
-	return nil
-}
-
-func (r *socketsReading) Read() (econbench.Counters, error) {
+	defer r.diag.close()
+	if !r.again {
+		return nil
+	}
 	sockets, err := r.diag.established(r.side, r.want)
 	if err != nil {
-		return nil, fmt.Errorf("sockets: %w", err)
+		return fmt.Errorf("sockets: %w", err)
 	}
-	if err := r.match(sockets); err != nil {
+	return r.unchanged(sockets)
+}
+
+// Read picks the data flows the first time, and reads these alone from then on.
+func (r *socketsReading) Read() (econbench.Counters, error) {
+	var err error
+	if r.flows == nil {
+		var sockets []tcpSocket
+		if sockets, err = r.diag.established(r.side, r.want); err == nil {
+			err = r.pick(sockets)
+		}
+	} else {
+		r.again = true
+		err = r.update()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("sockets: port %d: %w", r.want.ServerPort, err)
 	}
 	sum := econbench.Counters{"flows": 0}
@@ -175,35 +195,49 @@ func noteCongestionControl(sockets []tcpSocket) map[string]string {
 	return map[string]string{econbench.NoteCongestionControl: strings.Join(slices.Compact(names), ",")}
 }
 
-// match picks the data flows at the first read and finds the same ones again, no fewer and no more, at later ones.
-func (r *socketsReading) match(sockets []tcpSocket) error {
+// pick finds the data flows.
+func (r *socketsReading) pick(sockets []tcpSocket) error {
 	carrying := dataFlows(sockets, r.want)
-	if r.flows == nil {
-		if len(carrying) < r.want.Count {
-			return fmt.Errorf("%d of %d flows carry payload, %d connections", len(carrying), r.want.Count, len(sockets))
-		}
-		r.flows = map[uint64]*flow{}
-		for _, s := range carrying[:r.want.Count] {
-			r.flows[s.cookie] = newFlow(s)
-		}
-		return nil
+	if len(carrying) < r.want.Count {
+		return fmt.Errorf("%d of %d flows carry payload, %d connections", len(carrying), r.want.Count, len(sockets))
 	}
-	seen := 0
-	for _, s := range sockets {
-		f := r.flows[s.cookie]
-		if f == nil {
-			continue
-		}
-		seen++
-		f.update(s)
+	r.flows = map[uint64]*flow{}
+	for _, s := range carrying[:r.want.Count] {
+		r.flows[s.cookie] = newFlow(s)
 	}
-	for _, s := range carrying[:min(len(carrying), r.want.Count)] {
-		if r.flows[s.cookie] == nil {
-			return fmt.Errorf("flow %s became one of the %d largest between two reads: flows changed within the window", s, r.want.Count)
+	return nil
+}
+
+// update reads the data flows again, no fewer than there were.
+func (r *socketsReading) update() error {
+	closed := 0
+	for _, f := range r.flows {
+		s, err := r.diag.again(f.last)
+		switch {
+		case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE):
+			closed++
+		case err != nil:
+			return fmt.Errorf("sock_diag: %w", err)
+		default:
+			f.update(s)
 		}
 	}
-	if seen < len(r.flows) {
-		return fmt.Errorf("%d of %d flows closed between two reads: flows changed within the window", len(r.flows)-seen, len(r.flows))
+	if closed > 0 {
+		return fmt.Errorf("%d of %d flows closed between two reads: flows changed within the window", closed, len(r.flows))
+	}
+	return nil
+}
+
+// unchanged says whether the data flows are still those that have carried most.
+func (r *socketsReading) unchanged(sockets []tcpSocket) error {
+	least := uint64(math.MaxUint64)
+	for _, f := range r.flows {
+		least = min(least, f.last.payload())
+	}
+	for _, s := range dataFlows(sockets, r.want) {
+		if r.flows[s.cookie] == nil && s.payload() > least {
+			return fmt.Errorf("sockets: port %d: flow %s became one of the %d largest between two reads: flows changed within the window", r.want.ServerPort, s, r.want.Count)
+		}
 	}
 	return nil
 }
