@@ -282,6 +282,12 @@ type Reading interface {
 	Close() error
 }
 
+// Preparer is an optional interface of a Reading that has something dear to do when the flows are under way: it is done before the
+// window begins.
+type Preparer interface {
+	Prepare() error
+}
+
 // Noter is an optional interface of a Reading: what it found, at its last read, that is no number.
 type Noter interface {
 	Notes() map[string]string

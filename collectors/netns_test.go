@@ -456,6 +456,48 @@ func BenchmarkReaders(b *testing.B) {
 	}
 }
 
+// BenchmarkWindow is what one host pays for all readings of a window of 1.5 s, as the agent reads: all of it at both ends, what counts
+// work in the middle. Caches are cold then, as others had the CPU meanwhile.
+func BenchmarkWindow(b *testing.B) {
+	s := newSandbox(b)
+	s.ownCgroup(b)
+	crowd(b, 500)
+	client, server := s.connect(b, s.listen(b, "127.0.0.1:25201"))
+	send(b, client, server, 100000)
+	scope := econbench.Scope{PID: s.pid, Side: econbench.ServerHost, Flows: econbench.Flows{ServerPort: 25201, Count: 1},
+		Devices: []econbench.Device{{Role: "wire", Name: "lo"}}, CPUs: allCPUs()}
+	var all []econbench.Reading
+	for _, r := range Readers() {
+		if r.Name() == "exact" || r.Name() == "histograms" {
+			continue // not in every run
+		}
+		reading, err := r.Open(scope)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer reading.Close()
+		if p, ok := reading.(econbench.Preparer); ok {
+			if err := p.Prepare(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		all = append(all, reading)
+	}
+	n, took := 0, time.Duration(0)
+	for b.Loop() {
+		began := processTime(b)
+		for _, round := range [][]econbench.Reading{all, all[:1], all} {
+			for _, reading := range round {
+				read(b, reading)
+			}
+			time.Sleep(750 * time.Millisecond)
+		}
+		took += processTime(b) - began
+		n++
+	}
+	b.ReportMetric(float64(took.Microseconds())/1000/float64(n), "cpu-ms/window")
+}
+
 // processTime is the CPU time of this process, the garbage collector's in it.
 func processTime(b *testing.B) time.Duration {
 	b.Helper()

@@ -22,7 +22,7 @@ import (
 // work are made of, at the receiver, over exactly the window, and blind to what the tools say.
 //
 // A tool's control connection may share the port (iperf3). Data flows are told from it by amount: they are the
-// Flows.Count sockets that have carried most. Which ones is decided at the first read and may not change until the last.
+// Flows.Count sockets that have carried most. Which ones is decided before the first read and may not change until the last.
 type Sockets struct{}
 
 var _ econbench.WorkCollector = Sockets{}
@@ -128,14 +128,18 @@ func (r socketsReader) Open(s econbench.Scope) (econbench.Reading, error) {
 	return &socketsReading{diag: d, side: s.Side, want: s.Flows}, nil
 }
 
-var _ econbench.Noter = (*socketsReading)(nil)
+var (
+	_ econbench.Noter    = (*socketsReading)(nil)
+	_ econbench.Preparer = (*socketsReading)(nil)
+)
 
 type socketsReading struct {
 	diag  *diag
 	side  string
 	want  econbench.Flows
 	flows map[uint64]*flow // by cookie; nil until the first read
-	again bool             // it has been read more than once
+	begun bool             // it has been read
+	again bool             // more than once
 }
 
 // Close looks at all sockets once more, which is too dear to be done within the window: another one may have become a data flow.
@@ -151,21 +155,31 @@ func (r *socketsReading) Close() error {
 	return r.unchanged(sockets)
 }
 
-// Read picks the data flows the first time, and reads these alone from then on.
-func (r *socketsReading) Read() (econbench.Counters, error) {
-	var err error
-	if r.flows == nil {
-		var sockets []tcpSocket
-		if sockets, err = r.diag.established(r.side, r.want); err == nil {
-			err = r.pick(sockets)
-		}
-	} else {
-		r.again = true
-		err = r.update()
+// Prepare picks the data flows, for which all of the machine's sockets are looked through.
+func (r *socketsReading) Prepare() error {
+	sockets, err := r.diag.established(r.side, r.want)
+	if err == nil {
+		err = r.pick(sockets)
 	}
 	if err != nil {
+		return fmt.Errorf("sockets: port %d: %w", r.want.ServerPort, err)
+	}
+	return nil
+}
+
+// Read reads the data flows alone.
+func (r *socketsReading) Read() (econbench.Counters, error) {
+	if r.flows == nil {
+		if err := r.Prepare(); err != nil {
+			return nil, err
+		}
+	} else if err := r.update(); err != nil {
 		return nil, fmt.Errorf("sockets: port %d: %w", r.want.ServerPort, err)
 	}
+	for _, f := range r.flows {
+		f.moved = f.moved && r.begun
+	}
+	r.again, r.begun = r.begun, true
 	sum := econbench.Counters{"flows": 0}
 	for _, f := range r.flows {
 		if f.moved {
