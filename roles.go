@@ -308,7 +308,7 @@ type Reading interface {
 }
 
 // Preparer is an optional interface of a Reading that has something dear to do when the flows are under way: it is done before the
-// window begins.
+// window begins. Others are read once for nothing then.
 type Preparer interface {
 	Prepare() error
 }

@@ -205,7 +205,7 @@ func takeTurns(fds [2]int, turns int) error {
 }
 
 // rawFD is a connection's own descriptor, which does not block.
-func rawFD(t *testing.T, c *net.TCPConn) (fd int) {
+func rawFD(t testing.TB, c *net.TCPConn) (fd int) {
 	t.Helper()
 	f, err := c.File()
 	if err != nil {

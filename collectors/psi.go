@@ -27,13 +27,14 @@ func (Psi) Help() string {
 	return "time that tasks waited for CPU, memory or I/O, the machine's and the container's (/proc/pressure, cpu.pressure)"
 }
 
-// Samples takes the worse of two machines; of one the two hosts read the same figure.
+// Samples takes the worse of two machines; of one the two hosts read the same figure. Counters lie a little further apart than the
+// window is long.
 func (Psi) Samples(w econbench.Window) (samples []econbench.Sample, _ []string) {
 	client, server := hosts(w)
 	atClient, ok := client.rate("psi", "cpu.some")
 	atServer, also := server.rate("psi", "cpu.some")
 	if ok && also {
-		samples = append(samples, econbench.Sample{Metric: "psi_cpu", Value: max(atClient, atServer)})
+		samples = append(samples, econbench.Sample{Metric: "psi_cpu", Value: min(1, max(atClient, atServer))})
 	}
 	return samples, nil
 }
