@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 
@@ -88,12 +87,9 @@ func generatorSamples(r *generator.Report, c generator.Cut, byKernel bool) []eco
 		samples = append(samples, econbench.Sample{Metric: "generator_cpu", Value: (c.CPUUser + c.CPUSys) / c.Seconds})
 	}
 	n := c.Latency.TotalCount()
-	for _, p := range []struct {
-		metric  string
-		percent float64
-	}{{"latency_p50", 50}, {"latency_p90", 90}, {"latency_p99", 99}, {"latency_p999", 99.9}, {"latency_p9999", 99.99}} {
-		if math.Round(float64(n)*(100-p.percent)) >= 100 {
-			samples = append(samples, econbench.Sample{Metric: p.metric, Value: float64(c.Latency.ValueAtPercentile(p.percent)) * 1e-9})
+	for _, p := range percentiles {
+		if p.known(int(n)) {
+			samples = append(samples, econbench.Sample{Metric: p.metric, Value: float64(c.Latency.ValueAtPercentile(100*p.share)) * 1e-9})
 		}
 	}
 	if n > 0 {

@@ -5,7 +5,6 @@ package workloads
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -134,7 +133,7 @@ func (run pgbenchRun) within(list []transaction, w econbench.HostWindow) (sample
 	add("errors", float64(failed)/run.sampled/float64(w.Seconds))
 	add("latency_mean", sum/float64(len(took)))
 	for _, p := range percentiles {
-		if beyond := float64(len(took)) * (1 - p.share); beyond >= 1 { // else it would be the longest by another name
+		if p.known(len(took)) {
 			add(p.metric, rank(took, p.share))
 		}
 	}
@@ -146,15 +145,4 @@ func (run pgbenchRun) within(list []transaction, w econbench.HostWindow) (sample
 		}
 	}
 	return samples, warnings, nil
-}
-
-// percentiles are those that are told of a client's own times, with their metrics.
-var percentiles = []struct {
-	metric string
-	share  float64
-}{{"latency_p50", 0.5}, {"latency_p90", 0.9}, {"latency_p99", 0.99}, {"latency_p999", 0.999}, {"latency_p9999", 0.9999}}
-
-// rank is the smallest of the sorted values that so large a share of them is not above (nearest rank).
-func rank(sorted []float64, share float64) float64 {
-	return sorted[max(0, min(len(sorted)-1, int(math.Ceil(share*float64(len(sorted))))-1))]
 }
