@@ -31,7 +31,7 @@ func TestRunProfiles(t *testing.T) {
 	}
 	dir := filepath.Join(found[0], "profiles")
 	for arm, tunnel := range map[string]bool{"host": false, "overlay": true} {
-		stem := filepath.Join(dir, "tcp_rr-flows=1_request=1_response=1-"+arm)
+		stem := filepath.Join(dir, "tcp_rr-clients=1_flows=1_request=1_response=1-"+arm)
 		b, err := os.ReadFile(stem + ".json")
 		if err != nil {
 			t.Fatal(err)
@@ -62,7 +62,7 @@ func TestRunProfiles(t *testing.T) {
 			}
 		}
 	}
-	diff := filepath.Join(dir, "tcp_rr-flows=1_request=1_response=1-overlay.diff.svg")
+	diff := filepath.Join(dir, "tcp_rr-clients=1_flows=1_request=1_response=1-overlay.diff.svg")
 	before, err := os.ReadFile(diff)
 	if err != nil {
 		t.Fatal(err)
