@@ -21,19 +21,11 @@ import (
 
 // profileFlags are what the user said about profiles.
 type profileFlags struct {
-	labFlags
-	arms      []string
+	lookFlags
 	baseline  string
 	workloads []string
-	params    []string
 	duration  time.Duration
-	placement string
-	wire      string
-	internal  bool
-	attach    econbench.AttachOptions
-	dir       string // to leave them in; "": nowhere
 	from      string
-	quiet     bool
 }
 
 func profileCommand() *cobra.Command {
@@ -77,19 +69,11 @@ The kernel samples by a timer, 999 times a second on each CPU: what runs with in
 
 func (f *profileFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	f.labFlags.register(cmd)
-	fl.StringSliceVar(&f.arms, "arm", []string{"host", "overlay", "overlay+oncache"}, "`arms` to profile: TOPOLOGY or TOPOLOGY+FASTPATH")
+	f.lookFlags.register(cmd, "profile", "stacks, pictures and tables", "tables")
 	fl.StringVar(&f.baseline, "baseline", "", "`arm` that the others are set against (default: the first)")
 	fl.StringSliceVar(&f.workloads, "workload", []string{"tcp_rr"}, "`workloads` to put them to")
-	fl.StringArrayVarP(&f.params, "param", "p", nil, "workload parameter, `NAME.KEY=VALUE`, as in tcp_rr.request=128; repeatable")
 	fl.DurationVar(&f.duration, "duration", 5*time.Second, "time of sampling, of each arm: 2s or more")
-	fl.StringVar(&f.placement, "placement", string(econbench.Split), "split: each host has CPUs of its own; shared: both on one CPU")
-	fl.StringVar(&f.wire, "wire", string(econbench.WireDefault), "default: the underlay's offloads as they are; mtu-frames: no frame larger than the MTU")
-	fl.BoolVar(&f.internal, "internal", false, "make the overlay network an --internal one")
-	registerAttach(cmd, &f.attach)
-	fl.StringVarP(&f.dir, "output", "o", "", "`folder` for each arm's stacks, pictures and tables")
 	fl.StringVar(&f.from, "from", "", "sample nothing: make tables and pictures again of what is in `folder`")
-	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress; the tables alone")
 }
 
 const (
@@ -105,63 +89,23 @@ const (
 
 // plan checks all that the user said, and starts nothing.
 func (f *profileFlags) plan() (p econbench.Plan, err error) {
-	s, err := loadSuite("quick")
-	if err != nil {
-		return p, err
-	}
 	if f.duration < profileLeast {
 		return p, fmt.Errorf("duration %v: want %v or more", f.duration, profileLeast)
 	}
-	p = s.plan
-	if p.Arms, err = parseArms(f.arms); err != nil {
-		return p, err
-	}
-	if len(p.Arms) > 0 {
-		p.Baseline = p.Arms[0]
-	}
-	if f.baseline != "" {
-		if p.Baseline, err = econbench.ParseArm(f.baseline); err != nil {
-			return p, err
-		}
-	}
-	p.Suite, p.Blocks, p.RebuildEvery, p.Internal, p.Attach = "profile", 1, 1, f.internal, f.attach
-	p.Warmup, p.Duration = econbench.SecondsOf(profileWarmup), econbench.SecondsOf(f.duration)
-	p.Placement, p.Wire = econbench.Placement(f.placement), econbench.Wire(f.wire)
-	p.Workloads = chooseWorkloads(p.Workloads, f.workloads)
-	if err := setParams(&p, f.params); err != nil {
-		return p, err
-	}
-	return parts().Resolve(p)
+	return f.lookFlags.plan("profile", f.baseline, f.workloads, profileWarmup, f.duration)
 }
 
-// profile opens the lab, profiles each cell and closes the lab again.
-func (f *profileFlags) profile(cmd *cobra.Command, plan econbench.Plan) (err error) {
-	var logs func(string) io.Writer
+// profile profiles each cell of the plan.
+func (f *profileFlags) profile(cmd *cobra.Command, plan econbench.Plan) error {
 	if f.dir != "" {
 		if err := makeProfiles(f.dir); err != nil {
 			return err
 		}
-		logs = agentLogs(f.dir)
 	}
-	ctx := cmd.Context()
-	p := newProgress(cmd.ErrOrStderr(), f.quiet)
-	id := newRunID()
-	s, err := openSession(ctx, sessionOptions{labFlags: f.labFlags, run: id, placement: plan.Placement, needs: parts().Needs(plan), progress: p.Stepf, agentLog: logs})
-	if err != nil {
-		return cause(ctx, err)
-	}
-	defer func() {
-		p.Stepf("taking everything down")
-		err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
-	}()
-	ctx, stop := s.watch(ctx)
-	defer stop()
-	if err := s.lab.Prepare(ctx, plan.Wire); err != nil {
-		return cause(ctx, err)
-	}
-	e := engine.Engine{Parts: parts(), Lab: s.lab, Progress: p, RunID: id}
-	list, err := profileCells(ctx, s, &e, plan)
-	return errors.Join(s.explain(cause(ctx, err)), tellProfiles(cmd.OutOrStdout(), list, f.dir))
+	return f.open(cmd, plan, func(ctx context.Context, s *session, e *engine.Engine) error {
+		list, err := profileCells(ctx, s, e, plan)
+		return errors.Join(err, tellProfiles(cmd.OutOrStdout(), list, f.dir))
+	})
 }
 
 // profileCells has each cell of the plan at work once more and samples it. What was sampled before an error is returned with it.

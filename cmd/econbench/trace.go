@@ -28,17 +28,9 @@ import (
 
 // traceFlags are what the user said about a trace.
 type traceFlags struct {
-	labFlags
-	arms      []string
-	workload  string
-	params    []string
-	placement string
-	wire      string
-	internal  bool
-	attach    econbench.AttachOptions
-	dir       string
-	events    bool
-	quiet     bool
+	lookFlags
+	workload string
+	events   bool
 }
 
 // traceable are the workloads that have one request under way at a time, over a flow that lasts.
@@ -77,17 +69,9 @@ With --output each arm's path is also left in a folder: ARM.svg to look at, ARM.
 		},
 	}
 	fl := cmd.Flags()
-	f.labFlags.register(cmd)
-	fl.StringSliceVar(&f.arms, "arm", []string{"host", "overlay", "overlay+oncache"}, "`arms` to show: TOPOLOGY or TOPOLOGY+FASTPATH")
+	f.lookFlags.register(cmd, "show", "picture, text and JSON", "paths")
 	fl.StringVar(&f.workload, "workload", "tcp_rr", "what is exchanged: "+strings.Join(traceable, ", "))
-	fl.StringArrayVarP(&f.params, "param", "p", nil, "workload parameter, `NAME.KEY=VALUE`, as in tcp_rr.request=128; repeatable")
-	fl.StringVar(&f.placement, "placement", string(econbench.Split), "split: each host has CPUs of its own; shared: both on one CPU")
-	fl.StringVar(&f.wire, "wire", string(econbench.WireDefault), "default: the underlay's offloads as they are; mtu-frames: no frame larger than the MTU")
-	fl.BoolVar(&f.internal, "internal", false, "make the overlay network an --internal one")
-	registerAttach(cmd, &f.attach)
-	fl.StringVarP(&f.dir, "output", "o", "", "`folder` for each arm's picture, text and JSON")
 	fl.BoolVar(&f.events, "events", false, "leave there what the agents recorded, too: ARM.events.json")
-	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress; the paths alone")
 	return cmd
 }
 
@@ -108,25 +92,7 @@ func (f *traceFlags) plan() (p econbench.Plan, err error) {
 	if !slices.Contains(traceable, f.workload) {
 		return p, fmt.Errorf("%w: one that has one request under way at a time", names.Unknown("workload to trace", f.workload, traceable))
 	}
-	s, err := loadSuite("quick")
-	if err != nil {
-		return p, err
-	}
-	p = s.plan
-	if p.Arms, err = parseArms(f.arms); err != nil {
-		return p, err
-	}
-	if len(p.Arms) > 0 {
-		p.Baseline = p.Arms[0]
-	}
-	p.Suite, p.Blocks, p.RebuildEvery, p.Internal, p.Attach = "trace", 1, 1, f.internal, f.attach
-	p.Warmup, p.Duration = econbench.SecondsOf(traceWarmup), econbench.SecondsOf(traceWindow)
-	p.Placement, p.Wire = econbench.Placement(f.placement), econbench.Wire(f.wire)
-	p.Workloads = chooseWorkloads(p.Workloads, []string{f.workload})
-	if err := setParams(&p, f.params); err != nil {
-		return p, err
-	}
-	if p, err = resolve(p); err != nil {
+	if p, err = f.lookFlags.plan("trace", "", []string{f.workload}, traceWarmup, traceWindow); err != nil {
 		return p, err
 	}
 	for _, name := range []string{"flows", econbench.ParamClients} {
@@ -137,45 +103,28 @@ func (f *traceFlags) plan() (p econbench.Plan, err error) {
 	return p, nil
 }
 
-// trace opens the lab, shows each arm and closes the lab again.
-func (f *traceFlags) trace(cmd *cobra.Command, plan econbench.Plan) (err error) {
-	var logs func(string) io.Writer
+// trace shows each arm.
+func (f *traceFlags) trace(cmd *cobra.Command, plan econbench.Plan) error {
 	if f.dir != "" {
 		if err := os.MkdirAll(f.dir, 0o755); err != nil {
 			return fmt.Errorf("output: %w", err)
 		}
-		logs = agentLogs(f.dir)
 	}
-	ctx := cmd.Context()
-	p := newProgress(cmd.ErrOrStderr(), f.quiet)
-	id := newRunID()
-	s, err := openSession(ctx, sessionOptions{labFlags: f.labFlags, run: id, placement: plan.Placement, needs: parts().Needs(plan), progress: p.Stepf, agentLog: logs})
-	if err != nil {
-		return cause(ctx, err)
-	}
-	defer func() {
-		p.Stepf("taking everything down")
-		err = errors.Join(err, s.Close(context.WithoutCancel(ctx)))
-	}()
-	ctx, stop := s.watch(ctx)
-	defer stop()
-	if err := s.lab.Prepare(ctx, plan.Wire); err != nil {
-		return cause(ctx, err)
-	}
-	e := engine.Engine{Parts: parts(), Lab: s.lab, Progress: p, RunID: id}
-	var pictures []*trace.Picture
-	err = e.Watch(ctx, plan, traceLong, func(ctx context.Context, w engine.AtWork) error {
-		picture, err := f.picture(ctx, s, plan, w)
-		if err != nil {
-			return err
+	return f.open(cmd, plan, func(ctx context.Context, s *session, e *engine.Engine) error {
+		var pictures []*trace.Picture
+		err := e.Watch(ctx, plan, traceLong, func(ctx context.Context, w engine.AtWork) error {
+			picture, err := f.picture(ctx, s, plan, w)
+			if err != nil {
+				return err
+			}
+			pictures = append(pictures, picture)
+			return errors.Join(picture.RenderText(cmd.OutOrStdout()), newline(cmd.OutOrStdout()))
+		})
+		if len(pictures) > 0 {
+			err = errors.Join(err, trace.RenderSummary(cmd.OutOrStdout(), pictures), f.leaveAll(pictures))
 		}
-		pictures = append(pictures, picture)
-		return errors.Join(picture.RenderText(cmd.OutOrStdout()), newline(cmd.OutOrStdout()))
+		return err
 	})
-	if len(pictures) > 0 {
-		err = errors.Join(err, trace.RenderSummary(cmd.OutOrStdout(), pictures), f.leaveAll(pictures))
-	}
-	return s.explain(cause(ctx, err))
 }
 
 func newline(w io.Writer) error {

@@ -20,7 +20,7 @@ func (e *Engine) pace(ctx context.Context) error {
 	capacity := map[string]float64{} // by closed loop
 	changed := false
 	for i, planned := range e.plan.Workloads {
-		share, closed, ok := e.share(planned.Name, planned.Params)
+		share, closed, ok := e.Parts.share(planned.Name, planned.Params)
 		if !ok || planned.Rate > 0 {
 			continue
 		}
@@ -79,8 +79,8 @@ func (e *Engine) capacity(ctx context.Context, cell econbench.Cell) (slowest flo
 func loadOf(c econbench.Cell) string { return c.Workload + " " + c.Params.String() }
 
 // share is that of a workload's rate; ok is false where it has none, or a number.
-func (e *Engine) share(workload string, p econbench.Params) (share float64, closed econbench.Params, ok bool) {
-	w, ok := named(e.Parts.Workloads, workload).(econbench.Paced)
+func (parts Parts) share(workload string, p econbench.Params) (share float64, closed econbench.Params, ok bool) {
+	w, ok := named(parts.Workloads, workload).(econbench.Paced)
 	if !ok {
 		return 0, nil, false
 	}
@@ -89,7 +89,7 @@ func (e *Engine) share(workload string, p econbench.Params) (share float64, clos
 
 // paced is a cell's parameters with a number for the rate.
 func (e *Engine) paced(c econbench.Cell) (econbench.Params, error) {
-	_, closed, ok := e.share(c.Workload, c.Params)
+	_, closed, ok := e.Parts.share(c.Workload, c.Params)
 	if !ok {
 		return c.Params, nil
 	}

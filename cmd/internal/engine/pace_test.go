@@ -88,6 +88,17 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// The pilots are in the estimate, once for all shares of a closed loop, and not when the pace is known.
+func TestPaceIsEstimated(t *testing.T) {
+	_, e, p := pacing()
+	asked := e.Parts.Estimate(p)
+	p.Workloads[0].Rate, p.Workloads[1].Rate = 300, 480
+	known := e.Parts.Estimate(p)
+	if want := pilots * (known - buildTime) / time.Duration(len(p.Workloads)); asked-known != want {
+		t.Errorf("pilots are estimated to take %v, want %v", asked-known, want)
+	}
+}
+
 // A run that is taken up again goes on at the pace that it had.
 func TestPaceIsKept(t *testing.T) {
 	w, e, p := pacing()

@@ -246,19 +246,27 @@ const (
 	buildTime     = 5 * time.Second
 )
 
-// Estimate is about how long the plan's trials take, topologies included, the lab not. What many flows take to be set up is not in it.
+// Estimate is about how long the plan's trials take, topologies and the finding of paces included, the lab not. What many flows, or a
+// database's tables, take to be set up is not in it.
 func (parts Parts) Estimate(p econbench.Plan) time.Duration {
-	block := time.Duration(0)
+	block, pacing := time.Duration(0), time.Duration(0)
+	paced := map[string]bool{} // closed loops that shares are of
 	for _, w := range p.Workloads {
 		run := p.Warmup.Duration() + p.Duration.Duration() + marginOf(named(parts.Workloads, w.Name))
 		whole := run.Truncate(time.Second) // tools run for whole seconds
 		if whole < run {
 			whole += time.Second
 		}
-		block += time.Duration(len(p.Arms)) * (whole + trialOverhead)
+		arms := time.Duration(len(p.Arms)) * (whole + trialOverhead)
+		block += arms
+		_, closed, ok := parts.share(w.Name, w.Params)
+		if load := w.Name + " " + closed.String(); ok && w.Rate == 0 && !paced[load] {
+			paced[load] = true
+			pacing += pilots * arms
+		}
 	}
 	builds := (p.Blocks + p.RebuildEvery - 1) / p.RebuildEvery
-	return time.Duration(p.Blocks)*block + time.Duration(builds)*buildTime
+	return time.Duration(p.Blocks)*block + pacing + time.Duration(builds)*buildTime
 }
 
 func join(arms []econbench.Arm) string {
