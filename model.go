@@ -270,10 +270,30 @@ type Run struct {
 	Hosts    map[string]HostFacts `json:"hosts"` // by role: ClientHost, ServerHost
 	Resumed  []Resumption         `json:"resumed,omitempty"`
 	Rulers   []Ruler              `json:"rulers,omitempty"` // what was known of the machine's noise when the run began
+	// Against is the run that this one is held against when it is over; null: none.
+	Against *Against `json:"against,omitempty"`
 
 	Trials     []Trial  `json:"-"`
+	Extra      []Trial  `json:"-"` // of blocks beyond the plan's, which confirm what a gate suspects and count nowhere else
 	Superseded []Trial  `json:"-"` // of a block that a later part of the run measured anew: recorded, but they count nowhere
 	Warnings   []string `json:"-"` // of whoever read the run directory: a torn line, say
+}
+
+// Against is what a run is held against: another run, by a gate or without one.
+type Against struct {
+	Dir  string    `json:"dir"` // the other run's directory, an absolute path
+	Run  string    `json:"run"` // its id
+	Arms []ArmPair `json:"arms,omitempty"`
+	// Gate is the loss, as a share, from which on a primary metric has regressed; 0: the runs are compared and nothing fails.
+	Gate float64 `json:"gate,omitempty"`
+	// ConfirmBlocks is how many blocks beyond the plan's confirm what the gate suspects.
+	ConfirmBlocks int `json:"confirm_blocks,omitempty"`
+}
+
+// ArmPair names an arm of one run and the one of another that it is compared with.
+type ArmPair struct {
+	Old Arm `json:"old"`
+	New Arm `json:"new"`
 }
 
 // Resumption says that a run which had ended early was taken up again. The rest of Run is about its first part, but for
@@ -368,10 +388,11 @@ func (p PathProof) MarshalJSON() ([]byte, error) {
 type Trial struct {
 	Schema   int    `json:"schema"`
 	Run      string `json:"run"`
-	Block    int    `json:"block"`    // from 0
-	Position int    `json:"position"` // place in the block's shuffled order, from 0
-	Build    int    `json:"build"`    // trials with the same number share one build of the topologies
-	Part     int    `json:"part"`     // how often the run had been resumed by then
+	Block    int    `json:"block"`           // from 0
+	Position int    `json:"position"`        // place in the block's shuffled order, from 0
+	Build    int    `json:"build"`           // trials with the same number share one build of the topologies
+	Part     int    `json:"part"`            // how often the run had been resumed by then
+	Extra    bool   `json:"extra,omitempty"` // of a block beyond the plan's, which confirms what a gate suspects
 	Cell
 	Start    time.Time             `json:"start"`
 	Elapsed  Seconds               `json:"elapsed"` // of the whole trial, set-up and warm-up included

@@ -35,7 +35,7 @@ type Labelled struct {
 }
 
 // ArmPair names an arm of the first run and the one of the others that it is compared with.
-type ArmPair struct{ Old, New econbench.Arm }
+type ArmPair = econbench.ArmPair
 
 // CompareOptions are choices of a comparison. The zero value of a field stands for its default.
 type CompareOptions struct {

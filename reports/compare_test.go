@@ -98,7 +98,7 @@ func comparisons(t *testing.T) map[string]*Comparison {
 		"compare-missing": compareRuns(t, sampleRun(10), hostless, CompareOptions{}),
 		"compare-many":    many,
 		"compare-arms": compareRuns(t, sampleRun(10), sampleRun(10),
-			CompareOptions{Arms: []ArmPair{{arm("overlay"), arm("overlay+oncache")}}}),
+			CompareOptions{Arms: []ArmPair{{Old: arm("overlay"), New: arm("overlay+oncache")}}}),
 	}
 }
 
@@ -249,7 +249,7 @@ func TestCompareLevels(t *testing.T) {
 	*zero.Trials[0].Metrics["transactions"] = 0
 	alone := level("d", 0.5)
 	alone.Plan.Baseline = arm("overlay")
-	swapped := CompareOptions{Arms: []ArmPair{{arm("host"), arm("overlay")}}}
+	swapped := CompareOptions{Arms: []ArmPair{{Old: arm("host"), New: arm("overlay")}}}
 	for name, c := range map[string]struct {
 		new     *econbench.Run
 		o       CompareOptions
@@ -364,14 +364,14 @@ func TestCompareMatching(t *testing.T) {
 		t.Errorf("%+v, %v", m, c.Pairs[0].Warnings)
 	}
 	// overlay's ratios to host against those of a third arm: the pair has its own name, and the rest is not missing.
-	c = compareRuns(t, old, secondRun(5), CompareOptions{Arms: []ArmPair{{arm("overlay"), arm("overlay+oncache")}}})
+	c = compareRuns(t, old, secondRun(5), CompareOptions{Arms: []ArmPair{{Old: arm("overlay"), New: arm("overlay+oncache")}}})
 	p := c.Pairs[0]
 	if m := p.Cells[1].Metrics["transactions"]; len(p.Cells) != 2 || m.Carrier != CarrierRatio || m.Verdict != VerdictBetter || len(p.OnlyOld)+len(p.OnlyNew) > 0 {
 		t.Errorf("%+v", p)
 	}
 	for want, o := range map[string]CompareOptions{
-		`compare old: unknown arm "overlai": did you mean "overlay"?`: {Arms: []ArmPair{{arm("overlai"), arm("overlay")}}},
-		`compare new: unknown arm "hosts": did you mean "host"?`:      {Arms: []ArmPair{{arm("host"), arm("hosts")}}},
+		`compare old: unknown arm "overlai": did you mean "overlay"?`: {Arms: []ArmPair{{Old: arm("overlai"), New: arm("overlay")}}},
+		`compare new: unknown arm "hosts": did you mean "host"?`:      {Arms: []ArmPair{{Old: arm("host"), New: arm("hosts")}}},
 		`unknown workload "tcp_r": did you mean "tcp_rr"?`:            {Workloads: []string{"tcp_r"}},
 	} {
 		if _, err := Compare([]Labelled{{"old", old}, {"new", secondRun(5)}}, o); err == nil || !strings.Contains(err.Error(), want) {

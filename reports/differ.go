@@ -30,11 +30,7 @@ var ErrDiffer = errors.New("runs differ in what decides their figures")
 // differences are the facts in which two runs differ: those that decide figures by themselves, so that a change would be
 // laid to the wrong cause, and those to be told of.
 func differences(old, new *econbench.Run) (decisive, noted []RunDifference) {
-	add := func(list *[]RunDifference, fact, a, b string) {
-		if a != b {
-			*list = append(*list, RunDifference{fact, a, b})
-		}
-	}
+	add := addDifference
 	for _, role := range roles(old, new) {
 		a, recorded := old.Hosts[role]
 		b, recordedToo := new.Hosts[role]
@@ -52,7 +48,21 @@ func differences(old, new *econbench.Run) (decisive, noted []RunDifference) {
 	}
 	add(&decisive, "lab", old.Lab, new.Lab)
 	add(&decisive, "image", old.Image, new.Image)
-	p, q := old.Plan, new.Plan
+	ofPlan, notedOfPlan := planDifferences(old.Plan, new.Plan)
+	add(&noted, "version", old.Version, new.Version)
+	return append(decisive, ofPlan...), append(noted, notedOfPlan...)
+}
+
+func addDifference(list *[]RunDifference, fact, a, b string) {
+	if a != b {
+		*list = append(*list, RunDifference{fact, a, b})
+	}
+}
+
+// planDifferences are those of two plans, which are known before anything is measured. Which arms and workloads they have is none: what
+// both have is compared.
+func planDifferences(p, q econbench.Plan) (decisive, noted []RunDifference) {
+	add := addDifference
 	add(&decisive, "placement", string(p.Placement), string(q.Placement))
 	add(&decisive, "wire", string(p.Wire), string(q.Wire))
 	add(&decisive, "congestion_control", p.CongestionControl, q.CongestionControl)
@@ -67,11 +77,19 @@ func differences(old, new *econbench.Run) (decisive, noted []RunDifference) {
 	for _, name := range programNames(p, q) {
 		add(&decisive, "program "+name, definition(p, name), definition(q, name))
 	}
-	add(&noted, "version", old.Version, new.Version)
+	for _, w := range q.Workloads {
+		for _, was := range p.Workloads {
+			if w.Name == was.Name && w.Params.String() == was.Params.String() && w.Rate > 0 && was.Rate > 0 {
+				add(&noted, "rate of "+w.Name, showRate(was.Rate), showRate(w.Rate))
+			}
+		}
+	}
 	add(&noted, "baseline", p.Baseline.String(), q.Baseline.String())
 	add(&noted, "rebuild_every", strconv.Itoa(p.RebuildEvery), strconv.Itoa(q.RebuildEvery))
 	return decisive, noted
 }
+
+func showRate(rate float64) string { return strconv.FormatFloat(rate, 'g', 6, 64) + "/s" }
 
 // programNames are the workloads that both plans define and measure: what only one has is compared with nothing.
 func programNames(p, q econbench.Plan) (both []string) {

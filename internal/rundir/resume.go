@@ -46,7 +46,7 @@ func Resume(dir string) (*Dir, *econbench.Run, error) {
 		return nil, nil, errors.Join(err, f.Close())
 	}
 	d := &Dir{path: dir, run: *l.run, trials: &trialLog{path: path, file: f, size: l.size, torn: l.torn, open: l.open}}
-	d.run.Trials, d.run.Superseded, d.run.Warnings = nil, nil, nil
+	d.run.Trials, d.run.Extra, d.run.Superseded, d.run.Warnings = nil, nil, nil, nil
 	return d, l.run, nil
 }
 
@@ -79,8 +79,22 @@ func lock(f *os.File) error {
 // settle decides which trials count where a block was measured in several parts of a run. The part that has most of the
 // block counts, of equals the later one: trials of one block are compared with each other, which those before and after a
 // break are not fit for, and a second attempt that was cut short is no reason to give up a better first one.
+//
+// Trials beyond the plan's blocks are set apart from those that reports are about: of such blocks there are some because of what the
+// planned ones said, and only for the cells of which they said it.
 func settle(run *econbench.Run) {
 	dropped := supersede(run)
+	if slices.ContainsFunc(run.Trials, func(t econbench.Trial) bool { return t.Extra }) {
+		all := run.Trials
+		run.Trials = nil
+		for _, t := range all {
+			if t.Extra {
+				run.Extra = append(run.Extra, t)
+			} else {
+				run.Trials = append(run.Trials, t)
+			}
+		}
+	}
 	for _, r := range run.Resumed {
 		run.Warnings = append(run.Warnings, fmt.Sprintf("resumed at %s: blocks before and after it share no conditions but those in run.json",
 			r.Started.UTC().Format(time.RFC3339)))

@@ -99,7 +99,7 @@ func open(dir string, run econbench.Run) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create run directory %s: %w", dir, err)
 	}
-	run.Schema, run.Trials, run.Superseded, run.Warnings = econbench.Schema, nil, nil, nil
+	run.Schema, run.Trials, run.Extra, run.Superseded, run.Warnings = econbench.Schema, nil, nil, nil, nil
 	d := &Dir{path: dir, run: run, trials: &trialLog{path: path, file: f}}
 	if err = lock(f); err != nil {
 		err = fmt.Errorf("create run directory %s: %w", dir, err)

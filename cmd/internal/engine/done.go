@@ -34,6 +34,15 @@ func DoneBy(run *econbench.Run) (d Done, err error) {
 		}
 		begun[t.Block][t.Position] = t.Valid
 	}
+	d.take(begun, cells)
+	for _, t := range slices.Concat(run.Trials, run.Extra, run.Superseded) {
+		d.Builds = max(d.Builds, t.Build+1)
+	}
+	return d, nil
+}
+
+// take sorts blocks, each of them the validity of its trials by position, into whole and broken ones.
+func (d *Done) take(begun map[int]map[int]bool, cells int) {
 	for _, block := range slices.Sorted(maps.Keys(begun)) {
 		if len(begun[block]) < cells {
 			d.Broken = append(d.Broken, block)
@@ -48,10 +57,6 @@ func DoneBy(run *econbench.Run) (d Done, err error) {
 			}
 		}
 	}
-	for _, t := range slices.Concat(run.Trials, run.Superseded) {
-		d.Builds = max(d.Builds, t.Build+1)
-	}
-	return d, nil
 }
 
 // inPlan holds a trial against the plan: at its block and position the plan has to have its cell.

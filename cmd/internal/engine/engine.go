@@ -80,6 +80,7 @@ type Engine struct {
 	unpaced  map[string]error // why the pace of a load could not be found
 	failures int              // in a row
 	failing  map[string]bool  // workloads that those were of
+	extra    bool             // blocks beyond the plan's are being measured
 	stuck    error            // of the trial's testbed, which is what it is to the trials after it too
 }
 
@@ -156,7 +157,7 @@ func (e *Engine) measure(ctx context.Context, block, position int, cell econbenc
 	}
 	start := time.Now()
 	t := econbench.Trial{
-		Schema: econbench.Schema, Run: e.RunID, Block: block, Position: position, Build: e.builds - 1, Cell: cell, Start: start.UTC(),
+		Schema: econbench.Schema, Run: e.RunID, Block: block, Position: position, Build: e.builds - 1, Extra: e.extra, Cell: cell, Start: start.UTC(),
 		Warnings: slices.Clone(e.Lab.Doubts()),
 	}
 	log, failed := e.try(ctx, &t)
