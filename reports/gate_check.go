@@ -47,6 +47,13 @@ func CheckReference(old *econbench.Run, plan econbench.Plan, a econbench.Against
 	return enoughBlocks(old, plan, cells, a)
 }
 
+// Decisive are the differences of two runs for which Compare refuses them and a gate calls them incomparable; of a run that has only
+// begun, with what is known of its hosts by then.
+func Decisive(old, new *econbench.Run) []RunDifference {
+	decisive, _ := differences(old, new)
+	return decisive
+}
+
 // GateArms are the pairs of arms to compare, given those that were asked for: each of the plan's arms with itself, but for those. None
 // were asked for: none, which stands for each with itself.
 func GateArms(plan econbench.Plan, asked []econbench.ArmPair) []econbench.ArmPair {

@@ -280,7 +280,7 @@ func TestCheckReference(t *testing.T) {
 		`arm "overlay+econ": it has not got that; its arms: host, overlay, overlay+oncache`: {func(_ *econbench.Run, _ *econbench.Plan, a *econbench.Against) {
 			a.Arms = []econbench.ArmPair{{Old: arm("overlay+econ"), New: arm("overlay")}}
 		}},
-		"want an arm beside host": {func(_ *econbench.Run, p *econbench.Plan, _ *econbench.Against) { p.Arms = p.Arms[:1] }},
+		"want an arm beside host":                                      {func(_ *econbench.Run, p *econbench.Plan, _ *econbench.Against) { p.Arms = p.Arms[:1] }},
 		"blocks 2: no outcome is significant against its 10 blocks of": {func(_ *econbench.Run, p *econbench.Plan, _ *econbench.Against) { p.Blocks = 2 }},
 		"confirm-blocks 1: no outcome is significant":                  {func(_ *econbench.Run, _ *econbench.Plan, a *econbench.Against) { a.ConfirmBlocks = 1 }},
 		`it has 0 blocks of "overlay tcp_rr`: {func(r *econbench.Run, _ *econbench.Plan, _ *econbench.Against) {
@@ -368,7 +368,7 @@ func TestGateGolden(t *testing.T) {
 // checkJUnit reads it as a CI system does.
 func checkJUnit(t *testing.T, name, text string) {
 	t.Helper()
-	var s junitSuite
+	var s gateSuite
 	if err := xml.Unmarshal([]byte(text), &s); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}

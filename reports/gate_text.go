@@ -219,49 +219,49 @@ func (g *Gate) json(w io.Writer) error {
 	return e.Encode(g)
 }
 
-// junitSuite and what is in it are JUnit's XML as CI systems read it: a failure is a regression, an error what could not be judged.
-type junitSuite struct {
-	XMLName  xml.Name    `xml:"testsuite"`
-	Name     string      `xml:"name,attr"`
-	Tests    int         `xml:"tests,attr"`
-	Failures int         `xml:"failures,attr"`
-	Errors   int         `xml:"errors,attr"`
-	Cases    []junitCase `xml:"testcase"`
+// gateSuite and what is in it are JUnit's XML as CI systems read it: a failure is a regression, an error what could not be judged.
+type gateSuite struct {
+	XMLName  xml.Name   `xml:"testsuite"`
+	Name     string     `xml:"name,attr"`
+	Tests    int        `xml:"tests,attr"`
+	Failures int        `xml:"failures,attr"`
+	Errors   int        `xml:"errors,attr"`
+	Cases    []gateCase `xml:"testcase"`
 }
 
-type junitCase struct {
-	Class   string        `xml:"classname,attr"`
-	Name    string        `xml:"name,attr"`
-	Failure *junitMessage `xml:"failure"`
-	Error   *junitMessage `xml:"error"`
-	Output  string        `xml:"system-out,omitempty"`
+type gateCase struct {
+	Class   string       `xml:"classname,attr"`
+	Name    string       `xml:"name,attr"`
+	Failure *gateMessage `xml:"failure"`
+	Error   *gateMessage `xml:"error"`
+	Output  string       `xml:"system-out,omitempty"`
 }
 
-type junitMessage struct {
+type gateMessage struct {
 	Message string `xml:"message,attr"`
 	Type    string `xml:"type,attr"`
 }
 
 // junit writes a case per cell, and one for the run as a whole.
 func (g *Gate) junit(w io.Writer) error {
-	suite := junitSuite{Name: fmt.Sprintf("econbench gate %.4g%%", 100*g.Share)}
+	suite := gateSuite{Name: fmt.Sprintf("econbench gate %.4g%%", 100*g.Share)}
 	for _, c := range g.Cells {
-		k := junitCase{Class: "gate." + clean(c.Workload), Name: clean(c.cell() + " · " + c.Metric), Output: c.line()}
+		k := gateCase{Class: "gate." + clean(c.Workload), Name: clean(c.cell() + " · " + c.Metric), Output: c.line()}
 		switch c.Verdict {
 		case GateRegressed:
-			k.Failure = &junitMessage{c.line(), string(c.Verdict)}
+			k.Failure = &gateMessage{c.line(), string(c.Verdict)}
 		case GateSuspect, GateUnmeasured:
-			k.Error = &junitMessage{c.line(), string(c.Verdict)}
+			k.Error = &gateMessage{c.line(), string(c.Verdict)}
 		}
 		suite.Cases = append(suite.Cases, k)
 	}
-	whole := junitCase{Class: "gate", Name: "run", Output: g.Headline()}
+	whole := gateCase{Class: "gate", Name: "run", Output: g.Headline()}
 	if list := append(differenceLines(g.Differences), g.Problems...); len(list) > 0 {
 		kind := GateUnmeasured
 		if g.Verdict == GateIncomparable {
 			kind = GateIncomparable
 		}
-		whole.Error = &junitMessage{clean(strings.Join(list, "; ")), string(kind)}
+		whole.Error = &gateMessage{clean(strings.Join(list, "; ")), string(kind)}
 	}
 	suite.Cases = append(suite.Cases, whole)
 	for _, k := range suite.Cases {
@@ -294,4 +294,16 @@ func (g *Gate) Regressions() (list []string) {
 	}
 	slices.Sort(list)
 	return list
+}
+
+// Unjudged are what is not known, in few words each.
+func (g *Gate) Unjudged() (list []string) {
+	for _, v := range []GateVerdict{GateSuspect, GateUnmeasured} {
+		for _, c := range g.Cells {
+			if c.Verdict == v {
+				list = append(list, clean(fmt.Sprintf("%s %s: %s", v, c.cell(), c.Reason)))
+			}
+		}
+	}
+	return append(list, g.Problems...)
 }

@@ -214,7 +214,7 @@ func (f *calibrateFlags) pool(workloads []string, base econbench.Arm, frame fram
 // fill measures a plan into a directory and prints nothing. Trials that are not valid count nowhere in a pool either.
 func (f *calibrateFlags) fill(cmd *cobra.Command, dir string, plan econbench.Plan) error {
 	run := runFlags{labFlags: f.labFlags, out: dir, quiet: f.quiet, silent: true}
-	err := run.run(cmd, plan)
+	err := run.run(cmd, plan, nil)
 	if errors.Is(err, errInvalid) && !errors.Is(err, errInterrupted) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "econbench:", err)
 		return nil

@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/names"
 	"github.com/econbench/econbench/internal/rundir"
 	"github.com/econbench/econbench/reports"
@@ -25,6 +24,8 @@ import (
 type compareFlags struct {
 	format, out          string
 	threshold, minEffect share
+	gate                 share
+	confirm              string // directory of a run whose blocks confirm what the gate suspects
 	absolute, force      bool
 	arms, workloads      []string
 }
@@ -41,18 +42,35 @@ block: the ratios of the one run against those of the other, by the Mann-Whitney
 baseline itself, and arms without one, have nothing but their absolute values: their change is shown and not judged, unless
 --absolute asks for it or both are arms of one run. Both changes are shown.
 
-Runs that differ in what decides figures (kernel, CPUs, placement, wire …) are refused, and every difference is named.`,
+Runs that differ in what decides figures (kernel, CPUs, placement, wire …) are refused, and every difference is named.
+
+With --gate the exit code says what became of the primary metrics: 2 one has lost that share, and extra blocks confirmed it (those of
+NEW, if it was measured by run --gate, or another run's, by --confirm); 1 something could not be judged: a suspect that nothing confirms, an
+interval as wide as the gate, trials that are not valid, runs that can't be compared; 0 otherwise, improvements included.`,
 		Example: `  econbench compare night-1 night-2
   econbench compare monday=night-1 tuesday=night-2 wednesday=night-3
-  econbench compare night-1 night-1 --arm overlay=overlay+oncache   # two arms of one run`,
+  econbench compare night-1 night-1 --arm overlay=overlay+oncache   # two arms of one run
+  econbench compare reference night-3 --gate 5%
+  econbench compare reference night-3 --gate 5% --confirm night-3b   # whose blocks confirm what is suspect`,
 		Args: someArgs("run directory"),
-		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.OutOrStdout(), args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			gated, err := f.gated(cmd)
+			switch {
+			case err != nil:
+				return err
+			case gated:
+				return f.runGate(cmd.OutOrStdout(), args)
+			}
+			return f.run(cmd.OutOrStdout(), args)
+		},
 	}
 	formats := reports.ComparisonFormats()
-	cmd.Flags().StringVarP(&f.format, "format", "f", formats[0], "`format`: "+strings.Join(formats, ", "))
+	cmd.Flags().StringVarP(&f.format, "format", "f", formats[0], "`format`: "+strings.Join(formats, ", ")+"; with --gate: "+strings.Join(reports.GateFormats(), ", "))
 	cmd.Flags().StringVarP(&f.out, "output", "o", "", "`file` to write (default: standard output)")
 	cmd.Flags().Var(&f.threshold, "threshold", "half an interval's `width` above which \"no change\" is inconclusive")
 	cmd.Flags().Var(&f.minEffect, "min-effect", "least `change` that gets a verdict: boots and builds differ by themselves")
+	cmd.Flags().Var(&f.gate, "gate", "`share` that no primary metric may lose from OLD to NEW: exit code 2")
+	cmd.Flags().StringVar(&f.confirm, "confirm", "", "run `directory` whose blocks confirm what the gate suspects (default: NEW's extra blocks)")
 	cmd.Flags().BoolVar(&f.absolute, "absolute", false, "absolute values carry all verdicts, drift and all, not ratios to the baseline")
 	cmd.Flags().BoolVar(&f.force, "force", false, "compare runs that differ in what decides figures, and mark the result")
 	cmd.Flags().StringSliceVar(&f.arms, "arm", nil, "compare this `arm` alone, or OLDARM=NEWARM: two different ones")
@@ -76,11 +94,16 @@ func (f compareFlags) run(w io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
+	return f.write(w, func(w io.Writer) error { return c.Render(w, f.format) })
+}
+
+// write renders to where the user wants it.
+func (f compareFlags) write(w io.Writer, render func(io.Writer) error) error {
 	if f.out == "" || f.out == "-" {
-		return c.Render(w, f.format)
+		return render(w)
 	}
 	var body bytes.Buffer // a failed rendering must not leave half a file
-	if err := c.Render(&body, f.format); err != nil {
+	if err := render(&body); err != nil {
 		return err
 	}
 	if err := os.WriteFile(f.out, body.Bytes(), 0o644); err != nil {
@@ -103,11 +126,7 @@ func (f compareFlags) options() (reports.CompareOptions, error) {
 		if !two {
 			new = old
 		}
-		var p reports.ArmPair
-		var err error
-		if p.Old, err = econbench.ParseArm(old); err == nil {
-			p.New, err = econbench.ParseArm(new)
-		}
+		p, err := parsePair(old, new)
 		if err != nil {
 			return o, fmt.Errorf("flag --arm: %q: %w", s, err)
 		}

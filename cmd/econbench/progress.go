@@ -72,6 +72,13 @@ func (p *progress) Trial(done, total int, t econbench.Trial) {
 	fmt.Fprintln(p.w, line)
 }
 
+// again begins another count of trials, of which some were measured before.
+func (p *progress) again(before int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.before, p.trials = before, time.Time{}
+}
+
 // end clears the line that waits to be rewritten.
 func (p *progress) end() {
 	if p.open {

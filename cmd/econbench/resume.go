@@ -41,7 +41,10 @@ func (f *runFlags) goOn(cmd *cobra.Command) (err error) {
 		return err
 	}
 	j := &job{dir: dir, plan: was.Plan, label: partLabel(was.ID), was: was}
-	if j.done, err = f.resumable(was); err != nil {
+	if j.done, err = f.resumable(was); err == nil && was.Against != nil {
+		j.ref, err = loadReference(*was.Against, was.Plan)
+	}
+	if err != nil {
 		return errors.Join(err, dir.Close())
 	}
 	if f.dryRun {
@@ -100,6 +103,12 @@ func (f *runFlags) printRest(w io.Writer, j *job) error {
 		planned-whole, parts().Estimate(rest).Round(time.Second))
 	for _, block := range j.done.Broken {
 		fmt.Fprintf(w, "block %d was broken off: it is measured anew\n", block)
+	}
+	j.ref.print(w, j.plan)
+	if _, x, err := j.suspects(); err != nil {
+		return err
+	} else if x.Blocks > 0 && planned == whole {
+		fmt.Fprintf(w, "%d of %d extra blocks are measured\n", len(x.Done.Blocks), x.Blocks)
 	}
 	return printPlan(w, j.plan, j.done)
 }

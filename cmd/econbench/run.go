@@ -58,10 +58,15 @@ What the newest calibration of this machine says (see calibrate) is recorded wit
 			if err != nil {
 				return err
 			}
+			ref, plan, err := f.against.reference(cmd, plan)
+			if err != nil {
+				return err
+			}
 			if f.dryRun {
+				ref.print(cmd.OutOrStdout(), plan)
 				return printPlan(cmd.OutOrStdout(), plan, engine.Done{})
 			}
-			return f.run(cmd, plan)
+			return f.run(cmd, plan, ref)
 		},
 	}
 	f.register(cmd)
@@ -101,7 +106,7 @@ func newRunID() string {
 }
 
 // run measures the plan as a new run.
-func (f *runFlags) run(cmd *cobra.Command, plan econbench.Plan) error {
+func (f *runFlags) run(cmd *cobra.Command, plan econbench.Plan, ref *reference) error {
 	id := newRunID()
 	if f.out == "" {
 		f.out = filepath.Join("econbench-runs", id)
@@ -110,11 +115,14 @@ func (f *runFlags) run(cmd *cobra.Command, plan econbench.Plan) error {
 		Schema: econbench.Schema, ID: id, Version: versionString(), Command: os.Args, Started: time.Now().UTC(),
 		Status: econbench.StatusRunning, Plan: plan,
 	}
+	if ref != nil {
+		r.Against = &ref.Against
+	}
 	dir, err := rundir.Create(f.out, &r)
 	if err != nil {
 		return err
 	}
-	return f.carryOut(cmd, &job{dir: dir, plan: plan, label: id, begun: true})
+	return f.carryOut(cmd, &job{dir: dir, plan: plan, ref: ref, label: id, begun: true})
 }
 
 // job is what is to be measured, and where it is recorded.
@@ -123,6 +131,8 @@ type job struct {
 	plan  econbench.Plan
 	label string // on engines
 	done  engine.Done
+	ref   *reference     // what it is held against when it is over; nil: nothing
+	extra engine.Tally   // of blocks beyond the plan's
 	was   *econbench.Run // a run to go on with; nil: a new one
 	begun bool           // recorded as going on
 
@@ -146,23 +156,25 @@ func (f *runFlags) carryOut(cmd *cobra.Command, j *job) error {
 	case err != nil:
 		status = econbench.StatusFailed
 	}
-	err = errors.Join(err, j.dir.Finish(status, err))
 	measured := tally.Valid + tally.Invalid
+	held, heldErr := j.hold(measured) // before the run is finished: one that is killed here can be taken up again, and is judged then
+	err = errors.Join(err, heldErr, j.dir.Finish(status, err))
 	if measured > 0 && !f.silent {
-		err = errors.Join(err, printReport(cmd.OutOrStdout(), j.dir.Path(), "text", func(string) {})) // said at the beginning
+		err = errors.Join(err, printReport(cmd.OutOrStdout(), j.dir.Path(), "text", func(string) {}), held.print(cmd.OutOrStdout())) // said at the beginning
 	}
 	err = errors.Join(err, j.tellProfiles(cmd.OutOrStdout(), cmd.ErrOrStderr()))
-	if !f.quiet && measured > 0 && (!f.silent || measured < tally.Planned) {
+	rest := tally.Planned + j.extra.Planned - measured - j.extra.Valid - j.extra.Invalid
+	if !f.quiet && measured > 0 && (!f.silent || rest > 0) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun directory: %s\n", j.dir.Path())
-		if measured < tally.Planned {
+		if rest > 0 {
 			fmt.Fprintf(cmd.ErrOrStderr(), "to measure the rest: %s\n", f.resumeCommand(j.dir.Path()))
 		}
 	}
-	if err == nil && tally.Invalid > 0 {
-		err = fmt.Errorf("%d of %d %w: see the table and %s", tally.Invalid, tally.Planned, errInvalid,
+	if invalid := tally.Invalid + j.extra.Invalid; err == nil && invalid > 0 {
+		err = fmt.Errorf("%d of %d %w: see the table and %s", invalid, tally.Planned+j.extra.Planned, errInvalid,
 			filepath.Join(j.dir.Path(), rundir.TrialsFile))
 	}
-	return err
+	return held.err(err)
 }
 
 // errInvalid says that a run went on to its end, with trials that do not count.
@@ -170,11 +182,12 @@ var errInvalid = errors.New("trials are not valid")
 
 // measure opens the lab, carries the job out on it and closes it again.
 func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engine.Tally, err error) {
-	if tally = j.tally(); tally.Planned == tally.Valid+tally.Invalid {
+	tally = j.tally()
+	if left, err := j.left(); err != nil || !left {
 		if f.profile {
 			j.unprofiled = errors.New("no trial is left to measure: econbench profile samples without any")
 		}
-		return tally, j.begin(nil, p) // it was stopped behind its last trial
+		return tally, errors.Join(err, j.begin(nil, p)) // it was stopped behind its last trial
 	}
 	s, err := openSession(ctx, sessionOptions{
 		labFlags: f.labFlags, run: j.label, placement: j.plan.Placement, needs: partsOf(j.plan).Needs(j.plan), progress: p.Stepf, agentLog: agentLogs(j.dir.Path()),
@@ -195,7 +208,10 @@ func (f *runFlags) measure(ctx context.Context, j *job, p *progress) (tally engi
 		return tally, err
 	}
 	e := engine.Engine{Parts: partsOf(j.plan), Lab: s.lab, Recorder: j.dir, Progress: p, RunID: j.label, Done: j.done}
-	tally, err = e.Run(ctx, j.plan)
+	j.ref.warnOfHosts(&econbench.Run{Lab: s.kind, Image: s.lab.ImageDigest(), Hosts: s.facts(), Plan: j.plan}, p)
+	if tally, err = e.Run(ctx, j.plan); err == nil {
+		err = j.confirm(ctx, &e, p)
+	}
 	if f.profile && err == nil {
 		j.profileAfter(ctx, s, &e, p)
 	}

@@ -39,6 +39,7 @@ type runFlags struct {
 	out          string
 	resume       string
 	profile      bool
+	against      againstFlags
 	dryRun       bool
 	quiet        bool
 	silent       bool // the table is somebody else's business
@@ -48,7 +49,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	f.labFlags.register(cmd)
 	fl.StringVar(&f.suite, "suite", "quick", "embedded suite or YAML `file` that the other flags change")
-	fl.StringSliceVar(&f.arms, "arm", nil, "`arms` to compare: TOPOLOGY or TOPOLOGY+FASTPATH, as in host,overlay")
+	fl.StringSliceVar(&f.arms, "arm", nil, "`arms` to compare: TOPOLOGY or TOPOLOGY+FASTPATH, as in host,overlay; with --baseline-run also OLDARM=NEWARM")
 	fl.StringVar(&f.baseline, "baseline", "", "`arm` that ratios are taken to (default: the suite's, else the first)")
 	fl.StringSliceVar(&f.workloads, "workload", nil, "`workloads` to run, with the suite's parameters where it has them")
 	fl.StringArrayVarP(&f.params, "param", "p", nil, "workload parameter, `NAME.KEY=VALUE`, as in tcp_rr.request=128; repeatable")
@@ -68,6 +69,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl.StringVarP(&f.out, "out", "o", "", "run `directory` (default: econbench-runs/ID)")
 	fl.StringVar(&f.resume, "resume", "", "go on with the run in `directory`, which has its plan; with it go only flags of hosts and output")
 	fl.BoolVar(&f.profile, "profile", false, "behind the blocks, put each cell to work once more and sample CPU stacks: profiles/ in the run directory")
+	f.against.register(cmd)
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the plan and about how long it takes; start nothing")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no progress; the table alone")
 }
@@ -84,7 +86,11 @@ func (f *runFlags) plan(cmd *cobra.Command) (p econbench.Plan, err error) {
 	p = s.plan
 	given := cmd.Flags().Changed
 	if given("arm") {
-		if p.Arms, err = parseArms(f.arms); err != nil {
+		arms, err := f.against.pairArms(f.arms)
+		if err == nil {
+			p.Arms, err = parseArms(arms)
+		}
+		if err != nil {
 			return p, err
 		}
 	}

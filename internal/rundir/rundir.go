@@ -31,6 +31,7 @@ const (
 	RunFile    = "run.json"
 	TrialsFile = "trials.jsonl"
 	LogsFolder = "logs"
+	GateFile   = "gate.json"
 )
 
 // ErrTaken is wrapped by Create's error when the folder holds a run, or anything else, already.
@@ -137,6 +138,15 @@ func (d *Dir) Update(change func(*econbench.Run)) error {
 // Replan writes the plan anew.
 func (d *Dir) Replan(p econbench.Plan) error {
 	return d.Update(func(r *econbench.Run) { r.Plan = p })
+}
+
+// WriteFile writes a file of the run directory beside the record, as a whole.
+func (d *Dir) WriteFile(name string, body []byte) error {
+	path := filepath.Join(d.path, name)
+	if err := wholefile.Write(path, body); err != nil {
+		return fmt.Errorf("write %s: %w", path, bare(err))
+	}
+	return nil
 }
 
 // Finish records how the run ended and closes trials.jsonl. cause is nil unless something went wrong.
