@@ -51,6 +51,7 @@ func TestFormatsDocumented(t *testing.T) {
 	walk(reflect.TypeFor[econbench.Trial]())
 	walk(reflect.TypeFor[Summary]())
 	walk(reflect.TypeFor[Comparison]())
+	walk(reflect.TypeFor[Gate]())
 	walk(reflect.TypeFor[Calibration]())
 	walk(reflect.TypeFor[trace.Picture]())
 	walk(reflect.TypeFor[trace.Record]())

@@ -262,3 +262,29 @@ func TestSettle(t *testing.T) {
 		t.Errorf("warnings %q", run.Warnings)
 	}
 }
+
+// Trials beyond the plan's blocks are kept apart from those that reports are about, also where such a block was measured twice.
+func TestExtraTrials(t *testing.T) {
+	d, dir := create(t)
+	extra := func(block int) econbench.Trial {
+		tr := testTrial(block)
+		tr.Extra = true
+		return tr
+	}
+	must(t, d.Append(testTrial(0)))
+	must(t, d.Append(extra(1)))
+	must(t, d.Append(extra(2)))
+	must(t, d.Finish(econbench.StatusInterrupted, nil))
+	d, _ = resume(t, dir)
+	must(t, d.Update(func(r *econbench.Run) { r.Resumed = append(r.Resumed, econbench.Resumption{}) }))
+	must(t, d.Append(extra(2)))
+	must(t, d.WriteFile(GateFile, []byte("{}\n")))
+	got := load(t, dir)
+	if len(got.Trials) != 1 || len(got.Extra) != 2 || got.Extra[1].Part != 1 || len(got.Superseded) != 1 || !got.Superseded[0].Extra {
+		t.Errorf("%d trials, extra %+v, superseded %+v", len(got.Trials), got.Extra, got.Superseded)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, GateFile)); err != nil || string(b) != "{}\n" {
+		t.Errorf("%q %v", b, err)
+	}
+	oneLine(t, d.WriteFile("none/x", nil), "none/x", "no such file")
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reports
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/econbench/econbench"
+)
+
+var simulate = flag.Int("simulate", 0, "gates to simulate for each figure of TestGateErrorRates; 0: few, for the test alone")
+
+// nights is what is simulated: gates of 5 % over workloads of one arm, n blocks in the old run, the new one and its extra blocks.
+type nights struct {
+	blocks, workloads int
+	spread            float64 // standard deviation of a block's ratio, as a logarithm
+	drift             float64 // likewise of what all blocks of a run have in common; extra blocks have their run's
+	bursts            bool    // one block of ten has five times the spread
+	loss              float64 // of the first workload
+}
+
+// rates are shares of gates: in which a workload was suspect, in which one had regressed, in which one could not be judged; of the
+// first workload, and of any other, which has lost nothing.
+type rates struct{ suspect, regressed, unmeasured, othersSuspect, othersRegressed float64 }
+
+// simulateGates gives a run's verdicts by the code that gives a real one's: ratios to the baseline are made up, not trials.
+func simulateGates(s nights, gates int, random *rand.Rand) (r rates) {
+	o := GateOptions{Share: 0.05}.compareOptions().withDefaults()
+	one := 1 / float64(gates)
+	for range gates {
+		cells, old := make([]ComparedCell, s.workloads), make([][]float64, s.workloads)
+		drifts := make([]float64, s.workloads)
+		for w := range cells {
+			drifts[w] = s.drift * random.NormFloat64()
+			old[w] = s.ratios(s.drift*random.NormFloat64(), random)
+			cells[w] = s.cell(w, old[w], s.ratios(drifts[w]+s.lost(w), random), o)
+		}
+		correctChanges(cells, o.Options)
+		var suspects []ComparedCell
+		var which []int
+		othersSuspect := false
+		for w, c := range cells {
+			switch verdict, _ := c.Metrics["transactions"].pass(0.05); {
+			case verdict == GateSuspect:
+				suspects = append(suspects, s.cell(w, old[w], s.ratios(drifts[w]+s.lost(w), random), o))
+				which = append(which, w)
+				othersSuspect = othersSuspect || w > 0
+			case verdict == GateUnmeasured && w == 0:
+				r.unmeasured += one
+			}
+		}
+		if othersSuspect {
+			r.othersSuspect += one
+		}
+		correctChanges(suspects, o.Options)
+		othersRegressed := false
+		for i, c := range suspects {
+			verdict, _ := c.Metrics["transactions"].pass(0.05)
+			if which[i] == 0 {
+				r.suspect += one
+				if verdict == GateSuspect {
+					r.regressed += one
+				}
+			}
+			othersRegressed = othersRegressed || which[i] > 0 && verdict == GateSuspect
+		}
+		if othersRegressed {
+			r.othersRegressed += one
+		}
+	}
+	return r
+}
+
+func (s nights) lost(workload int) float64 {
+	if workload > 0 {
+		return 0
+	}
+	return math.Log(1 - s.loss)
+}
+
+func (s nights) ratios(shift float64, random *rand.Rand) []float64 {
+	out := make([]float64, s.blocks)
+	for i := range out {
+		spread := s.spread
+		if s.bursts && random.IntN(10) == 0 {
+			spread *= 5
+		}
+		out[i] = math.Exp(shift + spread*random.NormFloat64())
+	}
+	return out
+}
+
+func (s nights) cell(workload int, old, new []float64, o CompareOptions) ComparedCell {
+	m := MetricChange{Better: econbench.Higher, Primary: true, Carrier: CarrierRatio, Old: Level{N: len(old)}, New: Level{N: len(new)},
+		Ratio: changeOf(old, new, 0, o.Options)}
+	return ComparedCell{Arm: arm("overlay"), NewArm: arm("overlay"), Workload: fmt.Sprint(workload), primary: "transactions",
+		Metrics: map[string]MetricChange{"transactions": m}}
+}
+
+// TestGateErrorRates: false alarms are rare, regressions twice the gate's size are found. With -simulate 20000 it prints the table of
+// docs/measuring.md.
+func TestGateErrorRates(t *testing.T) {
+	gates := *simulate
+	if gates == 0 {
+		gates = 150
+	}
+	random := rand.New(rand.NewPCG(11, 12))
+	for _, c := range []struct {
+		name string
+		nights
+	}{
+		{"spread 1 %", nights{blocks: 10, workloads: 3, spread: 0.01}},
+		{"spread 2.5 %", nights{blocks: 10, workloads: 3, spread: 0.025}},
+		{"spread 5 %", nights{blocks: 10, workloads: 3, spread: 0.05}},
+		{"spread 5 %, 20 blocks", nights{blocks: 20, workloads: 3, spread: 0.05}},
+		{"spread 10 %", nights{blocks: 10, workloads: 3, spread: 0.1}},
+		{"spread 2.5 %, bursts", nights{blocks: 10, workloads: 3, spread: 0.025, bursts: true}},
+		{"spread 2.5 %, runs drift by 1 %", nights{blocks: 10, workloads: 3, spread: 0.025, drift: 0.01}},
+		{"spread 2.5 %, runs drift by 2 %", nights{blocks: 10, workloads: 3, spread: 0.025, drift: 0.02}},
+		{"spread 2.5 %, runs drift by 4 %", nights{blocks: 10, workloads: 3, spread: 0.025, drift: 0.04}},
+	} {
+		var columns []string
+		for _, loss := range []float64{0, 0.025, 0.05, 0.075, 0.10, 0.15} {
+			s := c.nights
+			s.loss = loss
+			r := simulateGates(s, gates, random)
+			if loss == 0 {
+				columns = append(columns, fmt.Sprintf("%s, %s", shareText(r.suspect, gates), shareText(r.othersSuspect, gates)),
+					fmt.Sprintf("%s, %s", shareText(r.regressed, gates), shareText(r.othersRegressed, gates)), shareText(r.unmeasured, gates))
+				if c.drift == 0 && r.regressed+r.othersRegressed > 0.02 {
+					t.Errorf("%s: %.3f of the gates fail without a loss", c.name, r.regressed+r.othersRegressed)
+				}
+				continue
+			}
+			columns = append(columns, shareText(r.regressed, gates))
+			if found := r.regressed; c.spread <= 0.025 && c.drift <= 0.02 && !c.bursts && loss == 0.10 && found < 0.9 {
+				t.Errorf("%s: %.3f of the gates find a loss of 10 %%", c.name, found)
+			}
+			if loss == 0.025 && c.drift == 0 && r.regressed > 0.05 {
+				t.Errorf("%s: %.3f of the gates fail for half of their share", c.name, r.regressed)
+			}
+		}
+		if *simulate > 0 {
+			fmt.Fprintf(os.Stderr, "| %s | %s |\n", c.name, strings.Join(columns, " | "))
+		}
+	}
+}
+
+func shareText(share float64, of int) string {
+	if share < 0.5/float64(of) {
+		return "0"
+	}
+	if share > 0.995 {
+		return "100 %"
+	}
+	return fmt.Sprintf("%.2g %%", 100*share)
+}
