@@ -13,8 +13,21 @@ help: ## list the targets
 deps: ## install what is missing: engine, iptables, archive keyring (Debian, Ubuntu; root)
 	@.ci/deps
 
+BIN ?= bin/econbench
+
 build: ## build bin/econbench, one static program
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bin/econbench ./cmd/econbench
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/econbench
+
+PREFIX ?= /usr/local
+share = $(DESTDIR)$(PREFIX)/share
+completions = bash-completion/completions/econbench zsh/site-functions/_econbench fish/vendor_completions.d/econbench.fish
+
+# The pages' date is the commit's, so that one commit's pages are always the same.
+install: build ## install below DESTDIR and PREFIX (/usr/local): program, manual pages, completion for bash, zsh and fish
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/econbench
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)} $(DESTDIR)$(PREFIX)/bin/econbench man $(share)/man/man1
+	@for file in $(completions); do \
+		install -d $(share)/$$(dirname $$file) && $(DESTDIR)$(PREFIX)/bin/econbench completion $${file%%[-/]*} >$(share)/$$file || exit 1; done
 
 run: deps build ## measure: the quick suite on two engines started on this machine (root)
 	./bin/econbench run
@@ -46,4 +59,4 @@ check-generated: ## fail when a generated file is not what generates it
 clean: ## remove what build made; results stay, `econbench clean` is for dead runs
 	rm -rf bin
 
-.PHONY: help deps build run bench test test-kernels lint generate check-generated clean
+.PHONY: help deps build install run bench test test-kernels lint generate check-generated clean

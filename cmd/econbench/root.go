@@ -60,13 +60,13 @@ by device counters which way the packets went.`,
   econbench doctor                          # what this machine can and can't do
   econbench clean                           # remove what a killed run left`,
 		SilenceUsage: true, SilenceErrors: true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		Args:              noArgs,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(runCommand(), reportCommand(), compareCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
-		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), profileCommand(), agentCommand(), loadCommand(), stayCommand(), askCommand(), labInitCommand())
+		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), profileCommand(), manCommand(), agentCommand(), loadCommand(), stayCommand(), askCommand(), labInitCommand())
+	completeFlags(root)
 	return root
 }
 
@@ -77,7 +77,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	}
 	var allowed []string
 	for _, c := range cmd.Commands() {
-		if !c.Hidden && c.Name() != "help" && c.Name() != "completion" {
+		if !c.Hidden && c.Name() != "help" {
 			allowed = append(allowed, c.Name())
 		}
 	}

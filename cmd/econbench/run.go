@@ -33,18 +33,25 @@ ratio to the baseline. Without --hosts it starts two Docker engines on this mach
 takes them down again; it uses the lab of ` + "`econbench lab up`" + ` if that is up.
 
 Each trial is recorded the moment it ends. Ctrl-C ends the run, takes everything down and reports what was measured.
-Exit code: 0 all trials are valid; 1 something could not be measured.
+Exit code: 0 all trials are valid; 1 something could not be measured; 2 the gate found a regression.
 
 --resume DIR goes on with a run that was interrupted, failed or was killed: with its plan and its seed, on hosts that are
 what they were, by the same econbench. A block that was broken off is measured anew, since its trials are compared with
 each other; those of the first attempt stay recorded and count nowhere. Trials that are not valid were attempted and are
 not measured again.
 
+--baseline-run DIR holds the run against an older one when it is over, as compare does. With --gate 5% it fails if a workload's primary
+metric has lost 5% or more of its ratio to the baseline arm: the planned blocks have to show it significantly, and then --confirm-blocks
+extra blocks of what is suspect and its baseline have to show it once more, by themselves. What was not measured well enough to tell is
+1, a regression 2, whatever else happened. Improvements pass. On other hosts than the older run's nothing is a regression: the run is
+measured, and can't be judged (1). The verdict is in gate.json of the run directory. --resume keeps the gate.
+
 What the newest calibration of this machine says (see calibrate) is recorded with the run, for its reports to quote.`,
 		Example: `  econbench run
   econbench run --dry-run --suite quick --blocks 20
   econbench run --arm host,overlay --workload tcp_rr,tcp_stream -p tcp_rr.request=128 -p tcp_stream.streams=8
   econbench run --hosts ssh://root@a,ssh://root@b --wire mtu-frames -o night-1
+  econbench run --suite nightly --baseline-run reference --gate 5% -o night-2
   econbench run --resume night-1 --hosts ssh://root@a,ssh://root@b`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
