@@ -60,8 +60,8 @@ by device counters which way the packets went.`,
   econbench doctor                          # what this machine can and can't do
   econbench clean                           # remove what a killed run left`,
 		SilenceUsage: true, SilenceErrors: true,
-		Args:              noArgs,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(runCommand(), reportCommand(), compareCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
