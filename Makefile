@@ -44,11 +44,12 @@ test: deps ## run every test; those that need root say so when they are skipped
 test-kernels: ## run the fast paths' tests on Debian's kernels, in a virtual machine (qemu; fetches 70 MB)
 	@.ci/test-kernels
 
-lint: ## gofmt, go vet, staticcheck (version in tools/go.mod), syntax of the scripts
+lint: ## gofmt, go vet, staticcheck, actionlint (versions in tools/go.mod), syntax of the scripts
 	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || { echo "lint: not gofmt's: $$unformatted" >&2; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool -modfile=tools/go.mod staticcheck ./...
-	@for script in .ci/*; do bash -n $$script || exit 1; done
+	$(GO) tool -modfile=tools/go.mod actionlint -ignore 'label "bare-metal" is unknown' docs/examples/nightly/github-actions.yml
+	@for script in .ci/* docs/examples/nightly/econbench-nightly; do bash -n $$script || exit 1; done
 
 generate: ## make generated files anew: BPF objects, with clang 14 (GENERATE=1 make deps brings it)
 	$(GO) generate ./...
