@@ -26,6 +26,7 @@ func All() []econbench.Collector {
 		Sockets{},
 		Snmp{},
 		Stat{},
+		Agent{}, // beside stat, whose window is its
 		Exact{},
 		Histograms{},
 		Softirqs{},
@@ -39,7 +40,6 @@ func All() []econbench.Collector {
 		Interrupts{},
 		Netfilter{},
 		Fastpath{},
-		Agent{}, // last: read before all others when the window begins, after them when it ends
 	}
 }
 
@@ -52,6 +52,7 @@ func readersOf(proc string) []econbench.Reader {
 		socketsReader{proc},
 		snmpReader{proc},
 		statReader{proc},
+		agentReader{},
 		exactReader{},
 		histogramsReader{},
 		softirqsReader{proc},
@@ -64,7 +65,6 @@ func readersOf(proc string) []econbench.Reader {
 		netstatReader{proc},
 		interruptsReader{proc},
 		netfilterReader{},
-		agentReader{},
 	}
 }
 
