@@ -35,7 +35,7 @@ func (GitHub) Render(w io.Writer, run *econbench.Run) error {
 	if err != nil {
 		return err
 	}
-	page := stepSummary{limit: summaryLimit, whole: "econbench report -f markdown"}
+	page := stepSummary{limit: summaryLimit, whole: "econbench report DIR -f markdown"}
 	page.text("## econbench: %s\n\n%s\n", escape(headline(s)), escape(runLine(s)))
 	page.bullets("", verdictLines(s))
 	for _, t := range tables(s) {
@@ -188,18 +188,20 @@ func (p *stepSummary) folded(head string, lines []string) {
 // reproduceRoom is kept free for the command that measured.
 const reproduceRoom = 8 << 10
 
-// reproduce shows the command that measured, and the order that it had.
+// reproduce shows the command that measured, with the seed that it came to have.
 func (p *stepSummary) reproduce(run *econbench.Run) {
 	if len(run.Command) == 0 {
 		return
 	}
-	command := shellWords(run.Command)
-	fence := "```"
+	argv := slices.Clone(run.Command)
+	if !slices.ContainsFunc(argv, func(a string) bool { return a == "--seed" || strings.HasPrefix(a, "--seed=") }) {
+		argv = append(argv, fmt.Sprintf("--seed=%d", run.Plan.Seed))
+	}
+	command, fence := shellWords(argv), "```"
 	for strings.Contains(command, fence) {
 		fence += "`"
 	}
-	p.add(fmt.Sprintf("\n<details><summary>Command</summary>\n\n%s\n%s\n%s\n\nIn the same order of trials with `--seed %d`, if no seed stands there.\n\n</details>\n",
-		fence, command, fence, run.Plan.Seed), "the command")
+	p.add(fmt.Sprintf("\n<details><summary>To measure it again, in the same order</summary>\n\n%s\n%s\n%s\n\n</details>\n", fence, command, fence), "the command")
 }
 
 func (p *stepSummary) write(w io.Writer) error {
