@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -48,20 +47,21 @@ type label struct{ name, value string }
 // exposition is the text as it comes about. All samples of a family stand together, as OpenMetrics demands.
 type exposition struct {
 	b     bytes.Buffer
+	head  string          // of a family that has no sample yet
 	suite label           // on every sample, so that files of several suites can lie side by side
 	taken map[string]bool // names of families
 }
 
-// gauge writes a family's head. The unit is the end of its name; "" for none.
+// gauge begins a family; its head is written with its first sample. The unit is the end of its name; "" for none.
 func (e *exposition) gauge(name, unit, help string) {
 	e.taken[name] = true
-	fmt.Fprintf(&e.b, "# TYPE %s gauge\n", name)
+	e.head = fmt.Sprintf("# TYPE %s gauge\n", name)
 	if unit != "" {
-		fmt.Fprintf(&e.b, "# UNIT %s %s\n", name, unit)
+		e.head += fmt.Sprintf("# UNIT %s %s\n", name, unit)
 	}
 	// The two formats differ in how a quotation mark is written here. There is none.
 	help = strings.NewReplacer(`\`, "/", `"`, "'").Replace(clean(help))
-	fmt.Fprintf(&e.b, "# HELP %s %s\n", name, help)
+	e.head += fmt.Sprintf("# HELP %s %s\n", name, help)
 }
 
 var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
@@ -71,7 +71,8 @@ func (e *exposition) sample(name string, v *float64, labels ...label) {
 	if v == nil {
 		return
 	}
-	e.b.WriteString(name)
+	e.b.WriteString(e.head + name)
+	e.head = ""
 	separator := "{"
 	for _, l := range append([]label{e.suite}, labels...) {
 		if l.value == "" {
@@ -122,9 +123,6 @@ func cellLabels(c Cell, more ...label) []label {
 
 func (e *exposition) cells(s *Summary) {
 	per := func(name, help string, of func(Cell) int) {
-		if len(s.Cells) == 0 {
-			return
-		}
 		e.gauge(name, "", help)
 		for _, c := range s.Cells {
 			e.count(name, of(c), cellLabels(c)...)
@@ -149,9 +147,6 @@ func (e *exposition) metrics(s *Summary) {
 		e.taken[reserved] = true
 	}
 	names := s.metricNames()
-	if len(names) == 0 {
-		return
-	}
 	families := make(map[string]string)
 	for _, name := range names {
 		m := s.described(name)
@@ -225,9 +220,6 @@ func compared(s *Summary, each func(c Cell, name string, m Metric)) {
 
 // comparisons writes ratios to the baseline and what they come to.
 func (e *exposition) comparisons(s *Summary) {
-	if !slices.ContainsFunc(s.Cells, func(c Cell) bool { return c.Arm.String() != s.Baseline.String() && len(c.Metrics) > 0 }) {
-		return
-	}
 	about := func(c Cell, name string, more ...label) []label {
 		return cellLabels(c, append([]label{{"baseline", s.Baseline.String()}, {"metric", name}}, more...)...)
 	}
