@@ -218,7 +218,7 @@ func TestBenchstatReads(t *testing.T) {
 					continue
 				}
 				want++
-				if v, ok := got[[3]string{row, c.Arm.String(), benchmarkUnit(metric, m.Unit)}]; !ok || math.Abs(v / *m.Median-1) > 1e-12 {
+				if v, ok := got[[3]string{row, c.Arm.String(), benchmarkUnit(metric, m.Unit)}]; !ok || math.Abs(v / *m.Median - 1) > 1e-12 {
 					t.Errorf("%s: %s %s %s: benchstat has %v, %v; want %v", name, row, c.Arm, metric, v, ok, *m.Median)
 				}
 			}

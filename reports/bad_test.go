@@ -42,8 +42,12 @@ func badRuns(t *testing.T) map[string]*econbench.Run {
 				tr.Metrics[name] = ptr(math.Inf(1 - 2*(i%2)))
 			}
 		}),
-		"zero":            change(sampleRun(6), func(_ int, tr *econbench.Trial) { tr.Metrics = map[string]*float64{"transactions": ptr(0), "throughput": ptr(0)} }),
-		"only nulls":      change(sampleRun(6), func(_ int, tr *econbench.Trial) { tr.Metrics = map[string]*float64{"transactions": nil, "throughput": nil} }),
+		"zero": change(sampleRun(6), func(_ int, tr *econbench.Trial) {
+			tr.Metrics = map[string]*float64{"transactions": ptr(0), "throughput": ptr(0)}
+		}),
+		"only nulls": change(sampleRun(6), func(_ int, tr *econbench.Trial) {
+			tr.Metrics = map[string]*float64{"transactions": nil, "throughput": nil}
+		}),
 		"no metrics":      change(sampleRun(6), func(_ int, tr *econbench.Trial) { tr.Metrics = nil }),
 		"no baseline":     sampleRun(6),
 		"other baseline":  sampleRun(6),

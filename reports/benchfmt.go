@@ -49,9 +49,7 @@ func (Benchfmt) Render(w io.Writer, run *econbench.Run) error {
 			records.Write(&benchfmt.UnitMetadata{UnitMetadataKey: key, OrigUnit: benchmarkUnit(name, m.Unit), Value: string(m.Better)})
 		}
 	}
-	for _, r := range benchmarks(run, s, data, names) {
-		records.Write(r)
-	}
+	writeBlocks(records, run, s, data, names)
 	if err := out.Flush(); err != nil {
 		return fmt.Errorf("render benchfmt: %w", err)
 	}
@@ -117,33 +115,52 @@ func benchmarkConfig(run *econbench.Run) (list []benchfmt.Config) {
 	return list
 }
 
-// benchmarks are the lines: block by block, in each the workloads in the plan's order, in those the baseline first, since benchstat
-// compares with the column that it meets first.
-func benchmarks(run *econbench.Run, s *Summary, data []*cellData, names []string) (list []*benchfmt.Result) {
-	config := benchmarkConfig(run)
-	byBlock := make(map[int][]*benchfmt.Result)
+// benchmarkCell is a cell on its way through the blocks: for each of its metrics the unit, the values, and which is next.
+type benchmarkCell struct {
+	name  benchfmt.Name
+	units []string
+	all   []series
+	next  []int
+}
+
+// writeBlocks writes the lines: block by block, in each the workloads in the plan's order, in those the baseline first, since benchstat
+// compares with the column that it meets first. What is written is not kept: there are as many lines as trials.
+func writeBlocks(w *benchfmt.Writer, run *econbench.Run, s *Summary, data []*cellData, names []string) {
+	var cells []*benchmarkCell
+	blocks := make(map[int]bool)
 	for _, d := range baselineFirst(data, s.Baseline) {
-		name := benchfmt.Name("Trial" + benchmarkName(d.cell))
-		mine := make(map[int]*benchfmt.Result)
+		c := &benchmarkCell{name: benchfmt.Name("Trial" + benchmarkName(d.cell))}
 		for _, metric := range names {
-			unit := benchmarkUnit(metric, d.metric(metric).Unit)
-			for block, v := range d.perBlock(metric) {
-				r := mine[block]
-				if r == nil {
-					r = &benchfmt.Result{Config: config, Name: name, Iters: 1}
-					mine[block] = r
+			if values := d.values[metric]; len(values.blocks) > 0 {
+				c.units, c.all = append(c.units, benchmarkUnit(metric, d.metric(metric).Unit)), append(c.all, values)
+				for _, b := range values.blocks {
+					blocks[b] = true
 				}
-				r.Values = append(r.Values, benchfmt.Value{Value: v, Unit: unit})
 			}
 		}
-		for block, r := range mine {
-			byBlock[block] = append(byBlock[block], r)
+		c.next = make([]int, len(c.all))
+		cells = append(cells, c)
+	}
+	r := &benchfmt.Result{Config: benchmarkConfig(run), Iters: 1}
+	for _, block := range slices.Sorted(maps.Keys(blocks)) {
+		for _, c := range cells {
+			if c.take(block, r) {
+				w.Write(r)
+			}
 		}
 	}
-	for _, block := range slices.Sorted(maps.Keys(byBlock)) {
-		list = append(list, byBlock[block]...)
+}
+
+// take fills in what the block says of the cell, and says whether that is anything.
+func (c *benchmarkCell) take(block int, r *benchfmt.Result) bool {
+	r.Name, r.Values = c.name, r.Values[:0]
+	for i, values := range c.all {
+		if at := c.next[i]; at < len(values.blocks) && values.blocks[at] == block {
+			r.Values = append(r.Values, benchfmt.Value{Value: values.values[at], Unit: c.units[i]})
+			c.next[i]++
+		}
 	}
-	return list
+	return len(r.Values) > 0
 }
 
 // baselineFirst sorts the arms of each workload such that the baseline goes before the others.

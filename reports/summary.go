@@ -148,29 +148,29 @@ func newCell(d, baseline *cellData, o Options) Cell {
 		c.Params = econbench.Params{}
 	}
 	for name := range d.seen {
-		values := d.perBlock(name)
-		m := newMetric(d.metric(name), values, o)
+		m := newMetric(d.metric(name), d.values[name].values, o)
 		m.Primary = name == d.primary
 		switch {
 		case d == baseline:
 		case baseline == nil:
 			m.Ratio = new(Ratio)
 		default:
-			m.Ratio = compare(values, baseline.perBlock(name), o)
+			m.Ratio = compare(d.values[name], baseline.values[name], o)
 		}
 		c.Metrics[name] = m
 	}
 	return c
 }
 
-func newMetric(known econbench.Metric, byBlock map[int]float64, o Options) Metric {
-	m := Metric{Unit: known.Unit, Better: known.Better, N: len(byBlock)}
+// newMetric sums up the values, which need not be sorted.
+func newMetric(known econbench.Metric, values []float64, o Options) Metric {
+	m := Metric{Unit: known.Unit, Better: known.Better, N: len(values)}
 	if m.N == 0 {
 		return m
 	}
-	values := slices.Collect(maps.Values(byBlock))
-	m.Median = number(median(values))
-	iv := medianInterval(values, o.Confidence)
+	sorted := sortedCopy(values)
+	m.Median = number(sortedMedian(sorted))
+	iv := sortedInterval(sorted, o.Confidence)
 	m.Coverage = iv.coverage
 	if iv.ok {
 		m.Low, m.High = number(iv.low), number(iv.high)
