@@ -103,7 +103,7 @@ func strangeRun() *econbench.Run {
 // clashingRun has metrics whose names are the same once a format has changed them, or are those of the format itself.
 func clashingRun() *econbench.Run {
 	run := sampleRun(7)
-	program := econbench.Program{Name: "own"}
+	program := econbench.Program{Name: "own", Server: []string{"server"}, Client: []string{"client"}, Params: econbench.Params{}}
 	names := []string{"a-b", "a_b", "a b", "a.b", "verdict", "run_info", "blocks", "baseline_ratio", "valid_trials", "metric_info", "ns", "MB", "x", "x_seconds", "geomean"}
 	for i, name := range names {
 		program.Metrics = append(program.Metrics, econbench.ProgramMetric{Name: name, Unit: []string{"s", "", "foo bar", "1", "ns", "%"}[i%6], Better: "lower"})
