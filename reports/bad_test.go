@@ -56,7 +56,7 @@ func badRuns(t *testing.T) map[string]*econbench.Run {
 		"one block":       sampleRun(1),
 		"negative block":  change(sampleRun(6), func(_ int, tr *econbench.Trial) { tr.Block -= 3 }),
 		"twice":           sampleRun(6),
-		"strange names":   strangeRun(),
+		"strange names":   runOfStrangeNames(),
 		"clashing names":  clashingRun(),
 		"torn on disk":    tornRun(t),
 	}
@@ -74,8 +74,8 @@ var strange = []string{
 	"/slash=equals/arm=x-4", "%41 %", "{brace=\"}", "-16", "# EOF", "Benchmark", "Unit", "", " ", strings.Repeat("long", 2_000),
 }
 
-// strangeRun has them everywhere.
-func strangeRun() *econbench.Run {
+// runOfStrangeNames has them everywhere.
+func runOfStrangeNames() *econbench.Run {
 	run := sampleRun(0)
 	run.ID, run.Version, run.Lab, run.Error = strange[0], strange[1], strange[2], strange[3]
 	run.Status, run.Plan.Suite, run.Plan.CongestionControl = "weird\n", strange[4]+strange[5], strange[6]
@@ -157,7 +157,7 @@ func TestBadRuns(t *testing.T) {
 		for _, r := range All() {
 			t.Run(name+"/"+r.Name(), func(t *testing.T) {
 				out := render(t, r, run)
-				wellFormed(t, r.Name(), out)
+				checkFormat(t, r.Name(), out)
 				if out != render(t, r, run) {
 					t.Error("not the same twice")
 				}
@@ -219,7 +219,7 @@ func TestGitHubLimit(t *testing.T) {
 		run.Warnings = append(run.Warnings, strings.Repeat(string(rune('a'+i%26)), i)+" of unusual length")
 	}
 	out := render(t, GitHub{}, run)
-	wellFormed(t, "github", out)
+	checkFormat(t, "github", out)
 	if len(out) < summaryLimit/2 || !strings.Contains(out, "Left out, for GitHub takes 1 MiB: ") || !strings.Contains(out, "4 worse") && !strings.Contains(out, "3 worse") {
 		t.Errorf("%d bytes, end %q", len(out), out[len(out)-300:])
 	}
@@ -228,7 +228,7 @@ func TestGitHubLimit(t *testing.T) {
 		wide.Plan.Arms = append(wide.Plan.Arms, econbench.Arm{Topology: fmt.Sprint("arm", i), Fastpath: "none"})
 	}
 	out = render(t, GitHub{}, wide)
-	wellFormed(t, "github", out)
+	checkFormat(t, "github", out)
 	if !strings.Contains(out, "Left out, for GitHub takes 1 MiB: tables") || !strings.Contains(out, "nothing was measured") {
 		t.Errorf("%d bytes, end %q", len(out), out[len(out)-300:])
 	}

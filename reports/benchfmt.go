@@ -222,6 +222,9 @@ func benchmarkUnit(metric, unit string) string {
 	}
 	known := map[string]string{"s": "-sec", "s/s": "-sec/s", "1": "-ratio", "1/s": "/s", "": ""}
 	if suffix, ok := known[unit]; ok {
+		if strings.HasSuffix(name, "_ratio") {
+			suffix = strings.TrimPrefix(suffix, "-ratio")
+		}
 		return name + suffix
 	}
 	return name + "-" + strings.Map(func(r rune) rune {

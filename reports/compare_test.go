@@ -423,7 +423,7 @@ func FuzzCompare(f *testing.F) {
 		}
 		for _, format := range ComparisonFormats() {
 			out := renderComparison(t, c, format)
-			if wellFormed(t, format, out); format == "text" {
+			if checkFormat(t, format, out); format == "text" {
 				checkWidth(t, out)
 			}
 			again, err := Compare(runs, CompareOptions{Force: true, Absolute: absolute})

@@ -154,7 +154,7 @@ func (e *exposition) metrics(s *Summary) {
 		known, _ := s.Plan.Metric(name)
 		family := e.family(name, unit)
 		families[name] = family
-		e.gauge(family, unit, strings.TrimSpace(sentence(known.Help)+" Median over the valid trials' blocks, with the ends of its interval."))
+		e.gauge(family, unit, strings.TrimSpace(sentenceOf(known.Help)+" Median over the valid trials' blocks, with the ends of its interval."))
 		for _, c := range s.Cells {
 			m := c.Metrics[name]
 			e.sample(family, m.Median, cellLabels(c, label{"quantity", "median"})...)
@@ -188,8 +188,8 @@ func (e *exposition) family(metric, unit string) string {
 	return name
 }
 
-// sentence makes a sentence of a metric's help.
-func sentence(help string) string {
+// sentenceOf makes a sentence of a metric's help.
+func sentenceOf(help string) string {
 	if help == "" {
 		return ""
 	}

@@ -270,8 +270,8 @@ func readAction(t testing.TB, text string) []actionBenchmark {
 
 var sampleLine = regexp.MustCompile(`^[a-z_][a-zA-Z0-9_]*(\{[a-z_]+="(?:[^"\\\n]|\\["\\n])*"(,[a-z_]+="(?:[^"\\\n]|\\["\\n])*")*\})? -?[0-9.]+(e[+-][0-9]+)?$`)
 
-// wellFormed fails where a reader of the format would. What a format says is not its business.
-func wellFormed(t testing.TB, format, text string) {
+// checkFormat fails where a reader of the format would. What a format says is not its business.
+func checkFormat(t testing.TB, format, text string) {
 	t.Helper()
 	if !utf8.ValidString(text) && format != "csv" { // which says what stands there, whatever it is
 		t.Errorf("%s is not UTF-8", format)
@@ -300,7 +300,7 @@ func wellFormed(t testing.TB, format, text string) {
 			}
 		}
 	case "junit":
-		checkJUnit(t, text)
+		checkJUnitReport(t, text)
 	case "github":
 		if len(text) > 1<<20 {
 			t.Errorf("%d bytes", len(text))
@@ -322,9 +322,9 @@ func wellFormed(t testing.TB, format, text string) {
 	}
 }
 
-// checkJUnit holds the report against the structure of the schema of Jenkins' xUnit plugin: which elements and attributes there are, in which
+// checkJUnitReport holds the report against the structure of the schema of Jenkins' xUnit plugin: which elements and attributes there are, in which
 // order, and that the counts are those of the cases.
-func checkJUnit(t testing.TB, text string) {
+func checkJUnitReport(t testing.TB, text string) {
 	t.Helper()
 	children := map[string][]string{ // in this order
 		"testsuites": {"testsuite"}, "testsuite": {"properties", "testcase", "system-out"}, "properties": {"property"},

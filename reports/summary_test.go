@@ -349,7 +349,7 @@ func FuzzRender(f *testing.F) {
 		run := runOf(b, primary, blocks)
 		for _, r := range All() {
 			out := render(t, r, run)
-			if wellFormed(t, r.Name(), out); r.Name() == "text" {
+			if checkFormat(t, r.Name(), out); r.Name() == "text" {
 				checkWidth(t, out)
 			}
 			if again := render(t, r, run); again != out {
