@@ -18,11 +18,13 @@ func (c *Comparison) junit(w io.Writer) error {
 	for i, p := range c.Pairs {
 		r := c.Runs[i+1]
 		suite := junitSuite{Name: p.New + " compared with " + p.Old, Timestamp: junitTime(r.Started)}
-		suite.Properties = properties("old", c.Runs[0].Run, "new", r.Run, "old_version", c.Runs[0].Version, "new_version", r.Version,
-			"forced", strings.Join(differenceLines(p.Forced), "; "), "noted", strings.Join(differenceLines(p.Noted), "; "))
+		about := []string{"old", c.Runs[0].Run, "new", r.Run, "old_version", c.Runs[0].Version, "new_version", r.Version,
+			"forced", strings.Join(differenceLines(p.Forced), "; "), "noted", strings.Join(differenceLines(p.Noted), "; ")}
 		for _, cell := range p.Cells {
 			suite.Cases = append(suite.Cases, junitChange(p, cell))
+			about = append(about, cell.junitFigures()...)
 		}
+		suite.Properties = properties(about...)
 		for _, only := range p.OnlyOld {
 			suite.Cases = append(suite.Cases, junitCase{Name: only.Arm.String(), Class: junitClass(only.Workload, only.Params),
 				Error: &junitOutcome{Message: "could not compare: not in " + p.New, Type: "missing"}})
@@ -58,12 +60,6 @@ func junitChange(p RunPair, c ComparedCell) junitCase {
 		test.Error = &junitOutcome{Message: "could not compare: no primary metric was collected", Type: "not collected"}
 		return test
 	}
-	pairs := []string{"primary", c.primary, "unit", m.Unit, "better", string(m.Better), "verdict", string(m.Verdict), "reason", m.Reason, "carrier", string(m.Carrier),
-		"old.median", exact(m.Old.Median), "old.n", strconv.Itoa(m.Old.N), "new.median", exact(m.New.Median), "new.n", strconv.Itoa(m.New.N)}
-	if ch := m.carried(); ch != nil {
-		pairs = append(pairs, "change", exact(ch.Factor), "change_low", exact(ch.Low), "change_high", exact(ch.High), "p", exact(ch.P), "p_holm", exact(m.PHolm))
-	}
-	test.Properties = properties(pairs...)
 	switch {
 	case m.Old.N > 0 && m.New.N == 0:
 		test.Error = &junitOutcome{Message: "could not compare: " + m.Reason, Type: "not collected"}
@@ -73,6 +69,20 @@ func junitChange(p RunPair, c ComparedCell) junitCase {
 		test.Failure = &junitOutcome{Message: m.line(c, p), Type: string(VerdictWorse)}
 	}
 	return test
+}
+
+// junitFigures are pairs of name and value: what the verdict on the cell rests on.
+func (c ComparedCell) junitFigures() []string {
+	m, ok := c.Metrics[c.primary]
+	if !ok {
+		return nil
+	}
+	pairs := []string{"primary", c.primary, "unit", m.Unit, "better", string(m.Better), "verdict", string(m.Verdict), "reason", m.Reason, "carrier", string(m.Carrier),
+		"old.median", exact(m.Old.Median), "old.n", strconv.Itoa(m.Old.N), "new.median", exact(m.New.Median), "new.n", strconv.Itoa(m.New.N)}
+	if ch := m.carried(); ch != nil {
+		pairs = append(pairs, "change", exact(ch.Factor), "change_low", exact(ch.Low), "change_high", exact(ch.High), "p", exact(ch.P), "p_holm", exact(m.PHolm))
+	}
+	return prefixed(strings.TrimSpace(c.Workload+" "+c.Params.String())+"/"+c.name(), pairs)
 }
 
 // line is a change in words: "worse: overlay in tcp_rr request=1 response=1, transactions -5.1% [-6.0, -4.2] by ratio".

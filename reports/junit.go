@@ -28,7 +28,8 @@ func (JUnit) Help() string {
 	return "XML for CI systems: a case per arm and workload, failed if trials are invalid or missing"
 }
 
-// The elements and their order are those of the schema of Jenkins' xUnit plugin (junit-10.xsd), which is the strictest that is in use.
+// The elements and their order are those that Jenkins' xUnit plugin (junit-10.xsd), which refuses all else, and Ant's schema both take. In the
+// former a case has no properties, so a cell's figures are among its suite's.
 
 type junitReport struct {
 	XMLName  xml.Name     `xml:"testsuites"`
@@ -62,14 +63,13 @@ type junitProperty struct {
 }
 
 type junitCase struct {
-	Name       string           `xml:"name,attr"`
-	Class      string           `xml:"classname,attr"`
-	Time       string           `xml:"time,attr,omitempty"`
-	Properties *junitProperties `xml:"properties"`
-	Skipped    *junitOutcome    `xml:"skipped"`
-	Error      *junitOutcome    `xml:"error"`
-	Failure    *junitOutcome    `xml:"failure"`
-	Out        *junitText       `xml:"system-out"`
+	Name    string        `xml:"name,attr"`
+	Class   string        `xml:"classname,attr"`
+	Time    string        `xml:"time,attr,omitempty"`
+	Skipped *junitOutcome `xml:"skipped"`
+	Error   *junitOutcome `xml:"error"`
+	Failure *junitOutcome `xml:"failure"`
+	Out     *junitText    `xml:"system-out"`
 }
 
 type junitOutcome struct {
@@ -109,12 +109,14 @@ func (JUnit) Render(w io.Writer, run *econbench.Run) error {
 	for i, title := range order {
 		suite := junitSuite{Name: title, Timestamp: junitTime(s.Started)}
 		total := 0.0
+		var figures []string
 		for _, c := range groups[title] {
+			figures = append(figures, junitFigures(c)...)
 			seconds := took[keyOf(econbench.Cell{Arm: c.Arm, Workload: c.Workload, Params: c.Params})]
 			total += seconds
 			suite.Cases = append(suite.Cases, junitCell(s, c, title, seconds))
 		}
-		suite.Time = junitSeconds(total)
+		suite.Time, suite.Properties = junitSeconds(total), properties(figures...)
 		out, err := junitTable(drawn[i])
 		if err != nil {
 			return fmt.Errorf("render junit: %w", err)
@@ -162,7 +164,7 @@ func properties(pairs ...string) *junitProperties {
 
 // junitCell is an arm under a workload.
 func junitCell(s *Summary, c Cell, title string, seconds float64) junitCase {
-	test := junitCase{Name: c.Arm.String(), Class: "econbench." + title, Time: junitSeconds(seconds), Properties: junitFigures(c)}
+	test := junitCase{Name: c.Arm.String(), Class: "econbench." + title, Time: junitSeconds(seconds)}
 	var invalid, doubts []string
 	for _, n := range c.Warnings {
 		if n.Invalid {
@@ -187,8 +189,9 @@ func junitCell(s *Summary, c Cell, title string, seconds float64) junitCase {
 	return test
 }
 
-// junitFigures are all figures of a cell, in base units: "throughput.median". What there is no number for is absent.
-func junitFigures(c Cell) *junitProperties {
+// junitFigures are pairs of name and value: all figures of a cell, in base units, "overlay/throughput.median". What there is no number
+// for has no value.
+func junitFigures(c Cell) []string {
 	pairs := []string{"primary", c.primary, "valid", strconv.Itoa(c.Valid), "invalid", strconv.Itoa(c.Invalid)}
 	for _, name := range slices.Sorted(maps.Keys(c.Metrics)) {
 		m := c.Metrics[name]
@@ -203,7 +206,15 @@ func junitFigures(c Cell) *junitProperties {
 				name+".verdict", string(r.Verdict), name+".reason", r.Reason)
 		}
 	}
-	return properties(pairs...)
+	return prefixed(c.Arm.String(), pairs)
+}
+
+// prefixed puts the name of a case before those of its properties.
+func prefixed(name string, pairs []string) []string {
+	for i := 0; i < len(pairs); i += 2 {
+		pairs[i] = name + "/" + pairs[i]
+	}
+	return pairs
 }
 
 // junitTable is a workload's table as text.

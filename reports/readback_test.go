@@ -195,8 +195,10 @@ func figuresOfJUnit(report junitReport) readRun {
 		workload, params, _ := strings.Cut(suite.Name, " ")
 		for _, c := range suite.Cases {
 			values := make(map[string]string)
-			for _, p := range c.Properties.List {
-				values[p.Name] = p.Value
+			for _, p := range suite.Properties.List {
+				if name, mine := strings.CutPrefix(p.Name, c.Name+"/"); mine {
+					values[name] = p.Value
+				}
 			}
 			number := func(name string) float64 {
 				v, err := strconv.ParseFloat(values[name], 64)
@@ -322,13 +324,13 @@ func checkFormat(t testing.TB, format, text string) {
 	}
 }
 
-// checkJUnitReport holds the report against the structure of the schema of Jenkins' xUnit plugin: which elements and attributes there are, in which
+// checkJUnitReport holds the report against what the schemas of Jenkins' xUnit plugin and of Ant have in common: which elements and attributes there are, in which
 // order, and that the counts are those of the cases.
 func checkJUnitReport(t testing.TB, text string) {
 	t.Helper()
 	children := map[string][]string{ // in this order
 		"testsuites": {"testsuite"}, "testsuite": {"properties", "testcase", "system-out"}, "properties": {"property"},
-		"testcase": {"properties", "skipped", "error", "failure", "system-out"}, "property": nil, "skipped": nil, "error": nil, "failure": nil, "system-out": nil,
+		"testcase": {"skipped", "error", "failure", "system-out"}, "property": nil, "skipped": nil, "error": nil, "failure": nil, "system-out": nil,
 	}
 	many := []string{"testsuite", "testcase", "property"}
 	attributes := map[string]string{
