@@ -112,14 +112,14 @@ func openMetrics(b []byte) (map[string]*Family, error) {
 			switch {
 			case at != nil:
 				return nil, fmt.Errorf("%s has a timestamp, which the textfile collector refuses", series)
-			case l.Get(labels.MetricName) != name:
+			case l.Get(model.MetricNameLabel) != name:
 				return nil, fmt.Errorf("%s stands in family %s", series, name)
 			case seen[l.String()]:
 				return nil, fmt.Errorf("%s is there twice", series)
 			}
 			seen[l.String()] = true
 			all := l.Map()
-			delete(all, labels.MetricName)
+			delete(all, model.MetricNameLabel)
 			families[name].Samples = append(families[name].Samples, Sample{all, value})
 		default:
 			return nil, fmt.Errorf("an entry of kind %d in family %s", entry, name)
