@@ -59,7 +59,7 @@ type undoer interface{ Undo() error }
 
 // Run serves until the conversation ends and then undoes everything.
 func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err error) {
-	runtime.GOMAXPROCS(1)
+	runtime.GOMAXPROCS(1) // two would look for work and watch each other; nothing here gains by doing two things at once
 	if err := first(); err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err) // it can read all the same, at worse moments
 	}
