@@ -129,6 +129,9 @@ func NewGate(old, new Labelled, o GateOptions) (*Gate, error) {
 		}
 	}
 	for _, cell := range notBaseline(pair.OnlyNew, new.Run.Plan.Baseline) {
+		if cell.Params == nil {
+			cell.Params = econbench.Params{}
+		}
 		g.Cells = append(g.Cells, GatedCell{Arm: cell.Arm, NewArm: cell.Arm, Workload: cell.Workload, Params: cell.Params,
 			Metric: primaryOf(new.Run.Plan, cell), Verdict: GateUnmeasured, Reason: "the old run has not got it"})
 	}

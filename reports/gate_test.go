@@ -368,12 +368,12 @@ func TestGateGolden(t *testing.T) {
 // checkJUnit reads it as a CI system does.
 func checkJUnit(t *testing.T, name, text string) {
 	t.Helper()
-	var s gateSuite
-	if err := xml.Unmarshal([]byte(text), &s); err != nil {
+	var s junitReport
+	if err := xml.Unmarshal([]byte(text), &s); err != nil || len(s.Suites) != 1 {
 		t.Fatalf("%s: %v", name, err)
 	}
 	want := map[string][2]int{"gate-regressed": {1, 0}, "gate-passed": {0, 0}, "gate-suspect": {0, 4}, "gate-incomparable": {0, 1}}[name]
-	if s.Failures != want[0] || s.Errors != want[1] || s.Tests != len(s.Cases) {
+	if s.Failures != want[0] || s.Errors != want[1] || s.Tests != len(s.Suites[0].Cases) {
 		t.Errorf("%s: %d failures, %d errors of %d tests, want %v\n%s", name, s.Failures, s.Errors, s.Tests, want, text)
 	}
 }

@@ -5,7 +5,6 @@ package reports
 import (
 	"bytes"
 	"encoding/json"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"slices"
@@ -19,7 +18,7 @@ var gateFormats = []struct {
 	name   string
 	render func(*Gate, io.Writer) error
 }{
-	{"text", (*Gate).text}, {"markdown", (*Gate).markdown}, {"json", (*Gate).json}, {"junit", (*Gate).junit},
+	{"text", (*Gate).text}, {"markdown", (*Gate).markdown}, {"json", (*Gate).json}, {"junit", (*Gate).junit}, {"github", (*Gate).github},
 }
 
 // GateFormats lists the formats that a gate can be rendered in, the default first.
@@ -219,70 +218,44 @@ func (g *Gate) json(w io.Writer) error {
 	return e.Encode(g)
 }
 
-// gateSuite and what is in it are JUnit's XML as CI systems read it: a failure is a regression, an error what could not be judged.
-type gateSuite struct {
-	XMLName  xml.Name   `xml:"testsuite"`
-	Name     string     `xml:"name,attr"`
-	Tests    int        `xml:"tests,attr"`
-	Failures int        `xml:"failures,attr"`
-	Errors   int        `xml:"errors,attr"`
-	Cases    []gateCase `xml:"testcase"`
-}
-
-type gateCase struct {
-	Class   string       `xml:"classname,attr"`
-	Name    string       `xml:"name,attr"`
-	Failure *gateMessage `xml:"failure"`
-	Error   *gateMessage `xml:"error"`
-	Output  string       `xml:"system-out,omitempty"`
-}
-
-type gateMessage struct {
-	Message string `xml:"message,attr"`
-	Type    string `xml:"type,attr"`
-}
-
-// junit writes a case per cell, and one for the run as a whole.
+// junit writes a case per cell, and one for the run as a whole. A failure is a regression, an error what could not be judged.
 func (g *Gate) junit(w io.Writer) error {
-	suite := gateSuite{Name: fmt.Sprintf("econbench gate %.4g%%", 100*g.Share)}
-	for _, c := range g.Cells {
-		k := gateCase{Class: "gate." + clean(c.Workload), Name: clean(c.cell() + " · " + c.Metric), Output: c.line()}
-		switch c.Verdict {
-		case GateRegressed:
-			k.Failure = &gateMessage{c.line(), string(c.Verdict)}
-		case GateSuspect, GateUnmeasured:
-			k.Error = &gateMessage{c.line(), string(c.Verdict)}
-		}
-		suite.Cases = append(suite.Cases, k)
-	}
-	whole := gateCase{Class: "gate", Name: "run", Output: g.Headline()}
+	whole := junitCase{Name: "measured", Class: "econbench.gate", Out: textOf(append([]string{g.Headline()}, g.notes()...)...)}
 	if list := append(differenceLines(g.Differences), g.Problems...); len(list) > 0 {
 		kind := GateUnmeasured
 		if g.Verdict == GateIncomparable {
 			kind = GateIncomparable
 		}
-		whole.Error = &gateMessage{clean(strings.Join(list, "; ")), string(kind)}
+		whole.Error = &junitOutcome{Message: clean(strings.Join(list, "; ")), Type: string(kind)}
 	}
-	suite.Cases = append(suite.Cases, whole)
-	for _, k := range suite.Cases {
-		suite.Tests++
-		if k.Failure != nil {
-			suite.Failures++
+	suite := junitSuite{Name: fmt.Sprintf("gate %.4g%% against run %s", 100*g.Share, g.Old.Run), Cases: []junitCase{whole}}
+	suite.Properties = properties("verdict", string(g.Verdict), "old", g.Old.Run, "new", g.New.Run, "old_version", g.Old.Version, "new_version", g.New.Version)
+	for _, c := range g.Cells {
+		arm := ComparedCell{Arm: c.Arm, NewArm: c.NewArm}.name()
+		k := junitCase{Name: clean(arm), Class: junitClass(c.Workload, c.Params), Out: textOf(c.line())}
+		switch c.Verdict {
+		case GateRegressed:
+			k.Failure = &junitOutcome{Message: c.line(), Type: string(c.Verdict)}
+		case GateSuspect, GateUnmeasured:
+			k.Error = &junitOutcome{Message: c.line(), Type: string(c.Verdict)}
 		}
-		if k.Error != nil {
-			suite.Errors++
-		}
+		suite.Cases = append(suite.Cases, k)
 	}
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return err
+	return writeJUnit(w, "econbench gate", []junitSuite{suite})
+}
+
+// github is the gate for $GITHUB_STEP_SUMMARY.
+func (g *Gate) github(w io.Writer) error {
+	page := stepSummary{limit: summaryLimit, whole: "econbench compare OLD NEW --gate SHARE -f markdown"}
+	page.text("## %s\n", escape(g.Headline()))
+	page.bullets("", g.Lines())
+	if len(g.Cells) > 0 {
+		page.table("### cells", g.columns(), "")
 	}
-	e := xml.NewEncoder(w)
-	e.Indent("", "  ")
-	if err := e.Encode(suite); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, "\n")
-	return err
+	page.folded("Passed, with something to say", g.passedLines())
+	page.folded("Besides", g.notes())
+	page.text("\n%s\n", escape(g.legend()))
+	return page.write(w)
 }
 
 // Regressions name the cells that have regressed, for an error of one line.

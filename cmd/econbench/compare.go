@@ -106,7 +106,7 @@ func (f compareFlags) write(w io.Writer, render func(io.Writer) error) error {
 	if err := render(&body); err != nil {
 		return err
 	}
-	if err := os.WriteFile(f.out, body.Bytes(), 0o644); err != nil {
+	if err := writeWhole(f.out, body.Bytes()); err != nil {
 		return fmt.Errorf("compare: %w", err)
 	}
 	return nil
