@@ -65,7 +65,8 @@ by device counters which way the packets went.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(runCommand(), reportCommand(), compareCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
-		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), profileCommand(), manCommand(), agentCommand(), loadCommand(), stayCommand(), askCommand(), labInitCommand())
+		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), profileCommand(), agentCommand(), loadCommand(), stayCommand(), askCommand(), labInitCommand())
+	root.AddCommand(manCommand())
 	completeFlags(root)
 	return root
 }
