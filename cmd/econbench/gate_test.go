@@ -25,14 +25,14 @@ import (
 //	night DIR [KEY=VALUE…]
 //
 // loss=SHARE is what the overlay has lost, id=ID and seed=N are the run's, blocks=N how many, cpu=MODEL the hosts'; invalid=N are so many
-// trials that do not count; gate=DIR holds it against the run there by a gate of 5 %, with confirm=N extra blocks, extra=N of which are
+// trials that do not count; gate=DIR holds it against the run there by a gate of 5 %, or of another share=SHARE (0: none), with confirm=N extra blocks, extra=N of which are
 // measured, in which the overlay has lost extraloss=SHARE; status=killed leaves it as SIGKILL does, any other as it says.
 func night(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: night DIR [KEY=VALUE…]")
 	}
 	o := map[string]string{"loss": "0", "id": args[0], "seed": "1", "blocks": "8", "cpu": "one", "invalid": "0", "confirm": "8", "extra": "0",
-		"extraloss": "0", "status": string(econbench.StatusComplete)}
+		"extraloss": "0", "share": "0.05", "status": string(econbench.StatusComplete)}
 	for _, arg := range args[1:] {
 		key, value, _ := strings.Cut(arg, "=")
 		if _, known := o[key]; !known && key != "gate" {
@@ -47,7 +47,7 @@ func night(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	r := nightOf(ts, o["id"], int(number("blocks")), o["cpu"])
 	if o["gate"] != "" {
-		r.Against = &econbench.Against{Dir: ts.MkAbs(o["gate"]), Run: o["gate"], Gate: 0.05, ConfirmBlocks: int(number("confirm"))}
+		r.Against = &econbench.Against{Dir: ts.MkAbs(o["gate"]), Run: o["gate"], Gate: number("share"), ConfirmBlocks: int(number("confirm"))}
 	}
 	dir, err := rundir.Create(ts.MkAbs(args[0]), r)
 	ts.Check(err)

@@ -31,8 +31,10 @@ const (
 	RunFile    = "run.json"
 	TrialsFile = "trials.jsonl"
 	LogsFolder = "logs"
-	GateFile   = "gate.json"
 )
+
+// GateFile is what a gate came to, beside the record.
+const GateFile = "gate.json"
 
 // ErrTaken is wrapped by Create's error when the folder holds a run, or anything else, already.
 var ErrTaken = errors.New("folder is taken")
