@@ -13,6 +13,7 @@ var all = []econbench.Report{
 	Markdown{},
 	CSV{},
 	JSON{},
+	HTML{},
 }
 
 // All lists the formats, the default first.
