@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -61,17 +62,13 @@ func look(t *testing.T, html string) *looked {
 		t.Fatal(err)
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(browser(t)),
-		chromedp.NoSandbox,                                  // which root may not have; the page is ours
-		chromedp.Flag("disable-dev-shm-usage", true),        // 64 MB in containers
-		chromedp.Flag("force-prefers-reduced-motion", true), // nothing moves; should it ever, pictures stay the same
-		chromedp.Flag("disable-background-networking", true), chromedp.WSURLReadTimeout(time.Minute))
+		chromedp.NoSandbox, // which root may not have; the page is ours
+		chromedp.WSURLReadTimeout(time.Minute))
 	allocator, stopBrowser := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stopBrowser)
-	ctx, stop := chromedp.NewContext(allocator)
-	t.Cleanup(stop)
-	l := &looked{ctx: ctx}
+	l := &looked{}
 	address := (&url.URL{Scheme: "file", Path: file}).String()
-	chromedp.ListenTarget(ctx, func(event any) {
+	ctx, stop := chromedp.NewContext(allocator, chromedp.WithListener(func(event any) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		switch e := event.(type) {
@@ -80,35 +77,55 @@ func look(t *testing.T, html string) *looked {
 		case *runtime.EventConsoleAPICalled:
 			l.console = append(l.console, "console."+string(e.Type))
 		case *runtime.EventExceptionThrown:
-			l.console = append(l.console, e.ExceptionDetails.Error())
+			l.console = append(l.console, e.ExceptionDetails.Text)
 		case *network.EventRequestWillBeSent:
 			if e.Request.URL != address && !strings.HasPrefix(e.Request.URL, "data:,") {
 				l.requests = append(l.requests, e.Request.URL)
 			}
 		}
-	})
-	l.do(t, network.Enable(), log.Enable(), chromedp.Navigate(address), chromedp.WaitReady("body"))
+	}))
+	t.Cleanup(stop)
+	l.ctx = ctx
+	do(t, l, command(network.Enable, network.EnableParams{}))
+	do(t, l, command(log.Enable, cdp.Empty{}))
+	do(t, l, chromedp.Navigate(address))
 	return l
 }
 
-func (l *looked) do(t *testing.T, actions ...chromedp.Action) {
+// do does something with the page.
+func do[T any](t *testing.T, l *looked, action chromedp.Action[T]) T {
 	t.Helper()
-	if err := chromedp.Run(l.ctx, actions...); err != nil {
+	v, err := chromedp.Run(l.ctx, action)
+	if err != nil {
 		t.Fatal(err)
 	}
+	return v
+}
+
+// command is a command of the browser's protocol.
+func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[R] {
+	return func(ctx context.Context, target *chromedp.Target) (R, error) { return cdp.Call(ctx, target, c, params) }
+}
+
+// emulate asks for a medium and a colour scheme.
+func (l *looked) emulate(t *testing.T, medium, scheme string) {
+	t.Helper()
+	do(t, l, command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Media: medium, Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+	}))
 }
 
 // at shows the page on a screen of a width, in a colour scheme.
 func (l *looked) at(t *testing.T, width int64, scheme string) {
 	t.Helper()
-	l.do(t, chromedp.EmulateViewport(width, 900), emulation.SetEmulatedMedia().WithMedia("screen").WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}))
+	do(t, l, chromedp.EmulateViewport(width, 900))
+	l.emulate(t, "screen", scheme)
 }
 
 // ask evaluates an expression on the page. The page's policy forbids its own scripts, not the debugger's.
-func ask[T any](t *testing.T, l *looked, expression string) (v T) {
+func ask[T any](t *testing.T, l *looked, expression string) T {
 	t.Helper()
-	l.do(t, chromedp.Evaluate(expression, &v))
-	return v
+	return do(t, l, chromedp.Evaluate[T](expression))
 }
 
 // sees are the pages to look at.
@@ -208,18 +225,14 @@ const lowContrast = `(() => {
 // prints makes a PDF, and wants on paper what is folded on a screen, and all of it in light.
 func (l *looked) prints(t *testing.T, name string) {
 	t.Helper()
-	l.do(t, emulation.SetEmulatedMedia().WithMedia("print").WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}))
+	l.emulate(t, "print", "dark")
 	if folded := ask[int](t, l, `[...document.querySelectorAll("details > :not(summary)")].filter(e => !e.checkVisibility({contentVisibilityAuto: true})).length`); folded > 0 {
 		t.Errorf("%d elements are not printed: they are folded", folded)
 	}
 	if ground := ask[string](t, l, `getComputedStyle(document.body).backgroundColor`); ground != "rgb(255, 255, 255)" {
 		t.Errorf("printed on %s", ground)
 	}
-	var pdf []byte
-	l.do(t, chromedp.ActionFunc(func(ctx context.Context) (err error) {
-		pdf, _, err = pdfpage.PrintToPDF().WithPrintBackground(true).WithPreferCSSPageSize(true).Do(ctx)
-		return err
-	}))
+	pdf := do(t, l, command(pdfpage.PrintToPDF, pdfpage.PrintToPDFParams{PrintBackground: new(true), PreferCSSPageSize: new(true)})).Data
 	if !strings.HasPrefix(string(pdf), "%PDF-") {
 		t.Errorf("not a PDF: %.20q", pdf)
 	}
@@ -231,11 +244,7 @@ func (l *looked) prints(t *testing.T, name string) {
 // names wants a name for each picture in what a screen reader is told, and one for each region and heading.
 func (l *looked) names(t *testing.T) {
 	t.Helper()
-	var nodes []*accessibility.Node
-	l.do(t, accessibility.Enable(), chromedp.ActionFunc(func(ctx context.Context) (err error) {
-		nodes, err = accessibility.GetFullAXTree().Do(ctx)
-		return err
-	}), accessibility.Disable())
+	nodes := do(t, l, command(accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})).Nodes
 	images := 0
 	for _, n := range nodes {
 		if n.Ignored || n.Role == nil {
@@ -263,9 +272,7 @@ func (l *looked) picture(t *testing.T, name string) {
 	if *screenshots == "" {
 		return
 	}
-	var png []byte
-	l.do(t, chromedp.FullScreenshot(&png, 100))
-	keep(t, name+".png", png)
+	keep(t, name+".png", do(t, l, chromedp.FullScreenshot(100)))
 }
 
 func keep(t *testing.T, name string, b []byte) {
@@ -277,4 +284,3 @@ func keep(t *testing.T, name string, b []byte) {
 		t.Fatal(err)
 	}
 }
-

@@ -16,7 +16,11 @@ func TestTmp(t *testing.T) {
 		os.WriteFile("/tmp/page/"+name+".html", []byte(render(t, HTML{}, run)), 0o644)
 	}
 	files, err := Plots(pageRun(12))
-	if err != nil { t.Fatal(err) }
+	if err != nil {
+		t.Fatal(err)
+	}
 	os.MkdirAll("/tmp/page/plots", 0o755)
-	for _, f := range files { os.WriteFile("/tmp/page/plots/"+f.Name, f.Data, 0o644) }
+	for _, f := range files {
+		os.WriteFile("/tmp/page/plots/"+f.Name, f.Data, 0o644)
+	}
 }

@@ -71,7 +71,7 @@ func pageHosts() map[string]econbench.HostFacts {
 			Fingerprint: econbench.Fingerprint{
 				"kernel.release": "6.18.0", "kernel.hz": "250", "kernel.preempt": "voluntary dynamic", "cpu.governor": "performance", "cpu.smt": "off",
 				"cpu.mitigations.spectre_v2": "Mitigation: Enhanced / Automatic IBRS; IBPB: conditional; STIBP: disabled; RSB filling; PBRSB-eIBRS: Not affected; BHI: Not affected",
-				"nic.driver": "mlx5_core", "nic.speed": "25000", "nic.offloads": "rx-checksumming tx-checksumming scatter-gather tcp-segmentation-offload generic-segmentation-offload generic-receive-offload",
+				"nic.driver":                 "mlx5_core", "nic.speed": "25000", "nic.offloads": "rx-checksumming tx-checksumming scatter-gather tcp-segmentation-offload generic-segmentation-offload generic-receive-offload",
 				"nic.irq_affinity_found": "0 1 2 3", "docker.version": "28.5.2", "netfilter.docker": "rules", "tools.iperf3": "3.18", "sysctl.net.ipv4.tcp_rmem": "4096 131072 6291456",
 			},
 		}

@@ -56,7 +56,7 @@ func curvesOf(cells []Cell, looks map[string]armLook) (list []curve) {
 	return list
 }
 
-// latencyFigure draws latency over latencyPercentiles as HdrHistogram's plots do: the further right, the rarer.
+// latencyFigure draws latency over percentiles as HdrHistogram's plots do: the further right, the rarer.
 func latencyFigure(title string, curves []curve) (figure, bool) {
 	if len(curves) == 0 {
 		return figure{}, false
@@ -87,7 +87,7 @@ func latencyFigure(title string, curves []curve) (figure, bool) {
 	}
 	keyHeight := layKey(keys, plotWidth-8, nil)
 	f := figure{
-		title: "Latency latencyPercentiles, " + title, note: "medians of the trials' latencyPercentiles, with the medians' intervals; both axes logarithmic",
+		title: "Latency percentiles, " + title, note: "medians of the trials' percentiles, with the medians' intervals; both axes logarithmic",
 		about: "A curve for each arm: so much of the requests took no longer. " + strings.Join(words, "; ") + ".",
 		width: plotWidth, height: 220 + keyHeight,
 	}

@@ -177,7 +177,7 @@ func newPlot() *plot.Plot {
 	for _, a := range []*plot.Axis{&p.X, &p.Y} {
 		a.Color, a.LineStyle.Color, a.LineStyle.Width = inkSoft.light, inkSoft.light, 0.8
 		a.Label.TextStyle = letter(letters, inkText, false)
-		a.Label.TextStyle.XAlign, a.Label.TextStyle.YAlign = text.XCenter, text.YCenter
+		a.Label.TextStyle.XAlign, a.Label.TextStyle.YAlign = text.XCenter, text.YBottom
 		a.Label.Padding = 3
 		a.Tick.Label.Color, a.Tick.Label.Font, a.Tick.Label.Handler = inkSoft.light, letter(smallLetters, inkSoft, false).Font, plot.DefaultTextHandler
 		a.Tick.LineStyle.Color, a.Tick.LineStyle.Width, a.Tick.Length = inkSoft.light, 0.8, 4
@@ -223,7 +223,7 @@ func niceTicks(low, high float64, about int) (list []plot.Tick) {
 	}
 	digits := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
 	for i := math.Ceil(low/step - 1e-9); i*step <= high+step*1e-9; i++ {
-		v := i * step
+		v := i*step + 0 // of -0
 		label := strconv.FormatFloat(v, 'f', digits, 64)
 		if math.Abs(v) >= 1e6 || digits > 4 {
 			label = fmt.Sprintf("%.3g", v)
