@@ -12,7 +12,7 @@ import (
 // cpuSplit is what the CPU time of a workload's arms was spent on, in cores, by whichever way of counting the run has.
 type cpuSplit struct {
 	parts []string // in the order of stacking
-	note  string   // how it was counted, and what that is worth
+	note  string   // how it was counted, and what that is worth; follows "counted by"
 	rows  map[cellKey]cpuRow
 }
 
@@ -33,7 +33,7 @@ var splitters = []struct {
 	{[]string{"programs and kernel threads", "softirq", "interrupts"}, "each change of context timed (--cpu exact)",
 		ofMetrics("cpu_exact_task", "cpu_exact_softirq", "cpu_exact_irq")},
 	{[]string{"user", "system", "softirq", "irq", "steal"},
-		"/proc/stat, sampled by the kernel's tick: a rough split, for which --cpu exact is the remedy; the line is the whole, cpu, which is exact", ofStat},
+		"/proc/stat, whose split the kernel's tick samples: it is rough, and --cpu exact has a better one", ofStat},
 	{[]string{"client's container", "server's container", "rest"}, "by whom: cgroups of the containers, and what is left of cpu",
 		ofMetrics("cpu_of_client", "cpu_of_server", "cpu_of_rest")},
 }

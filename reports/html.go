@@ -101,11 +101,13 @@ type pagePublished struct {
 	Legend string
 }
 
-// noteGroup are the notes of a cell, or of the run.
+// noteGroup are the notes of a workload's cells, or of the run.
 type noteGroup struct {
 	Place string
-	Notes []string
+	Notes []placedNote
 }
+
+type placedNote struct{ Arm, Text string }
 
 // Render writes the page.
 func (h HTML) Render(w io.Writer, run *econbench.Run) error {
@@ -115,7 +117,7 @@ func (h HTML) Render(w io.Writer, run *econbench.Run) error {
 	}
 	p := page{
 		Title: "econbench run " + clean(s.Run), Style: template.CSS(pageStyle), Colours: template.CSS(colours()), Run: clean(s.Run),
-		Line: runLine(s), Setting: nonEmpty(setting(s)), Banners: bannersOf(s), Verdicts: verdictsOf(s, run),
+		Line: upper(strings.TrimPrefix(runLine(s), "run "+clean(s.Run)+": ")), Setting: nonEmpty(setting(s)), Banners: bannersOf(s), Verdicts: verdictsOf(s, run),
 		Invalid: noteGroups(s, true), Warnings: noteGroups(s, false), Hosts: hostsOf(run), Replay: replayCommand(run.Plan),
 		Facts: planFacts(run), Legend: legend(s), Baseline: clean(s.Baseline.String()),
 	}
@@ -183,26 +185,30 @@ func (h HTML) addPictures(p *page, run *econbench.Run) {
 	}
 }
 
-// noteGroups are the notes by cell, the run's own first.
+// noteGroups are the notes by workload and arm, the run's own first.
 func noteGroups(s *Summary, invalid bool) (list []noteGroup) {
-	group := func(place string, notes []Note) {
-		g := noteGroup{Place: place}
+	add := func(place, arm string, notes []Note) {
 		for _, n := range notes {
-			if n.Invalid == invalid {
-				text := n.Text
-				if n.Trials > 0 {
-					text += " (" + n.count() + ")"
-				}
-				g.Notes = append(g.Notes, clean(text))
+			if n.Invalid != invalid {
+				continue
 			}
-		}
-		if len(g.Notes) > 0 {
-			list = append(list, g)
+			text := n.Text
+			if n.Trials > 0 {
+				text += " (" + n.count() + ")"
+			}
+			if len(list) == 0 || list[len(list)-1].Place != place {
+				list = append(list, noteGroup{Place: place})
+			}
+			g := &list[len(list)-1]
+			g.Notes = append(g.Notes, placedNote{clean(arm), clean(text)})
 		}
 	}
-	group("the run as a whole", s.Warnings)
-	for _, c := range s.Cells {
-		group(clean(strings.TrimSpace(c.Arm.String()+" · "+c.Workload+" "+c.Params.String())), c.Warnings)
+	add("the run as a whole", "", s.Warnings)
+	order, groups := byWorkload(s.Cells, func(c Cell) econbench.Cell { return econbench.Cell{Workload: c.Workload, Params: c.Params} })
+	for _, k := range order {
+		for _, c := range groups[k] {
+			add(k, c.Arm.String(), c.Warnings)
+		}
 	}
 	return list
 }

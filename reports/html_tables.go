@@ -29,6 +29,10 @@ type htmlCell struct {
 // tableOf is the text report's table.
 func tableOf(t table) htmlTable {
 	out := htmlTable{Caption: strings.Join(nonEmpty(t.title), " · ")}
+	if len(t.title) > 1 { // the heading has the parameters
+		name, _, _ := strings.Cut(t.title[0], " ")
+		out.Caption = strings.Join(append(nonEmpty([]string{name}), nonEmpty(t.title[1:])...), " · ")
+	}
 	for _, c := range t.columns {
 		out.Head = append(out.Head, htmlCell{Text: c.header, Left: c.left})
 	}
@@ -62,7 +66,7 @@ func columnsTable(caption string, cols []column) htmlTable {
 
 // figuresTable has every metric of a workload, with every arm's median, interval and ratio: what plots show and more.
 func figuresTable(title string, cells []Cell, plan econbench.Plan) htmlTable {
-	t := htmlTable{Caption: "All figures of " + title + ": medians over blocks [their intervals]; ratios to the baseline", Head: []htmlCell{{Text: "metric", Left: true}, {Text: "better", Left: true}}}
+	t := htmlTable{Caption: "All figures of " + title + ": medians over blocks, ± half their intervals; ×: ratios to the baseline", Head: []htmlCell{{Text: "metric", Left: true}, {Text: "better", Left: true}}}
 	for _, c := range cells {
 		t.Head = append(t.Head, htmlCell{Text: shorten(clean(c.Arm.String()))})
 	}
@@ -105,8 +109,8 @@ func figureText(name string, m Metric) string {
 		return "–"
 	}
 	text := show(name, m.Unit, m.Median)
-	if m.Low != nil && m.High != nil {
-		text += fmt.Sprintf(" [%s, %s]", show(name, m.Unit, m.Low), show(name, m.Unit, m.High))
+	if m.Spread != nil {
+		text += " " + showSpread(m.Spread)
 	}
 	if m.Ratio != nil && m.Ratio.Median != nil {
 		text += " " + factor(*m.Ratio.Median, 2) + "×"
@@ -119,7 +123,7 @@ func cpuTable(title string, cells []Cell, split cpuSplit) (htmlTable, bool) {
 	if len(split.parts) == 0 {
 		return htmlTable{}, false
 	}
-	t := htmlTable{Caption: "CPU time of " + title + " in cores, both hosts; means over valid trials; " + split.note, Head: []htmlCell{{Text: "arm", Left: true}}}
+	t := htmlTable{Caption: "CPU time of " + title + " in cores, both hosts; means over valid trials, so that parts add up; counted by " + split.note, Head: []htmlCell{{Text: "arm", Left: true}}}
 	for _, p := range split.parts {
 		t.Head = append(t.Head, htmlCell{Text: p})
 	}

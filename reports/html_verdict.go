@@ -5,6 +5,7 @@ package reports
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/econbench/econbench"
 )
@@ -34,11 +35,22 @@ func badgeOf(v Verdict) badge {
 	case VerdictWorse:
 		return badge{"worse", "▼", "worse"}
 	case VerdictSame:
-		return badge{"same", "≈", "~ no significant difference"}
+		return badge{"same", "≈", "~"}
 	case VerdictInconclusive:
 		return badge{"unclear", "?", "inconclusive"}
 	}
 	return badge{"none", "–", "no verdict"}
+}
+
+// against says in words what the verdict is about.
+func (b badge) against(baseline string) badge {
+	switch b.Class {
+	case "better", "worse":
+		b.Word += " than " + baseline
+	case "same":
+		b.Word = "no significant difference to " + baseline
+	}
+	return b
 }
 
 // verdictsOf are the sentences about all arms but the baseline. Ratios to the baseline and verdicts are the summary's; what an arm gains
@@ -67,6 +79,20 @@ func verdictsOf(s *Summary, run *econbench.Run) (list []armVerdict) {
 	return list
 }
 
+// workloadName leaves parameters out where the name alone is clear.
+func workloadName(c Cell, plan econbench.Plan) string {
+	same := 0
+	for _, w := range plan.Workloads {
+		if w.Name == c.Workload {
+			same++
+		}
+	}
+	if same == 1 && strings.TrimSpace(clean(c.Workload)) != "" {
+		return clean(c.Workload)
+	}
+	return clean(strings.TrimSpace(c.Workload + " " + c.Params.String()))
+}
+
 // besideNetworks holds each arm that has a fast path against its own network without it, under every workload's primary metric.
 func besideNetworks(s *Summary, run *econbench.Run) map[cellKey]Published {
 	data := make(map[cellKey]*cellData)
@@ -89,23 +115,23 @@ func besideNetworks(s *Summary, run *econbench.Run) map[cellKey]Published {
 
 // sentence says what a cell comes to.
 func sentence(c Cell, s *Summary, own Published) verdictLine {
-	l := verdictLine{Workload: clean(strings.TrimSpace(c.Workload + " " + c.Params.String())), Badge: badgeOf(VerdictNone)}
+	l := verdictLine{Workload: workloadName(c, s.Plan), Badge: badgeOf(VerdictNone)}
 	m := c.Metrics[c.primary]
 	switch {
 	case c.Valid+c.Invalid == 0:
-		l.Text = "nothing was measured: no trials."
+		l.Text = "Nothing was measured: no trials."
 		return l
 	case c.Valid == 0:
-		l.Text = fmt.Sprintf("nothing can be said: all %s are invalid.", counted(c.Invalid, "trial"))
+		l.Text = fmt.Sprintf("Nothing can be said: all %s are invalid.", counted(c.Invalid, "trial"))
 		for _, n := range c.Warnings {
 			if n.Invalid {
-				l.Reason = clean(n.String())
+				l.Reason = clean(n.Text)
 				break
 			}
 		}
 		return l
 	case m.N == 0:
-		l.Text = "nothing can be said: " + clean(c.primary) + " was not collected."
+		l.Text = "Nothing can be said: " + clean(c.primary) + " was not collected."
 		return l
 	}
 	what := noun(c.primary, m.Better)
@@ -121,7 +147,7 @@ func sentence(c Cell, s *Summary, own Published) verdictLine {
 		parts = append(parts, fmt.Sprintf("%s the %s's %s", showRatio(r), clean(s.Baseline.String()), what))
 	}
 	if own.Gap != nil && own.Gap.Median != nil {
-		parts = append(parts, "the gap to host closed "+showShare(own.Gap))
+		parts = append(parts, "closes "+showShare(own.Gap)+" of the gap to host")
 	}
 	if len(parts) == 0 {
 		parts = []string{show(c.primary, m.Unit, m.Median) + " " + what + ", with nothing to compare it with"}
@@ -131,7 +157,7 @@ func sentence(c Cell, s *Summary, own Published) verdictLine {
 		l.Text += fmt.Sprintf(" %d of %s invalid and not in it.", c.Invalid, counted(c.Valid+c.Invalid, "trial"))
 	}
 	if r := m.Ratio; r != nil {
-		l.Badge = badgeOf(r.Verdict)
+		l.Badge = badgeOf(r.Verdict).against(clean(s.Baseline.String()))
 		l.Reason = clean(r.Reason)
 	}
 	return l
@@ -215,8 +241,16 @@ func areWarnings(n int) string {
 func sentences(parts ...string) string {
 	var out []string
 	for _, p := range nonEmpty(parts) {
-		r := []rune(strings.TrimRight(p, "."))
-		out = append(out, strings.ToUpper(string(r[:1]))+string(r[1:])+".")
+		out = append(out, upper(strings.TrimRight(p, "."))+".")
 	}
 	return strings.Join(out, " ")
+}
+
+// upper begins with a capital.
+func upper(s string) string {
+	r := []rune(s)
+	if len(r) == 0 {
+		return s
+	}
+	return string(unicode.ToUpper(r[0])) + string(r[1:])
 }

@@ -20,12 +20,16 @@ import (
 // figure is a plot that can be drawn on a page and into a file.
 type figure struct {
 	file          string // name without extension
-	title         string // what it is of; the page's caption and the picture's name
+	title         string // what it shows; the page's caption
+	of            string // workload with its parameters
 	about         string // what is seen, in words: for who does not see it
 	note          string // for everybody, below it: how many points are drawn, say
 	width, height vg.Length
 	draw          func(draw.Canvas)
 }
+
+// name is what the plot is called where it stands alone.
+func (f figure) name() string { return strings.Join(nonEmpty([]string{f.title, f.of}), ", ") }
 
 // PlotFile is a plot as a file.
 type PlotFile struct {
@@ -110,13 +114,13 @@ func (f figure) svg() []byte {
 <title>%s</title>
 <desc>%s</desc>
 <rect width="100%%" height="100%%" fill="#ffffff"/>%s</svg>
-`, f.width, f.height, f.width, f.height, pictureFont, html.EscapeString(f.title), html.EscapeString(f.about), f.body())
+`, f.width, f.height, f.width, f.height, pictureFont, html.EscapeString(f.name()), html.EscapeString(f.about), f.body())
 }
 
 // inline is the plot as an element of the page, in the page's colours.
 func (f figure) inline(id string) string {
 	return fmt.Sprintf(`<svg class="plot" viewBox="0 0 %g %g" role="img" aria-labelledby="%s-title" aria-describedby="%s-about"><title id="%s-title">%s</title><desc id="%s-about">%s</desc>%s</svg>`,
-		f.width, f.height, id, id, id, html.EscapeString(f.title), id, html.EscapeString(f.about), themed(f.body()))
+		f.width, f.height, id, id, id, html.EscapeString(f.name()), id, html.EscapeString(f.about), themed(f.body()))
 }
 
 // themed puts CSS variables in the place of inks.

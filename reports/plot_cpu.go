@@ -72,7 +72,7 @@ func cpuFigure(title string, split cpuSplit, bars []bar) (figure, bool) {
 	}
 	keyHeight := layKey(keys, plotWidth-8, nil)
 	f := figure{
-		title: "CPU time of both hosts, " + title, note: "means over the valid trials, so that parts add up; counted by " + split.note,
+		title: "CPU time of both hosts", of: title, note: "counted by " + split.note + "; the tall line is the median of cpu as a whole",
 		about: "A stacked bar for each arm, in cores. " + strings.Join(words, "; ") + ".",
 		width: plotWidth, height: barRow*vg.Length(len(bars)) + 40 + keyHeight,
 	}
@@ -86,7 +86,7 @@ func cpuFigure(title string, split cpuSplit, bars []bar) (figure, bool) {
 		p.Add(grid{x: ticks}, stackedBars(bars))
 		key := draw.Crop(c, 4, -4, c.Max.Y-c.Min.Y-keyHeight-2, -2)
 		layKey(keys, key.Max.X-key.Min.X, &key)
-		p.Draw(draw.Crop(c, 4, -14, 2, -keyHeight-6))
+		p.Draw(draw.Crop(c, 10, -14, 2, -keyHeight-6))
 	}
 	return f, true
 }

@@ -87,7 +87,7 @@ func latencyFigure(title string, curves []curve) (figure, bool) {
 	}
 	keyHeight := layKey(keys, plotWidth-8, nil)
 	f := figure{
-		title: "Latency percentiles, " + title, note: "medians of the trials' percentiles, with the medians' intervals; both axes logarithmic",
+		title: "Latency percentiles", of: title, note: "medians of the trials' percentiles, with the medians' intervals; both axes logarithmic",
 		about: "A curve for each arm: so much of the requests took no longer. " + strings.Join(words, "; ") + ".",
 		width: plotWidth, height: 220 + keyHeight,
 	}
@@ -108,17 +108,20 @@ func latencyFigure(title string, curves []curve) (figure, bool) {
 		p.Add(grid{x: x, y: y}, curveLines{curves, scale.factor})
 		key := draw.Crop(c, 4, -4, c.Max.Y-c.Min.Y-keyHeight-2, -2)
 		layKey(keys, key.Max.X-key.Min.X, &key)
-		p.Draw(draw.Crop(c, 4, -14, 2, -keyHeight-8))
+		p.Draw(draw.Crop(c, 6, -14, 2, -keyHeight-8))
 	}
 	return f, true
 }
 
-// logTicks are 1, 2 and 5 times powers of ten, fewer where there are many decades.
+// logTicks are 1, 2 and 5 times powers of ten, fewer where there are many decades and more where there is not one.
 func logTicks(low, high float64) (list []plot.Tick) {
 	times := []float64{1, 2, 5}
 	decades := math.Log10(high / low)
-	if decades > 2.2 {
+	switch {
+	case decades > 2.2:
 		times = times[:1]
+	case decades < 0.8:
+		times = []float64{1, 1.5, 2, 3, 4, 5, 7}
 	}
 	for e := math.Floor(math.Log10(low)); e <= math.Ceil(math.Log10(high)); e++ {
 		for _, t := range times {

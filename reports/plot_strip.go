@@ -101,7 +101,7 @@ func stripFigure(title, metric string, m Metric, rows []strip) (figure, bool) {
 	}
 	scale := scaleFor(metric, m.Unit, math.Max(math.Abs(low), math.Abs(high)))
 	f := figure{
-		title: fmt.Sprintf("%s of each trial, %s", heading(metric), title), note: note,
+		title: upper(heading(metric)) + " of each trial", of: title, note: note,
 		about: fmt.Sprintf("A row for each arm with a mark for each trial, its median and the median's interval. %s. The figures are in the table.", armsInWords(rows)),
 		width: plotWidth, height: stripRow*vg.Length(len(rows)) + 40,
 	}
@@ -118,7 +118,7 @@ func stripFigure(title, metric string, m Metric, rows []strip) (figure, bool) {
 		if from > 0 {
 			p.X.Label.Text += " (not from 0)"
 		}
-		p.Draw(draw.Crop(c, 4, -14, 2, -2))
+		p.Draw(draw.Crop(c, 10, -14, 2, -2))
 	}
 	return f, true
 }

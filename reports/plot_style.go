@@ -184,7 +184,6 @@ func newPlot() *plot.Plot {
 		a.Padding = 0
 	}
 	p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = text.XCenter, text.YTop
-	p.Y.Label.TextStyle.Rotation = math.Pi / 2
 	return p
 }
 
@@ -216,7 +215,7 @@ func niceTicks(low, high float64, about int) (list []plot.Tick) {
 	}
 	step := math.Pow(10, math.Floor(math.Log10(span/float64(about))))
 	for _, times := range []float64{1, 2, 5, 10} {
-		if span/(step*times) <= float64(about)+0.5 {
+		if span/(step*times) <= float64(about)+1.5 {
 			step *= times
 			break
 		}
@@ -225,7 +224,9 @@ func niceTicks(low, high float64, about int) (list []plot.Tick) {
 	for i := math.Ceil(low/step - 1e-9); i*step <= high+step*1e-9; i++ {
 		v := i*step + 0 // of -0
 		label := strconv.FormatFloat(v, 'f', digits, 64)
-		if math.Abs(v) >= 1e6 || digits > 4 {
+		if v == 0 {
+			label = "0"
+		} else if math.Abs(v) >= 1e6 || digits > 4 {
 			label = fmt.Sprintf("%.3g", v)
 		}
 		list = append(list, plot.Tick{Value: v, Label: label})

@@ -28,9 +28,11 @@ import (
 
 // Names of what lies in a run directory.
 const (
-	RunFile    = "run.json"
-	TrialsFile = "trials.jsonl"
-	LogsFolder = "logs"
+	RunFile     = "run.json"
+	TrialsFile  = "trials.jsonl"
+	LogsFolder  = "logs"
+	PageFile    = "report.html" // made of the others, as plots are
+	PlotsFolder = "plots"
 )
 
 // ErrTaken is wrapped by Create's error when the folder holds a run, or anything else, already.
