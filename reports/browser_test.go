@@ -130,7 +130,9 @@ func ask[T any](t *testing.T, l *looked, expression string) T {
 
 // sees are the pages to look at.
 func sees(t *testing.T) map[string]string {
-	pages := map[string]string{"page": render(t, HTML{}.In(pageFolder(t)), pageRun(12)), "strange": render(t, HTML{}, strangeRun())}
+	pages := map[string]string{
+		"page": render(t, HTML{}.In(pageFolder(t)), pageRun(12)), "strange": render(t, HTML{}, strangeRun()), "many arms": render(t, HTML{}, manyArms()),
+	}
 	for name, run := range goldens() {
 		pages[name] = render(t, HTML{}, run)
 	}

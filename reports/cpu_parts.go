@@ -43,7 +43,7 @@ func ofMetrics(names ...string) func(econbench.Trial, [][]int) ([]float64, bool)
 	return func(t econbench.Trial, _ [][]int) (list []float64, ok bool) {
 		for _, n := range names {
 			v := t.Metrics[n]
-			if v == nil || !isFinite(*v) || *v < 0 {
+			if !drawable(v) || *v < 0 {
 				return nil, false
 			}
 			list = append(list, *v)
@@ -79,7 +79,7 @@ func ofStat(t econbench.Trial, cpus [][]int) ([]float64, bool) {
 		}
 	}
 	for _, v := range sums {
-		if !isFinite(v) {
+		if !drawable(&v) || v < 0 {
 			return nil, false
 		}
 	}

@@ -30,6 +30,9 @@ func barsOf(cells []Cell, split cpuSplit, looks map[string]armLook) (bars []bar)
 			continue
 		}
 		b := bar{label: shorten(clean(c.Arm.String())), look: looks[c.Arm.String()], whole: c.Metrics["cpu"].Median}
+		if !drawable(b.whole) {
+			b.whole = nil
+		}
 		for part := range split.parts {
 			b.parts = append(b.parts, row.mean(part))
 		}

@@ -41,9 +41,9 @@ func curvesOf(cells []Cell, looks map[string]armLook) (list []curve) {
 	for _, c := range cells {
 		k := curve{arm: shorten(clean(c.Arm.String())), look: looks[c.Arm.String()]}
 		for _, q := range latencyPercentiles {
-			if m := c.Metrics[q.metric]; m.Median != nil && *m.Median > 0 {
+			if m := c.Metrics[q.metric]; loggable(m.Median) {
 				p := curvePoint{percentile: q, median: *m.Median}
-				if m.Low != nil && m.High != nil && *m.Low > 0 {
+				if loggable(m.Low) && loggable(m.High) {
 					p.low, p.high = m.Low, m.High
 				}
 				k.points = append(k.points, p)
@@ -115,15 +115,18 @@ func latencyFigure(title string, curves []curve) (figure, bool) {
 
 // logTicks are 1, 2 and 5 times powers of ten, fewer where there are many decades and more where there is not one.
 func logTicks(low, high float64) (list []plot.Tick) {
-	times := []float64{1, 2, 5}
+	times, every := []float64{1, 2, 5}, 1
 	decades := math.Log10(high / low)
 	switch {
 	case decades > 2.2:
-		times = times[:1]
+		times, every = times[:1], max(1, int(decades/5))
 	case decades < 0.8:
 		times = []float64{1, 1.5, 2, 3, 4, 5, 7}
 	}
 	for e := math.Floor(math.Log10(low)); e <= math.Ceil(math.Log10(high)); e++ {
+		if int(e)%every != 0 {
+			continue
+		}
 		for _, t := range times {
 			if v := t * math.Pow(10, e); v >= low*(1-1e-9) && v <= high*(1+1e-9) {
 				list = append(list, plot.Tick{Value: v, Label: tickLabel(v)})

@@ -49,11 +49,11 @@ func gainsOf(s *Summary) (rows []gain) {
 
 func gainOf(m Metric) (g gain, ok bool) {
 	r := m.Ratio
-	if r == nil || r.Median == nil || !(*r.Median > 0) || m.Better == econbench.Neither {
+	if r == nil || !loggable(r.Median) || m.Better == econbench.Neither {
 		return g, false
 	}
 	g = gain{median: *r.Median, low: math.NaN(), high: math.NaN(), verdict: r.Verdict}
-	if r.Low != nil && r.High != nil && *r.Low > 0 {
+	if loggable(r.Low) && loggable(r.High) {
 		g.low, g.high = *r.Low, *r.High
 	}
 	if m.Better == econbench.Lower {

@@ -35,6 +35,7 @@ type strip struct {
 	high   *float64
 	look   armLook
 	all    int // trials that have a value
+	beyond int // of these, those whose value no axis has a place for
 	values []trialValue
 }
 
@@ -73,7 +74,14 @@ func stripsOf(cells []Cell, metric string, values map[cellKey][]trialValue, look
 		list := slices.Clone(values[key])
 		slices.SortStableFunc(list, func(a, b trialValue) int { return cmp.Compare(a.block, b.block) })
 		r := strip{label: shorten(clean(c.Arm.String())), median: m.Median, low: m.Low, high: m.High, look: looks[c.Arm.String()], all: len(list)}
-		r.values = thin(list, maxPoints)
+		list = slices.DeleteFunc(list, func(v trialValue) bool { return !drawable(&v.v) })
+		r.beyond, r.values = r.all-len(list), thin(list, maxPoints)
+		if !drawable(r.median) {
+			r.median = nil
+		}
+		if !drawable(r.low) || !drawable(r.high) {
+			r.low, r.high = nil, nil
+		}
 		if m.Median != nil {
 			r.label += " · " + showWithSpread(c, metric)
 		} else {
@@ -88,13 +96,16 @@ const stripRow = vg.Length(44)
 
 // stripFigure shows every trial of every arm under a workload.
 func stripFigure(title, metric string, m Metric, rows []strip) (figure, bool) {
-	low, high, shown, all, invalid := extent(rows)
+	low, high, shown, all, invalid, beyond := extent(rows)
 	if shown == 0 {
 		return figure{}, false
 	}
 	note := fmt.Sprintf("%s; each arm's blocks from top to bottom", counted(all, "trial"))
 	if shown < all {
 		note = fmt.Sprintf("%d of %d trials drawn, evenly spaced, least and greatest among them; each arm's blocks from top to bottom", shown, all)
+	}
+	if beyond > 0 {
+		note += fmt.Sprintf("; %s beyond any axis", counted(beyond, "value"))
 	}
 	if invalid > 0 {
 		note += fmt.Sprintf("; × invalid, do not count (%d)", invalid)
@@ -145,11 +156,12 @@ func axisLabel(metric string, scale axisScale, better econbench.Better) string {
 }
 
 // extent is what the rows' marks and intervals take.
-func extent(rows []strip) (low, high float64, shown, all, invalid int) {
+func extent(rows []strip) (low, high float64, shown, all, invalid, beyond int) {
 	low, high = math.Inf(1), math.Inf(-1)
 	take := func(v float64) { low, high = math.Min(low, v), math.Max(high, v) }
 	for _, r := range rows {
 		all += r.all
+		beyond += r.beyond
 		for _, v := range r.values {
 			take(v.v)
 			shown++
@@ -163,7 +175,7 @@ func extent(rows []strip) (low, high float64, shown, all, invalid int) {
 			}
 		}
 	}
-	return low, high, shown, all, invalid
+	return low, high, shown, all, invalid, beyond
 }
 
 // axisRange begins at 0 unless that would leave more than half of the axis empty: then the axis says so.

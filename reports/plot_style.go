@@ -187,6 +187,12 @@ func newPlot() *plot.Plot {
 	return p
 }
 
+// drawable values have a place on an axis: beyond them a unit's factor, or a sum, may be no number any more.
+func drawable(v *float64) bool { return v != nil && math.Abs(*v) < 1e30 }
+
+// loggable values have one on a logarithmic axis.
+func loggable(v *float64) bool { return drawable(v) && *v > 1e-30 }
+
 // axisScale turns base units into the axis's: value × factor, in unit.
 type axisScale struct {
 	factor float64
@@ -221,8 +227,12 @@ func niceTicks(low, high float64, about int) (list []plot.Tick) {
 		}
 	}
 	digits := max(0, -int(math.Floor(math.Log10(step)+1e-9)))
-	for i := math.Ceil(low/step - 1e-9); i*step <= high+step*1e-9; i++ {
-		v := i*step + 0 // of -0
+	first := math.Ceil(low/step - 1e-9)
+	for n := range 2*about + 4 { // bounded: beside huge values a step may be nothing
+		v := (first+float64(n))*step + 0 // of -0
+		if !(v <= high+step*1e-9) {
+			break
+		}
 		label := strconv.FormatFloat(v, 'f', digits, 64)
 		if v == 0 {
 			label = "0"
