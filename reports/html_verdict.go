@@ -4,6 +4,7 @@ package reports
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -95,6 +96,9 @@ func workloadName(c Cell, plan econbench.Plan) string {
 
 // besideNetworks holds each arm that has a fast path against its own network without it, under every workload's primary metric.
 func besideNetworks(s *Summary, run *econbench.Run) map[cellKey]Published {
+	if !slices.ContainsFunc(s.Plan.Arms, func(a econbench.Arm) bool { return a.Fastpath != econbench.NoFastpath && a.Fastpath != "" }) {
+		return nil
+	}
 	data := make(map[cellKey]*cellData)
 	for _, d := range sortIntoCells(run) {
 		data[keyOf(d.cell)] = d
