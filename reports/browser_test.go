@@ -227,7 +227,9 @@ const lowContrast = `(() => {
 // prints makes a PDF, and wants on paper what is folded on a screen, and all of it in light.
 func (l *looked) prints(t *testing.T, name string) {
 	t.Helper()
+	do(t, l, chromedp.EmulateViewport(794, 1123)) // A4 at 96 dpi
 	l.emulate(t, "print", "dark")
+	l.picture(t, name+"-print")
 	if folded := ask[int](t, l, `[...document.querySelectorAll("details > :not(summary)")].filter(e => e.getBoundingClientRect().height == 0 && e.textContent.trim()).length`); folded > 0 {
 		t.Errorf("%d elements are not printed: they are folded", folded)
 	}

@@ -60,7 +60,6 @@ type page struct {
 	Setting   []string
 	Banners   []banner
 	Verdicts  []armVerdict
-	MeansHead string
 	Overview  *pagePlot
 	Workloads []pageWorkload
 	Published *pagePublished
@@ -126,9 +125,6 @@ func (h HTML) Render(w io.Writer, run *econbench.Run) error {
 	}
 	for _, r := range run.Resumed {
 		p.Part = append(p.Part, commandLine(r.Command))
-	}
-	if len(meanLines(s)) > 0 {
-		p.MeansHead = "G" + strings.TrimSuffix(meansHead(s), ":")[1:]
 	}
 	if f, ok := overview(s); ok {
 		p.Overview = &pagePlot{f.title, f.note, template.HTML(f.inline("plot-overview"))}

@@ -59,9 +59,10 @@ func (b badge) against(baseline string) badge {
 func verdictsOf(s *Summary, run *econbench.Run) (list []armVerdict) {
 	beside := besideNetworks(s, run)
 	means := make(map[string]string)
-	for _, line := range meanLines(s) {
-		arm, text, _ := strings.Cut(line, " ")
-		means[arm] = text
+	for _, m := range s.Means {
+		if m.told() {
+			means[m.Arm.String()] = m.show()
+		}
 	}
 	index := make(map[string]int)
 	for _, c := range s.Cells {
@@ -71,8 +72,7 @@ func verdictsOf(s *Summary, run *econbench.Run) (list []armVerdict) {
 		}
 		if _, known := index[arm]; !known {
 			index[arm] = len(list)
-			name := shorten(clean(arm))
-			list = append(list, armVerdict{Arm: name, Mean: means[name]})
+			list = append(list, armVerdict{Arm: shorten(clean(arm)), Mean: means[arm]})
 		}
 		v := &list[index[arm]]
 		v.Lines = append(v.Lines, sentence(c, s, beside[keyOf(econbench.Cell{Arm: c.Arm, Workload: c.Workload, Params: c.Params})]))
