@@ -36,7 +36,7 @@ func badgeOf(v Verdict) badge {
 	case VerdictWorse:
 		return badge{"worse", "▼", "worse"}
 	case VerdictSame:
-		return badge{"same", "≈", "~"}
+		return badge{"same", "", "~"}
 	case VerdictInconclusive:
 		return badge{"unclear", "?", "inconclusive"}
 	}
@@ -49,7 +49,7 @@ func (b badge) against(baseline string) badge {
 	case "better", "worse":
 		b.Word += " than " + baseline
 	case "same":
-		b.Word = "no significant difference to " + baseline
+		b.Sign, b.Word = "~", "no significant difference to "+baseline
 	}
 	return b
 }
