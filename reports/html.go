@@ -110,13 +110,13 @@ type placedNote struct{ Arm, Text string }
 
 // Render writes the page.
 func (h HTML) Render(w io.Writer, run *econbench.Run) error {
-	s, err := Summarise(run)
+	s, data, err := summaryOf(run, Options{})
 	if err != nil {
 		return err
 	}
 	p := page{
 		Title: "econbench run " + clean(s.Run), Style: template.CSS(pageStyle), Colours: template.CSS(colours()), Run: clean(s.Run),
-		Line: upper(strings.TrimPrefix(runLine(s), "run "+clean(s.Run)+": ")), Setting: nonEmpty(setting(s)), Banners: bannersOf(s), Verdicts: verdictsOf(s, run),
+		Line: upper(strings.TrimPrefix(runLine(s), "run "+clean(s.Run)+": ")), Setting: nonEmpty(setting(s)), Banners: bannersOf(s), Verdicts: verdictsOf(s, data),
 		Invalid: noteGroups(s, true), Warnings: noteGroups(s, false), Hosts: hostsOf(run), Replay: replayCommand(run.Plan),
 		Facts: planFacts(run), Legend: legend(s), Baseline: clean(s.Baseline.String()),
 	}

@@ -55,8 +55,8 @@ func said(n *html.Node) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
-// badRuns are those that something is the matter with.
-func badRuns() map[string]*econbench.Run {
+// oddRuns are further ones that something is the matter with, for plots above all.
+func oddRuns() map[string]*econbench.Run {
 	cut := func(change func(*econbench.Run)) *econbench.Run {
 		r := sampleRun(8)
 		change(r)
@@ -103,13 +103,16 @@ func badRuns() map[string]*econbench.Run {
 }
 
 // pages are all that tests look at.
-func pages(t testing.TB) map[string]string {
+func pages(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{"page": render(t, HTML{}.In(pageFolder(t)), pageRun(12))}
 	for name, run := range goldens() {
 		all[name] = render(t, HTML{}, run)
 	}
-	for name, run := range badRuns() {
+	for name, run := range badRuns(t) {
+		all["bad: "+name] = render(t, HTML{}, run)
+	}
+	for name, run := range oddRuns() {
 		all[name] = render(t, HTML{}, run)
 	}
 	return all
@@ -298,11 +301,11 @@ func TestPageSays(t *testing.T) {
 // TestSentences: what is said of an arm depends on what there is to compare it with.
 func TestSentences(t *testing.T) {
 	sentences := func(run *econbench.Run) (all []string) {
-		s, err := Summarise(run)
+		s, data, err := summaryOf(run, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, v := range verdictsOf(s, run) {
+		for _, v := range verdictsOf(s, data) {
 			for _, l := range v.Lines {
 				all = append(all, strings.Join([]string{v.Arm, l.Workload, l.Badge.Word, l.Text}, "|"))
 			}

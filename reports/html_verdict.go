@@ -4,7 +4,6 @@ package reports
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -56,8 +55,8 @@ func (b badge) against(baseline string) badge {
 
 // verdictsOf are the sentences about all arms but the baseline. Ratios to the baseline and verdicts are the summary's; what an arm gains
 // on its own network, and how much of the gap to host it closes, are had as for published figures.
-func verdictsOf(s *Summary, run *econbench.Run) (list []armVerdict) {
-	beside := besideNetworks(s, run)
+func verdictsOf(s *Summary, data []*cellData) (list []armVerdict) {
+	beside := besideNetworks(s, data)
 	means := make(map[string]string)
 	for _, m := range s.Means {
 		if m.told() {
@@ -95,13 +94,10 @@ func workloadName(c Cell, plan econbench.Plan) string {
 }
 
 // besideNetworks holds each arm that has a fast path against its own network without it, under every workload's primary metric.
-func besideNetworks(s *Summary, run *econbench.Run) map[cellKey]Published {
-	if !slices.ContainsFunc(s.Plan.Arms, func(a econbench.Arm) bool { return a.Fastpath != econbench.NoFastpath && a.Fastpath != "" }) {
-		return nil
-	}
-	data := make(map[cellKey]*cellData)
-	for _, d := range sortIntoCells(run) {
-		data[keyOf(d.cell)] = d
+func besideNetworks(s *Summary, data []*cellData) map[cellKey]Published {
+	cells := make(map[cellKey]*cellData)
+	for _, d := range data {
+		cells[keyOf(d.cell)] = d
 	}
 	out := make(map[cellKey]Published)
 	for _, w := range s.Plan.Workloads {
@@ -111,7 +107,7 @@ func besideNetworks(s *Summary, run *econbench.Run) map[cellKey]Published {
 			}
 			network := econbench.Arm{Topology: a.Topology, Fastpath: econbench.NoFastpath}
 			f := econbench.PublishedFigure{Workload: w.Name, Params: w.Params, Metric: w.Primary, Arm: a, Against: network}
-			out[keyOf(econbench.Cell{Arm: a, Workload: w.Name, Params: w.Params})] = beside(f, w, s.Plan, data, Options{}.withDefaults())
+			out[keyOf(econbench.Cell{Arm: a, Workload: w.Name, Params: w.Params})] = beside(f, w, s.Plan, cells, Options{}.withDefaults())
 		}
 	}
 	return out

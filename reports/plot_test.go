@@ -18,7 +18,10 @@ import (
 
 // TestPlotFiles: every plot is there as a well-formed SVG and as a PNG of twice its size, under a name that any file system takes.
 func TestPlotFiles(t *testing.T) {
-	runs := badRuns()
+	runs := oddRuns()
+	for name, run := range badRuns(t) {
+		runs["bad: "+name] = run
+	}
 	runs["page"], runs["many arms"] = pageRun(6), manyArms()
 	for name, run := range runs {
 		t.Run(name, func(t *testing.T) {

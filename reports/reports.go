@@ -14,6 +14,12 @@ var all = []econbench.Report{
 	CSV{},
 	JSON{},
 	HTML{},
+	Benchfmt{},
+	OpenMetrics{},
+	JUnit{},
+	GitHub{},
+	GitHubBenchmark{Better: econbench.Higher},
+	GitHubBenchmark{Better: econbench.Lower},
 }
 
 // All lists the formats, the default first.

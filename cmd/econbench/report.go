@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,11 +32,17 @@ that: the smallest effect that the machine sees. Else it quotes what this machin
 machine, if that is anything: see calibrate.
 
 The page (-f html) is one file that needs no other: it also shows the traces in DIR/traces and the profiles in DIR/profiles, if
-there are any. --plots leaves its plots as SVG and PNG, for papers, whatever the format.`,
+there are any. --plots leaves its plots as SVG and PNG, for papers, whatever the format.
+
+Formats:
+` + formatHelp(),
 		Example: `  econbench report econbench-runs/20261122-040347-3fa2
   econbench report night-1 -f json -o night-1.json
   econbench report night-1 -f html -o night-1.html
-  econbench report night-1 --plots figures`,
+  econbench report night-1 --plots figures
+  econbench report night-1 -f benchfmt -o night-1.txt && benchstat -col /arm night-1.txt
+  econbench report night-1 -f openmetrics -o /var/lib/node_exporter/textfile/econbench.prom
+  econbench report night-1 -f github >> "$GITHUB_STEP_SUMMARY"`,
 		Args: oneArg("run directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			warn := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "econbench: warning:", text) }
@@ -56,7 +61,7 @@ there are any. --plots leaves its plots as SVG and PNG, for papers, whatever the
 			if err := printReport(&body, args[0], format, warn); err != nil {
 				return err
 			}
-			if err := os.WriteFile(out, body.Bytes(), 0o644); err != nil {
+			if err := writeWhole(out, body.Bytes()); err != nil {
 				return fmt.Errorf("report: %w", err)
 			}
 			return nil
@@ -73,4 +78,13 @@ there are any. --plots leaves its plots as SVG and PNG, for papers, whatever the
 	cmd.Flags().StringVar(&plots, "plots", "", "`folder` for the plots, as SVG and PNG; it is made")
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write (default: standard output)")
 	return cmd
+}
+
+// formatHelp is a line a format.
+func formatHelp() string {
+	var b strings.Builder
+	for _, r := range reports.All() {
+		fmt.Fprintf(&b, "  %-15s %s\n", r.Name(), r.Help())
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }
