@@ -141,6 +141,9 @@ func sees(t *testing.T) map[string]string {
 
 // TestBrowser looks at the page as people do: on a phone and on a desk, in light and in dark, printed and with a screen reader.
 func TestBrowser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
 	for name, html := range sees(t) {
 		t.Run(name, func(t *testing.T) {
 			l := look(t, html)

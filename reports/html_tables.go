@@ -4,7 +4,6 @@ package reports
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/econbench/econbench"
@@ -70,7 +69,7 @@ func figuresTable(title string, cells []Cell, plan econbench.Plan) htmlTable {
 	for _, c := range cells {
 		t.Head = append(t.Head, htmlCell{Text: shorten(clean(c.Arm.String()))})
 	}
-	for _, name := range metricNames(cells, plan) {
+	for _, name := range (&Summary{Plan: plan, Cells: cells}).metricNames() {
 		known, _ := plan.Metric(name)
 		better := string(known.Better)
 		if better == "" {
@@ -83,25 +82,6 @@ func figuresTable(title string, cells []Cell, plan econbench.Plan) htmlTable {
 		t.Rows = append(t.Rows, row)
 	}
 	return t
-}
-
-// metricNames are those that any arm has, in the order of columns; unknown ones last, by name.
-func metricNames(cells []Cell, plan econbench.Plan) (names []string) {
-	var all []string
-	for _, c := range cells {
-		for name := range c.Metrics {
-			if !slices.Contains(all, name) {
-				all = append(all, name)
-			}
-		}
-	}
-	slices.Sort(all)
-	for _, m := range slices.Concat(econbench.Metrics(), plan.OwnMetrics()) {
-		if i := slices.Index(all, m.Name); i >= 0 {
-			names, all = append(names, m.Name), slices.Delete(all, i, i+1)
-		}
-	}
-	return append(names, all...)
 }
 
 func figureText(name string, m Metric) string {
