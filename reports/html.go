@@ -127,7 +127,7 @@ func (h HTML) Render(w io.Writer, run *econbench.Run) error {
 		p.Part = append(p.Part, commandLine(r.Command))
 	}
 	if f, ok := overview(s); ok {
-		p.Overview = &pagePlot{f.title, f.note, template.HTML(f.inline("plot-overview"))}
+		p.Overview = &pagePlot{f.title, upper(f.note), template.HTML(f.inline("plot-overview"))}
 	}
 	p.Workloads = pageWorkloads(s, run)
 	if len(s.Published) > 0 {
@@ -157,7 +157,7 @@ func pageWorkloads(s *Summary, run *econbench.Run) (list []pageWorkload) {
 			w.Name = "unnamed workload"
 		}
 		for j, f := range plots.figures {
-			w.Plots = append(w.Plots, pagePlot{f.title, f.note, template.HTML(f.inline(fmt.Sprintf("plot-%d-%d", i+1, j+1)))})
+			w.Plots = append(w.Plots, pagePlot{f.title, upper(f.note), template.HTML(f.inline(fmt.Sprintf("plot-%d-%d", i+1, j+1)))})
 		}
 		if t, ok := cpuTable(plots.key, plots.cells, plots.split); ok {
 			w.CPU = &t

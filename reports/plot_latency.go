@@ -153,8 +153,9 @@ type curveLines struct {
 
 func (l curveLines) Plot(c draw.Canvas, p *plot.Plot) {
 	x, y := p.Transforms(&c)
+	apart := min(2.4, 16/vg.Length(max(1, len(l.curves)-1))) // so that intervals of arms that are alike are all seen
 	for i, k := range l.curves {
-		aside := (vg.Length(i) - vg.Length(len(l.curves)-1)/2) * 2.4 // so that intervals of arms that are alike are all seen
+		aside := (vg.Length(i) - vg.Length(len(l.curves)-1)/2) * apart
 		var points []vg.Point
 		for _, q := range k.points {
 			at := vg.Point{X: x(q.one) + aside, Y: y(q.median * l.factor)}
