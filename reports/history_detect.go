@@ -217,6 +217,9 @@ func shiftP(x, y []float64) float64 {
 		return 1
 	}
 	bound := atMost * spreadAround(x, y)
+	if bound == 0 { // most values are equal: no telling what is far off, and the rank test is what keeps spikes out
+		bound = math.Inf(1)
+	}
 	mx, vx := stat.MeanVariance(bounded(x, bound), nil)
 	my, vy := stat.MeanVariance(bounded(y, bound), nil)
 	n, m := float64(len(x)), float64(len(y))
@@ -249,8 +252,7 @@ func spreadAround(x, y []float64) float64 {
 	return 1.4826 * median(off)
 }
 
-// bounded brings values that are far from their median to the bound. If most of all values are equal it is 0, and what is not
-// equal to them counts for nothing.
+// bounded brings values that are far from their median to the bound.
 func bounded(x []float64, bound float64) []float64 {
 	mid := median(x)
 	out := make([]float64, len(x))
