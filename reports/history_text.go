@@ -369,3 +369,8 @@ func (h *History) legend() string {
 		"so that nights without changes show any with a chance of about %.3g%% a setup. Strip: a night each, · a gap, | a change. "+
 		"gate: of the newest night's setup alone.", by, 100*h.MinEffect, h.MinSegment, 100*h.Alpha)
 }
+
+// GateText is what the gate comes to, for who reads nothing else: a line, and one for each reason.
+func (h *History) GateText() string {
+	return strings.Join(append([]string{h.gateHead()}, h.gateLines()...), "\n  ")
+}
