@@ -400,8 +400,8 @@ func (b *historian) verdict(s *HistorySeries, factor float64) (Verdict, string) 
 
 // sum says what all changes of a track come to.
 func (b *historian) sum(s *HistorySeries, t *HistoryTrack) {
-	if least := 2 * b.o.MinSegment; t.Nights < least {
-		t.Verdict, t.Reason = VerdictInconclusive, fmt.Sprintf("%s with a value; changes are looked for from %d on", counted(t.Nights, "night"), least)
+	if least := fewestNights(b.o.MinSegment); t.Nights < least {
+		t.Verdict, t.Reason = VerdictInconclusive, fmt.Sprintf("%s with a value; a change can be found from %d on", counted(t.Nights, "night"), least)
 		return
 	}
 	factor := 1.0

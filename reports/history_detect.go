@@ -61,8 +61,23 @@ func changePoints(x []float64, least int, threshold float64) []cut {
 	return d.strong(d.move(d.strong(d.divide(0, len(x)))))
 }
 
-// places is how many nights a change could begin with among n.
-func places(n, least int) int { return max(0, n-2*max(least, leastSegment)+1) }
+// places is how many nights a change could begin with among n: with so many to both sides that the rank test can be significant.
+func places(n, least int) int {
+	first := max(least, leastSegment)
+	for 2*first <= n && leastRankP(first, n-first) > rankAlpha {
+		first++
+	}
+	return max(0, n-2*first+1)
+}
+
+// fewestNights is the least number of nights in which a change can be found.
+func fewestNights(least int) int {
+	n := 2 * max(least, leastSegment)
+	for places(n, least) == 0 {
+		n++
+	}
+	return n
+}
 
 // divide cuts a stretch where a window within it has the least p, if that is weakly significant, and both parts again.
 func (d *detector) divide(from, to int) []int {

@@ -107,6 +107,7 @@ func (b *historian) gate() {
 	g := &b.h.Gate
 	g.Regressions, g.Unmeasured = []HistoryRegression{}, b.unmeasured()
 	newest := b.h.Nights[b.newest()].Setup
+	b.warnYoung(newest)
 	for i := range b.h.Series {
 		s := &b.h.Series[i]
 		for j := range s.Tracks {
@@ -133,6 +134,20 @@ func (b *historian) gate() {
 	case len(g.Unmeasured) > 0:
 		g.Exit = 1
 	}
+}
+
+// warnYoung says when the gate can't fail yet.
+func (b *historian) warnYoung(setup int) {
+	s := b.h.Setups[setup-1]
+	least := fewestNights(b.o.MinSegment)
+	if s.Nights >= least {
+		return
+	}
+	text := fmt.Sprintf("setup %d has %s; a change can be found from %d on, and until then the gate finds no regression", setup, counted(s.Nights, "night"), least)
+	if len(s.Differences) > 0 {
+		text += "; if what changed is what is tested, --across has nights compared all the same"
+	}
+	b.h.Warnings = append(b.h.Warnings, Note{Text: text})
 }
 
 // standing says whether the newest level is worse than the accepted one by more than the least effect that counts, and which changes

@@ -32,7 +32,7 @@ func (b *historian) group() {
 		if n.run == nil {
 			continue
 		}
-		at := slices.IndexFunc(*setups, func(s Setup) bool { return b.alike(s, n.run) })
+		at := b.setupOf(n.run)
 		if at < 0 {
 			at = len(*setups)
 			s := Setup{Number: at + 1, First: i, Differences: []RunDifference{}, early: n.run}
@@ -48,6 +48,25 @@ func (b *historian) group() {
 		n.setup = s.Number
 		previous = i
 	}
+}
+
+// recentSetups is how many setups a night may go back to, the latest. Each is held against all facts of a night, and where every night has
+// a kernel of its own there are as many as nights.
+const recentSetups = 20
+
+// setupOf is the index of the setup that a night goes on with; -1: of none.
+func (b *historian) setupOf(run *econbench.Run) int {
+	latest := make([]int, len(b.h.Setups))
+	for i := range latest {
+		latest[i] = i
+	}
+	slices.SortFunc(latest, func(i, j int) int { return b.h.Setups[j].Last - b.h.Setups[i].Last })
+	for _, i := range latest[:min(len(latest), recentSetups)] {
+		if b.alike(b.h.Setups[i], run) {
+			return i
+		}
+	}
+	return -1
 }
 
 // alike holds a night against the first and the latest of a setup: a fact that only one of two tells is no difference, so that a

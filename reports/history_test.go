@@ -388,11 +388,11 @@ func TestHistoryGate(t *testing.T) {
 		"no baseline that night": {nil, HistoryOptions{}, func(runs []*econbench.Run) { invalidate(runs[39], "host") },
 			1, "no valid trial of the baseline", nil},
 		"both": {map[int]float64{30: 0.93}, HistoryOptions{}, func(runs []*econbench.Run) { runs[39].Status = econbench.StatusFailed }, 2,
-			"gate: failed: 1 regression that nobody acknowledged; the newest night could not be measured", []int{30}},
+			"gate: failed: 1 unacknowledged regression; the newest night could not be measured", []int{30}},
 		"too old": {nil, HistoryOptions{Now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), MaxAge: 36 * time.Hour}, nil, 1, "want 36h0m0s at most", nil},
 		"levels":  {nil, HistoryOptions{}, func(runs []*econbench.Run) { slower(runs[20:], 0.7) }, 0, "none", nil},
 		"levels, absolute": {nil, HistoryOptions{Absolute: true}, func(runs []*econbench.Run) { slower(runs[20:], 0.7) }, 2,
-			"2 regressions that nobody acknowledged", []int{20}},
+			"2 unacknowledged regressions", []int{20}},
 		"nothing to judge": {nil, HistoryOptions{Arms: []econbench.Arm{arm("host")}}, nil, 1, "nothing of the newest run is judged", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -691,6 +691,46 @@ func wellFormed(t *testing.T, h *History) {
 	}
 	if strings.Contains(page, "<script>") {
 		t.Error("html: a script got through")
+	}
+}
+
+// TestHistoryManySetups: where every night has a kernel of its own nothing can be found, and it is said what would help.
+func TestHistoryManySetups(t *testing.T) {
+	runs := nightly(5, 400, 0.004, steps(map[int]float64{300: 0.93}))
+	for i, r := range runs {
+		withKernel(r, fmt.Sprintf("6.%d.0", i), "aa")
+		for n := range 200 {
+			for _, host := range r.Hosts {
+				host.Fingerprint[fmt.Sprintf("sysctl.%d", n)] = "1"
+			}
+		}
+	}
+	began := time.Now()
+	h := historyOf(t, runs, HistoryOptions{})
+	text := unwrapped(renderHistory(t, h, "text"))
+	if len(h.Setups) != 400 || h.Gate.Exit != 0 || !strings.Contains(text, "setup 400 has 1 night; a change can be found from 10 on") || !strings.Contains(text, "--across") {
+		t.Error(text)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("took %s", took)
+	}
+	if h = historyOf(t, runs, HistoryOptions{Across: []string{"kernel.release"}}); h.Gate.Exit != 2 || h.Gate.Regressions[0].Nights[0] != 300 {
+		t.Errorf("%+v", h.Gate)
+	}
+}
+
+// TestFewestNights: no shorter history has a change, whatever it has.
+func TestFewestNights(t *testing.T) {
+	for least, want := range map[int]int{2: 10, 3: 10, 5: 10, 6: 12} {
+		if got := fewestNights(least); got != want {
+			t.Errorf("segments of %d: %d nights, want %d", least, got, want)
+		}
+		for n := range want {
+			x := slices.Concat(repeat(n/2, 1, 1.01), repeat(n-n/2, 9, 9.01))
+			if got := changePoints(x, least, 1); len(got) != 0 {
+				t.Errorf("segments of %d: %d nights have %v", least, n, got)
+			}
+		}
 	}
 }
 

@@ -39,13 +39,13 @@ func (h *History) line() string {
 func (h *History) gateHead() string {
 	var parts []string
 	if n := len(h.Gate.Regressions); n > 0 {
-		parts = append(parts, counted(n, "regression")+" that nobody acknowledged")
+		parts = append(parts, counted(n, "unacknowledged regression"))
 	}
 	if len(h.Gate.Unmeasured) > 0 {
 		parts = append(parts, "the newest night could not be measured")
 	}
 	if len(parts) == 0 {
-		return "gate: passed: no regression stands that nobody acknowledged"
+		return "gate: passed: no unacknowledged regression stands"
 	}
 	return "gate: failed: " + strings.Join(parts, "; ") + ":"
 }
@@ -286,11 +286,13 @@ func someDifferences(list []RunDifference) string {
 	return strings.Join(lines, "; ")
 }
 
+// setupLines are the newest setups; the other formats have all.
 func (h *History) setupLines() (lines []string) {
+	const most = 10
 	if len(h.Setups) < 2 {
 		return nil
 	}
-	for _, s := range h.Setups {
+	for _, s := range h.Setups[max(0, len(h.Setups)-most):] {
 		line := fmt.Sprintf("setup %d: %s, %s to %s", s.Number, counted(s.Nights, "night"), h.Nights[s.First].name(), h.Nights[s.Last].name())
 		if len(s.Differences) > 0 {
 			line += fmt.Sprintf("; fingerprint changed from setup %d: %s", s.After, someDifferences(s.Differences))
@@ -300,11 +302,12 @@ func (h *History) setupLines() (lines []string) {
 	return lines
 }
 
+// borderLines are those of the setup that came last; the other formats have all.
 func (h *History) borderLines() (lines []string) {
 	for i := range h.Series {
 		s := &h.Series[i]
 		for _, t := range s.Tracks {
-			if e := t.Border; e != nil {
+			if e := t.Border; e != nil && t.Setup == len(h.Setups) {
 				lines = append(lines, fmt.Sprintf("%s: %s → %s, %s%%, from setup %d to %d", s.title(), s.show(e.Old), s.show(e.New), percent(e.Factor), e.From, t.Setup))
 			}
 		}
@@ -339,6 +342,10 @@ func (h *History) gapLines() (lines []string) {
 			}
 			lines = append(lines, fmt.Sprintf("%s (run %s): %s: %s", n.name(), clean(n.Run), gap, strings.Join(titles, ", ")))
 		}
+	}
+	const most = 40
+	if more := len(lines) - most; more > 0 {
+		lines = append([]string{fmt.Sprintf("%d more, earlier: csv and json have all", more)}, lines[more:]...)
 	}
 	return lines
 }
