@@ -368,7 +368,7 @@ func (b *historian) track(s *HistorySeries, setup int, raw rawTrack, family int)
 	}
 	b.sum(s, &t)
 	if r, ok := correlated(residuals); ok {
-		s.Warnings = append(s.Warnings, Note{Text: fmt.Sprintf("nights of setup %d resemble the night before (autocorrelation %.2f): changes are found more often than alpha says", setup, r)})
+		s.Warnings = append(s.Warnings, Note{Text: fmt.Sprintf("nights of setup %d resemble the night before (autocorrelation %.2f): allowance is made, and yet changes are found more often than alpha says", setup, r)})
 	}
 	s.Tracks = append(s.Tracks, t)
 }
@@ -449,16 +449,6 @@ func correlated(residuals []float64) (r float64, ok bool) {
 	if n < leastNights {
 		return 0, false
 	}
-	var products, squares float64
-	for i, v := range residuals {
-		squares += v * v
-		if i > 0 {
-			products += v * residuals[i-1]
-		}
-	}
-	if squares == 0 {
-		return 0, false
-	}
-	r = products / squares
+	r = autocorrelation(residuals)
 	return r, r*math.Sqrt(float64(n)) > z
 }

@@ -149,6 +149,7 @@ func TestHistoryFalseAlarms(t *testing.T) {
 			}
 			return -10
 		}, 0.04},
+		{"autocorrelation of 0.3", correlatedNoise(0.3), 0.1},
 	} {
 		alarms := 0
 		for seed := range uint64(histories) {
@@ -173,6 +174,15 @@ func TestHistoryFalseAlarms(t *testing.T) {
 	}
 }
 
+// correlatedNoise is AR(1) with a variance of 1.
+func correlatedNoise(rho float64) func(*rand.Rand) float64 {
+	last := 0.0
+	return func(r *rand.Rand) float64 {
+		last = rho*last + math.Sqrt(1-rho*rho)*r.NormFloat64()
+		return last
+	}
+}
+
 func studentT3(r *rand.Rand) float64 {
 	var squares float64
 	for range 3 {
@@ -189,7 +199,7 @@ func TestHistoryLatency(t *testing.T) {
 		nights int
 		least  float64
 	}{
-		{2, 3, 0}, {2, 7, 0.4}, {2, 14, 0.8}, {3, 3, 0.4}, {3, 5, 0.85}, {4, 3, 0.85}, {4, 4, 0.97}, {6, 3, 0.99},
+		{2, 3, 0}, {2, 7, 0.3}, {2, 14, 0.7}, {3, 3, 0.3}, {3, 5, 0.65}, {4, 3, 0.75}, {4, 4, 0.88}, {5, 4, 0.95}, {6, 3, 0.97},
 	} {
 		found := 0
 		for seed := range uint64(seeds) {
@@ -300,10 +310,10 @@ func slowSplit(x []float64, least int) (at int) {
 func TestShiftP(t *testing.T) {
 	// Student's sleep data [Biometrika 6, 1908], taken as independent: R's t.test(var.equal = TRUE) gives 0.07919.
 	x, y := []float64{0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0, 2}, []float64{1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4}
-	near(t, "p", shiftP(x, y), 0.07919, 1e-5)
+	near(t, "p", shiftP(x, y, 1), 0.07919, 1e-5)
 	y[6] = 1e6 // one value far off does not hide that the others are not, nor does it make a difference by itself
-	near(t, "p with an outlier", shiftP(x, y), 0.05, 0.04)
-	if p := shiftP([]float64{1}, y); p != 1 {
+	near(t, "p with an outlier", shiftP(x, y, 1), 0.05, 0.04)
+	if p := shiftP([]float64{1}, y, 1); p != 1 {
 		t.Errorf("one value: %v", p)
 	}
 }
