@@ -215,7 +215,7 @@ func (b *historian) nightName(at int) string {
 	n := b.h.Nights[at]
 	for i, other := range b.h.Nights {
 		if i != at && other.Run != "" && other.name() == n.name() || n.Started == nil {
-			return quoted(n.Run)
+			return yamlText(n.Run)
 		}
 	}
 	return n.name()
@@ -226,7 +226,7 @@ func acknowledging(s *HistorySeries, c HistoryChange, night string) string {
 	var b strings.Builder
 	entry := func(key, value string) {
 		if value != "" {
-			fmt.Fprintf(&b, "    %s: %s\n", key, quoted(value))
+			fmt.Fprintf(&b, "    %s: %s\n", key, yamlText(value))
 		}
 	}
 	fmt.Fprintf(&b, "  - night: %s # %s\n", night, percent(c.Factor)+"%")
@@ -243,8 +243,8 @@ func literally(name string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
 }
 
-// quoted is text in YAML: plain where that is plainly text, else with JSON's quotes and escapes, which are YAML's too.
-func quoted(text string) string {
+// yamlText is text in YAML: plain where that is plainly text, else with JSON's quotes and escapes, which are YAML's too.
+func yamlText(text string) string {
 	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r == '_' || r >= 'A' && r <= 'Z' }
 	if rest := strings.TrimFunc(text, func(r rune) bool { return plain(r) || r == '+' || r >= '0' && r <= '9' }); text != "" && rest == "" && plain(rune(text[0])) {
 		if _, err := strconv.ParseBool(text); err != nil && !strings.Contains("yes no on off null Yes No On Off Null NULL", text) {

@@ -400,8 +400,8 @@ func TestHistoryGate(t *testing.T) {
 		"both": {map[int]float64{30: 0.93}, HistoryOptions{}, func(runs []*econbench.Run) { runs[39].Status = econbench.StatusFailed }, 2,
 			"gate: failed: 1 unacknowledged regression; the newest night could not be measured", []int{30}},
 		"too old": {nil, HistoryOptions{Now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), MaxAge: 36 * time.Hour}, nil, 1, "want 36h0m0s at most", nil},
-		"levels":  {nil, HistoryOptions{}, func(runs []*econbench.Run) { slower(runs[20:], 0.7) }, 0, "none", nil},
-		"levels, absolute": {nil, HistoryOptions{Absolute: true}, func(runs []*econbench.Run) { slower(runs[20:], 0.7) }, 2,
+		"levels":  {nil, HistoryOptions{}, func(runs []*econbench.Run) { slowNights(runs[20:], 0.7) }, 0, "none", nil},
+		"levels, absolute": {nil, HistoryOptions{Absolute: true}, func(runs []*econbench.Run) { slowNights(runs[20:], 0.7) }, 2,
 			"2 unacknowledged regressions", []int{20}},
 		"nothing to judge": {nil, HistoryOptions{Arms: []econbench.Arm{arm("host")}}, nil, 1, "nothing of the newest run is judged", nil},
 	} {
@@ -452,8 +452,8 @@ func scaleArm(run *econbench.Run, arm string, by float64) {
 	}
 }
 
-// slower makes whole nights slower.
-func slower(runs []*econbench.Run, by float64) {
+// slowNights makes whole nights slower.
+func slowNights(runs []*econbench.Run, by float64) {
 	for _, r := range runs {
 		scaleArm(r, "host", by)
 		scaleArm(r, "overlay", by)
@@ -628,6 +628,46 @@ func TestHistoryGolden(t *testing.T) {
 		if diff := cmp.Diff(string(want), got); diff != "" {
 			t.Errorf("%s -want +got (go test -update rewrites):\n%s", path, diff)
 		}
+	}
+}
+
+// TestHistoryPage: the page stands by itself, is the same each time, and says in words what it shows.
+func TestHistoryPage(t *testing.T) {
+	h := historyWith(t)
+	page := renderHistory(t, h, "html")
+	if again := renderHistory(t, historyWith(t), "html"); again != page {
+		t.Error("another page from the same nights")
+	}
+	if n := strings.Count(page, `<svg class="plot"`); n != len(h.Series) {
+		t.Errorf("%d plots of %d series", n, len(h.Series))
+	}
+	for _, want := range []string{"prefers-color-scheme: dark", ">-5.1% worse</text>", "worse, known</text>", ">setup 2</text>", ":var(--night)", "changes:\n  - night: 2026-02-11", "acknowledged: GRO is off"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+	for _, bad := range []string{"<script", "src=", "href=", "@import", "url(", ":#0072B2"} {
+		if strings.Contains(page, bad) {
+			t.Errorf("%q in it", bad)
+		}
+	}
+}
+
+// TestHistoryPageSize: many nights of many series are a page that a browser opens.
+func TestHistoryPageSize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	h := historyOf(t, nightly(5, 1000, 0.01, steps(map[int]float64{600: 0.95})), HistoryOptions{})
+	for range 49 {
+		h.Series = append(h.Series, h.Series[:2]...)
+	}
+	began := time.Now()
+	page := renderHistory(t, h, "html")
+	if took := time.Since(began); len(page) > 10<<20 || took > 20*time.Second {
+		t.Errorf("%d B, %s", len(page), took)
+	} else {
+		t.Logf("100 series: %d B, %s", len(page), took)
 	}
 }
 

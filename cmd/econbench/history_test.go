@@ -21,12 +21,12 @@ import (
 	"github.com/econbench/econbench/internal/rundir"
 )
 
-// nights makes run directories of tcp_rr on host and overlay, one a night from 2026-01-01 on. From NIGHT on, counted from 1, the
+// makeNights makes run directories of tcp_rr on host and overlay, one a night from 2026-01-01 on. From NIGHT on, counted from 1, the
 // overlay's ratio is FACTOR times what it was; or hosts have another KERNEL; or that night alone is what WORD says: "killed", or
 // "invalid".
 //
 //	nights DIR COUNT [NIGHT:FACTOR|NIGHT:kernel=KERNEL|NIGHT:killed|NIGHT:invalid]…
-func nights(ts *testscript.TestScript, neg bool, args []string) {
+func makeNights(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: nights DIR COUNT [NIGHT:WHAT]…")
 	}
