@@ -199,8 +199,11 @@ func (b *historian) unmeasured() (why []string) {
 		s := &b.h.Series[i]
 		if p := s.Points[len(s.Points)-1]; p.Night == at {
 			judged = judged || s.Judged
-			if s.Primary && p.Value == nil {
+			switch {
+			case s.Primary && p.Value == nil:
 				why = append(why, fmt.Sprintf("%s: %s", s.title(), p.Gap))
+			case s.Primary && 2*p.N < n.run.Plan.Blocks:
+				why = append(why, fmt.Sprintf("%s: only %d of %s have a value", s.title(), p.N, counted(n.run.Plan.Blocks, "block")))
 			}
 		}
 	}

@@ -5,6 +5,7 @@ package reports
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -250,6 +251,9 @@ func (r reading) point(night int, carrier Carrier) HistoryPoint {
 	p := HistoryPoint{Night: night, Value: e.value, Low: e.low, High: e.high, N: e.n, Level: r.level.value, Gap: e.gap}
 	if e.value != nil && !(*e.value > 0) {
 		p.Value, p.Low, p.High, p.Gap = nil, nil, nil, "zero or negative: it has no ratio to other nights"
+	}
+	if p.Value != nil && math.Abs(math.Log10(*p.Value)) > 100 { // the ratio of two such levels may be no number
+		p.Value, p.Low, p.High, p.Gap = nil, nil, nil, "no figure that anything can have"
 	}
 	if p.Value == nil && p.Gap == "" {
 		p.Gap = "not a finite number"

@@ -397,6 +397,12 @@ func TestHistoryGate(t *testing.T) {
 		"invalid": {nil, HistoryOptions{}, func(runs []*econbench.Run) { invalidate(runs[39], "overlay") }, 1, "could not measure: overlay tcp_rr request=1 response=1 transactions: all 8 trials invalid", nil},
 		"no baseline that night": {nil, HistoryOptions{}, func(runs []*econbench.Run) { invalidate(runs[39], "host") },
 			1, "no valid trial of the baseline", nil},
+		"half invalid": {nil, HistoryOptions{}, func(runs []*econbench.Run) {
+			for i := range runs[39].Trials {
+				tr := &runs[39].Trials[i]
+				tr.Valid = tr.Block < 3
+			}
+		}, 1, "only 3 of 8 blocks have a value", nil},
 		"both": {map[int]float64{30: 0.93}, HistoryOptions{}, func(runs []*econbench.Run) { runs[39].Status = econbench.StatusFailed }, 2,
 			"gate: failed: 1 unacknowledged regression; the newest night could not be measured", []int{30}},
 		"too old": {nil, HistoryOptions{Now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), MaxAge: 36 * time.Hour}, nil, 1, "want 36h0m0s at most", nil},
@@ -700,10 +706,10 @@ func TestHistoryOdd(t *testing.T) {
 		"no primary": func(r *econbench.Run) { r.Plan.Workloads[0].Primary = "" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, which := range []string{"all", "some", "newest"} {
+			for _, which := range []string{"all", "some", "half", "newest"} {
 				runs := nightly(5, 14, 0.01, flat)
 				for i, r := range runs {
-					if which == "all" || which == "some" && i%3 == 0 || i == len(runs)-1 {
+					if which == "all" || which == "some" && i%3 == 0 || which == "half" && i >= 7 || i == len(runs)-1 {
 						change(r)
 					}
 				}
