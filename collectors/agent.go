@@ -11,10 +11,10 @@ import (
 	"github.com/econbench/econbench"
 )
 
-// Agent is the CPU time of the agent's own process in s: user and system. It is what observing costs on a host: all readings of
-// all collectors at both ends of the window and in its middle, the conversation with the controller, and a fast path's upkeep. The
-// rounds of reading themselves are in it, as it is read first and last; programs in the kernel are not: what those cost falls
-// on whom they interrupt.
+// Agent is the CPU time of the agent's own process in s: user and system. It is read beside /proc/stat, so it is the part of cpu that
+// observing has: what is read in the window's middle, the conversation with the controller, a fast path's upkeep, and the runtime. The
+// rest of the two rounds of reading lies outside of the window in which work and CPU are counted: see window in cmd/internal/agent.
+// Programs in the kernel are not in it: what those cost falls on whom they interrupt.
 type Agent struct{}
 
 var _ econbench.Collector = Agent{}

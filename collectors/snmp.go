@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"github.com/prometheus/procfs"
 
@@ -247,33 +246,26 @@ func waitForCounters(ctx context.Context, proc string, s econbench.Scope) error 
 	if err != nil {
 		return fmt.Errorf("flows on port %d: %w", s.Flows.ServerPort, err)
 	}
-	poll := time.NewTicker(flowPoll)
-	defer poll.Stop()
 	start, sockets := -1.0, 0
-	var moved float64
-	for {
+	return poll(ctx, func() (missing string, err error) {
 		c, err := n.counters()
 		if err != nil {
-			return fmt.Errorf("flows: %w", err)
+			return "", err
 		}
 		now, want := passed(c, s.Flows)
 		if s.Flows.Kind == econbench.DatagramFlows {
 			if sockets, err = n.udpSockets(s.Flows); err != nil {
-				return fmt.Errorf("flows: %w", err)
+				return "", err
 			}
 		}
 		if start < 0 || s.Flows.Kind == econbench.DatagramFlows && sockets < s.Flows.Count {
 			start = now
 		}
-		if moved = now - start; moved >= want {
-			return nil
+		if moved := now - start; moved < want {
+			missing = fmt.Sprintf("flows on port %d, %s's side: %s", s.Flows.ServerPort, s.Side, underWay(s.Flows, sockets, moved))
 		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return fmt.Errorf("flows on port %d, %s's side: %s: %w", s.Flows.ServerPort, s.Side, underWay(s.Flows, sockets, moved), context.Cause(ctx))
-		}
-	}
+		return missing, nil
+	})
 }
 
 // passed is what has passed so far of flows' work, and how much of it says that all of them are under way.

@@ -10,7 +10,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -109,29 +108,19 @@ func waitForSockets(ctx context.Context, s econbench.Scope) error {
 		return fmt.Errorf("flows on port %d: %w", s.Flows.ServerPort, err)
 	}
 	defer d.close()
-	poll := time.NewTicker(flowPoll)
-	defer poll.Stop()
-	for {
-		missing := ""
+	return poll(ctx, func() (missing string, err error) {
 		for _, f := range s.Flows.Sets() {
 			sockets, err := d.established(s.Side, f)
 			if err != nil {
-				return fmt.Errorf("flows: %w", err)
+				return "", err
 			}
 			if carrying := dataFlows(sockets, f); len(carrying) < f.Count {
 				missing = fmt.Sprintf("flows on port %d, %s's side: %d of %d carry payload, %d connections", f.ServerPort, s.Side,
 					len(carrying), f.Count, len(sockets))
 			}
 		}
-		if missing == "" {
-			return nil
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", missing, context.Cause(ctx))
-		}
-	}
+		return missing, nil
+	})
 }
 
 // dataFlows picks the sockets that carry payload, those with most first.

@@ -35,8 +35,13 @@ const (
 	leaseTerm = 5 * time.Second
 )
 
-// tick is how often the lease is renewed, and everything read again that no notification told of. A test has it wait.
+// tick is how often the lease is renewed, once the network is where it was and containers' rules ask for no more than they did, of
+// which no notification tells. A test has it wait.
 var tick = time.Second
+
+// thorough is how many ticks lie between two times that everything is read again though no notification told of anything. It takes
+// 2.3 ms of CPU on a host with one container, what a tick does else 0.7, and one falls into every window that is measured.
+const thorough = 5
 
 // hostSide is what programs have to know of their host.
 type hostSide struct {
@@ -281,7 +286,8 @@ func (o *overlay) keep() {
 		defer close(o.stopped)
 		clock := time.NewTicker(tick)
 		defer clock.Stop()
-		for {
+		for ticks := 1; ; {
+			step := o.sync
 			var changed <-chan struct{}
 			if o.follower != nil {
 				changed = o.follower.changed
@@ -292,9 +298,12 @@ func (o *overlay) keep() {
 			case <-changed:
 			case <-o.news:
 			case <-clock.C:
+				if ticks = (ticks + 1) % thorough; ticks != 0 {
+					step = o.renew
+				}
 			}
 			o.mu.Lock()
-			err := o.sync()
+			err := step()
 			if err != nil && (o.syncErr == nil || err.Error() != o.syncErr.Error()) {
 				fmt.Fprintln(os.Stderr, "agent:", err) // the lease runs out unless the next one goes well
 			}
@@ -337,10 +346,25 @@ func (o *overlay) sync() error {
 		delete(t.remotes, address{l.vni, l.addr})
 	}
 	clear(o.refused)
-	err := errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals), o.followRules())
-	if err != nil {
+	if err := errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals), o.followRules()); err != nil {
 		return err
 	}
+	return o.extend()
+}
+
+// renew is sync where nothing was told of and the last one went well.
+func (o *overlay) renew() error {
+	if o.syncErr != nil || o.sandbox == nil || o.follower.broken.Load() || !o.sandbox.current() {
+		return o.sync()
+	}
+	if err := o.followRules(); err != nil {
+		return err
+	}
+	return o.extend()
+}
+
+// extend renews the lease.
+func (o *overlay) extend() error {
 	until, err := leaseEnd()
 	if err != nil {
 		return err

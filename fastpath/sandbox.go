@@ -86,27 +86,37 @@ type sandbox struct {
 
 // openSandbox opens a sandbox by its path in the engine's mount namespace, or the host's own namespace for a tunnel in it.
 func openSandbox(cfg OverlayConfig, host netns.NsHandle) (*sandbox, error) {
+	ns, id, err := cfg.namespace(host)
+	if err != nil {
+		return nil, err
+	}
+	s := &sandbox{cfg: cfg, host: host, ns: ns, id: id}
+	if s.handle, err = netlink.NewHandleAt(ns, unix.NETLINK_ROUTE); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", cfg.place(), err), ns.Close())
+	}
+	return s, nil
+}
+
+// namespace opens the namespace that the sandbox is in.
+func (cfg OverlayConfig) namespace(host netns.NsHandle) (ns netns.NsHandle, id netspace.ID, err error) {
 	at := uintptr(host)
 	if cfg.Tunnel == "" {
 		f, err := netspace.AtPath(cfg.Sandbox)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errNoSandbox, err)
+			return netns.None(), id, fmt.Errorf("%w: %w", errNoSandbox, err)
 		}
 		defer f.Close()
 		at = f.Fd()
 	}
 	fd, err := unix.FcntlInt(at, unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", cfg.place(), err)
+		return netns.None(), id, fmt.Errorf("%s: %w", cfg.place(), err)
 	}
-	s := &sandbox{cfg: cfg, host: host, ns: netns.NsHandle(fd)}
-	if s.id, err = netspace.Identify(s.ns); err == nil {
-		s.handle, err = netlink.NewHandleAt(s.ns, unix.NETLINK_ROUTE)
+	ns = netns.NsHandle(fd)
+	if id, err = netspace.Identify(ns); err != nil {
+		return netns.None(), id, errors.Join(fmt.Errorf("%s: %w", cfg.place(), err), ns.Close())
 	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", cfg.place(), err), s.ns.Close())
-	}
-	return s, nil
+	return ns, id, nil
 }
 
 func (s *sandbox) close() {
@@ -116,12 +126,12 @@ func (s *sandbox) close() {
 
 // current says whether the path still leads to this sandbox: Docker makes a network's anew after its last container left.
 func (s *sandbox) current() bool {
-	now, err := openSandbox(s.cfg, s.host)
+	ns, id, err := s.cfg.namespace(s.host)
 	if err != nil {
 		return false
 	}
-	defer now.close()
-	return now.id == s.id
+	ns.Close()
+	return id == s.id
 }
 
 // tunnel is a vxlan device of a sandbox.

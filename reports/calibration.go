@@ -190,7 +190,7 @@ func (c *Calibration) workload(o CalibrationOptions, w econbench.PlannedWorkload
 	base, again := c.Arm, c.Arm
 	again.Copy = 2
 	judged := func(arm, against econbench.Arm) *Ratio {
-		r := compare(at(arm), at(against), o.Options)
+		r := compare(seriesOf(at(arm)), seriesOf(at(against)), o.Options)
 		r.judge(known.Better, 1, o.Options)
 		return r
 	}

@@ -3,7 +3,6 @@
 package reports
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/econbench/econbench"
@@ -17,8 +16,10 @@ type cellData struct {
 	primary string
 	valid   int
 	invalid int
-	seen    map[string]bool              // metrics that a trial names, collected or not
-	blocks  map[string]map[int][]float64 // by metric: values of the valid trials, by block
+	seen    map[string]bool   // metrics that a trial names, collected or not
+	values  map[string]series // by metric: of the valid trials, one value a block
+	room    int               // values that a metric is likely to have
+	twice   bool              // some block has more than one valid trial
 	notes   notes
 }
 
@@ -30,23 +31,26 @@ func keyOf(c econbench.Cell) cellKey { return cellKey{c.Arm.String(), c.Workload
 func sortIntoCells(run *econbench.Run) []*cellData {
 	var list []*cellData
 	index := make(map[cellKey]*cellData)
+	planned := run.Plan.Cells()
+	room := 1 + len(run.Trials)/max(1, len(planned))
 	get := func(c econbench.Cell) *cellData {
 		d := index[keyOf(c)]
 		if d == nil {
-			d = &cellData{cell: c, plan: &run.Plan, seen: make(map[string]bool), blocks: make(map[string]map[int][]float64)}
+			d = &cellData{cell: c, plan: &run.Plan, seen: make(map[string]bool), values: make(map[string]series), room: room}
 			d.primary = primaryOf(run.Plan, c)
 			index[keyOf(c)] = d
 			list = append(list, d)
 		}
 		return d
 	}
-	for _, c := range run.Plan.Cells() {
+	for _, c := range planned {
 		get(c).planned = true
 	}
 	for _, t := range run.Trials {
 		get(t.Cell).take(t)
 	}
 	for _, d := range list {
+		d.settle()
 		d.doubt(run)
 		d.doubtNoise()
 	}
@@ -69,7 +73,9 @@ func primaryOf(plan econbench.Plan, c econbench.Cell) string {
 
 func (d *cellData) take(t econbench.Trial) {
 	for name := range t.Metrics {
-		d.seen[name] = true
+		if !d.seen[name] {
+			d.seen[name] = true
+		}
 	}
 	for _, w := range t.Warnings {
 		d.notes.add(Note{Text: w, Trials: 1})
@@ -86,19 +92,32 @@ func (d *cellData) take(t econbench.Trial) {
 		return
 	}
 	d.valid++
-	for _, name := range slices.Sorted(maps.Keys(t.Metrics)) {
-		v := t.Metrics[name]
-		if v == nil {
-			continue
+	var broken []string
+	for name, v := range t.Metrics {
+		switch {
+		case v == nil:
+		case !isFinite(*v):
+			broken = append(broken, name)
+		default:
+			column, ok := d.values[name]
+			if !ok {
+				column = series{make([]int, 0, d.room), make([]float64, 0, d.room)}
+			}
+			column.add(t.Block, *v)
+			d.values[name] = column
 		}
-		if !isFinite(*v) {
-			d.notes.add(Note{Text: name + " is not a finite number, taken as not collected", Trials: 1})
-			continue
-		}
-		if d.blocks[name] == nil {
-			d.blocks[name] = make(map[int][]float64)
-		}
-		d.blocks[name][t.Block] = append(d.blocks[name][t.Block], *v)
+	}
+	slices.Sort(broken)
+	for _, name := range broken {
+		d.notes.add(Note{Text: name + " is not a finite number, taken as not collected", Trials: 1})
+	}
+}
+
+// settle leaves one value a block, in the order of blocks. Trials come in that order, so that there is nearly always nothing to do.
+func (d *cellData) settle() {
+	for name, column := range d.values {
+		settled, twice := column.settled()
+		d.values[name], d.twice = settled, d.twice || twice
 	}
 }
 
@@ -109,17 +128,14 @@ func (d *cellData) doubt(run *econbench.Run) {
 		d.notes.add(Note{Text: "no trials"})
 	case d.valid == 0:
 		d.notes.add(Note{Text: "no valid trial"})
-	case d.primary != "" && len(d.blocks[d.primary]) == 0:
+	case d.primary != "" && len(d.values[d.primary].values) == 0:
 		d.notes.add(Note{Text: "primary metric " + d.primary + " was not collected"})
 	}
 	if !d.planned && len(run.Plan.Workloads) > 0 {
 		d.notes.add(Note{Text: "not in the run's plan"})
 	}
-	for _, byBlock := range d.blocks {
-		if slices.ContainsFunc(slices.Collect(maps.Values(byBlock)), func(v []float64) bool { return len(v) > 1 }) {
-			d.notes.add(Note{Text: "measured more than once in a block, whose median counts"})
-			return
-		}
+	if d.twice {
+		d.notes.add(Note{Text: "measured more than once in a block, whose median counts"})
 	}
 }
 
@@ -132,11 +148,10 @@ func (d *cellData) metric(name string) econbench.Metric {
 
 // perBlock gives one value a block.
 func (d *cellData) perBlock(metric string) map[int]float64 {
-	out := make(map[int]float64, len(d.blocks[metric]))
-	for b, values := range d.blocks[metric] {
-		if out[b] = values[0]; len(values) > 1 {
-			out[b] = median(values)
-		}
+	column := d.values[metric]
+	out := make(map[int]float64, len(column.blocks))
+	for i, b := range column.blocks {
+		out[b] = column.values[i]
 	}
 	return out
 }

@@ -81,7 +81,7 @@ func (b baselines) compareCell(old, new *cellData) ComparedCell {
 		}
 		m := MetricChange{Unit: known.Unit, Better: known.Better, Primary: name == c.primary, Carrier: CarrierAbsolute}
 		x, y := old.perBlock(name), new.perBlock(name)
-		m.Old, m.New = levelOf(known, x, b.o.Options), levelOf(known, y, b.o.Options)
+		m.Old, m.New = levelOf(known, valuesOf(x), b.o.Options), levelOf(known, valuesOf(y), b.o.Options)
 		m.Absolute = changeOf(valuesOf(x), valuesOf(y), 0, b.o.Options)
 		if oldBase != nil {
 			oldByBlock, skipped := pairedRatios(x, oldBase.perBlock(name))
@@ -101,8 +101,8 @@ func (b baselines) compareCell(old, new *cellData) ComparedCell {
 	return c
 }
 
-func levelOf(known econbench.Metric, byBlock map[int]float64, o Options) Level {
-	m := newMetric(known, byBlock, o)
+func levelOf(known econbench.Metric, values []float64, o Options) Level {
+	m := newMetric(known, values, o)
 	return Level{Median: m.Median, Low: m.Low, High: m.High, Coverage: m.Coverage, N: m.N}
 }
 

@@ -23,6 +23,7 @@ var comparisonFormats = []struct {
 	render func(*Comparison, io.Writer) error
 }{
 	{"text", (*Comparison).text}, {"markdown", (*Comparison).markdown}, {"csv", (*Comparison).csv}, {"json", (*Comparison).json},
+	{"junit", (*Comparison).junit}, {"github", (*Comparison).github},
 }
 
 // ComparisonFormats lists the formats that a comparison can be rendered in, the default first.

@@ -30,6 +30,7 @@ func render(t testing.TB, r econbench.Report, run *econbench.Run) string {
 // goldens are runs that show what a report has to say.
 func goldens() map[string]*econbench.Run {
 	complete := sampleRun(10)
+	complete.Command = []string{"econbench", "run", "--suite", "it's mine.yaml", "--blocks", "10"}
 
 	troubled := sampleRun(8)
 	troubled.Status, troubled.Trials = econbench.StatusInterrupted, troubled.Trials[:45]

@@ -75,7 +75,7 @@ func drawMarkdown(b *bytes.Buffer, cols []column) {
 	}
 }
 
-var markdownEscapes = strings.NewReplacer(`\`, `\\`, "|", `\|`, "*", `\*`, "_", `\_`, "`", "\\`", "<", "&lt;", "[", `\[`, "]", `\]`, "~", `\~`, "#", `\#`)
+var markdownEscapes = strings.NewReplacer(`\`, `\\`, "&", "&amp;", "|", `\|`, "*", `\*`, "_", `\_`, "`", "\\`", "<", "&lt;", "[", `\[`, "]", `\]`, "~", `\~`, "#", `\#`)
 
 // escape makes s stand for itself.
 func escape(s string) string { return markdownEscapes.Replace(s) }

@@ -4,6 +4,7 @@ package reports
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,8 +12,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/rundir"
@@ -86,6 +89,50 @@ func TestManyTrialsFromDisk(t *testing.T) {
 	if m.Ratio.OldN != trials/2 || m.Verdict != VerdictWorse || *m.Ratio.Low > 0.95 || *m.Ratio.High < 0.95 || *m.Ratio.High-*m.Ratio.Low > 0.001 {
 		t.Errorf("%+v %+v", m, m.Ratio)
 	}
+}
+
+// TestEveryFormatOfManyTrials logs what a tenth of a million trials cost in each format, with as many metrics as trials have; the reading is left
+// out. Time fails no test. Memory does, since it does not depend on how busy the machine is: all that is allocated, not what is held at once.
+func TestEveryFormatOfManyTrials(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	run := sampleRun(16_667)
+	metrics := econbench.Metrics()
+	for i := range run.Trials {
+		for at := 0; len(run.Trials[i].Metrics) < 24; at++ {
+			if name := metrics[at].Name; run.Trials[i].Metrics[name] == nil {
+				run.Trials[i].Metrics[name] = ptr(1 + float64((i*7919+at)%997)/1e4)
+			}
+		}
+	}
+	for _, r := range All() {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		start := time.Now()
+		var out counter
+		if err := r.Render(&out, run); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(start)
+		runtime.ReadMemStats(&after)
+		allocated := float64(after.TotalAlloc-before.TotalAlloc) / (1 << 20)
+		t.Logf("%-15s %5.2f s, %4.0f MiB allocated, %9d bytes, %6d lines", r.Name(), took.Seconds(), allocated, out.bytes, out.lines)
+		if allocated > 300 {
+			t.Errorf("%s: %.0f MiB allocated, want 300 or less", r.Name(), allocated)
+		}
+		if r.Name() == "benchfmt" && out.lines < len(run.Trials) {
+			t.Errorf("benchfmt has %d lines, want one for each of %d trials", out.lines, len(run.Trials))
+		}
+	}
+}
+
+// counter counts what is written.
+type counter struct{ bytes, lines int }
+
+func (c *counter) Write(b []byte) (int, error) {
+	c.bytes, c.lines = c.bytes+len(b), c.lines+bytes.Count(b, []byte("\n"))
+	return len(b), nil
 }
 
 // BenchmarkMillion is what a million trials cost, read and reported, and compared with another million.

@@ -29,20 +29,6 @@ const (
 	unfinished = 0.02
 )
 
-// series is a metric's value by block, in the order of blocks.
-type series struct {
-	blocks []int
-	values []float64
-}
-
-func seriesOf(byBlock map[int]float64) (s series) {
-	s.blocks = slices.Sorted(maps.Keys(byBlock))
-	for _, b := range s.blocks {
-		s.values = append(s.values, byBlock[b])
-	}
-	return s
-}
-
 // doubtNoise notes what is odd about the values of the cell's primary metric.
 func (d *cellData) doubtNoise() {
 	if byBlock := d.perBlock(d.primary); len(byBlock) >= leastBlocks {

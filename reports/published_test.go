@@ -16,7 +16,8 @@ import (
 func publishedRun() *econbench.Run {
 	run := sampleRun(10)
 	run.Plan.Programs = []econbench.Program{{
-		Name: "redis", Primary: "latency_p95", Metrics: []econbench.ProgramMetric{
+		Name: "redis", Primary: "latency_p95", Server: []string{"redis-server"}, Client: []string{"redis-benchmark", "-h", "{server}"},
+		Params: econbench.Params{"size": "64"}, Metrics: []econbench.ProgramMetric{
 			{Name: "latency_p95", Unit: "s", Better: "lower", Help: "95th percentile", Regexp: `(\d+)`, Scale: 1e-6},
 			{Name: "wakeups", Unit: "1/s", Better: econbench.BetterNeither, Help: "how often it woke up", JSON: "a", Scale: 1},
 		},

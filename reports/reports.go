@@ -13,6 +13,12 @@ var all = []econbench.Report{
 	Markdown{},
 	CSV{},
 	JSON{},
+	Benchfmt{},
+	OpenMetrics{},
+	JUnit{},
+	GitHub{},
+	GitHubBenchmark{Better: econbench.Higher},
+	GitHubBenchmark{Better: econbench.Lower},
 }
 
 // All lists the formats, the default first.

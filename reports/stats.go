@@ -20,7 +20,14 @@ import (
 // on the right (n=7: 1st to 6th), so that turning a ratio upside down changes its interval; above n=30 it is approximate.
 
 // median of at least one finite value, which need not be sorted. An even number gives the mean of the middle two.
-func median(values []float64) float64 { return sortedMedian(slices.Sorted(slices.Values(values))) }
+func median(values []float64) float64 { return sortedMedian(sortedCopy(values)) }
+
+// sortedCopy does what slices.Sorted(slices.Values(values)) does in one allocation instead of a growing one.
+func sortedCopy(values []float64) []float64 {
+	s := slices.Clone(values)
+	slices.Sort(s)
+	return s
+}
 
 func sortedMedian(s []float64) float64 {
 	n := len(s)
@@ -42,7 +49,7 @@ type interval struct {
 // medianInterval is the shortest symmetric interval between order statistics, kth smallest to kth largest, whose exact
 // coverage is at least the one asked for: 0.95 takes 6 values (minimum to maximum, 0.96875).
 func medianInterval(values []float64, atLeast float64) interval {
-	return sortedInterval(slices.Sorted(slices.Values(values)), atLeast)
+	return sortedInterval(sortedCopy(values), atLeast)
 }
 
 func sortedInterval(s []float64, atLeast float64) interval {

@@ -67,11 +67,17 @@ func Summarise(run *econbench.Run) (*Summary, error) { return SummariseWith(run,
 // SummariseWith computes a run's figures. It fails only on a run of a schema that it does not know; anything odd in the
 // trials is said in warnings.
 func SummariseWith(run *econbench.Run, o Options) (*Summary, error) {
+	s, _, err := summaryOf(run, o)
+	return s, err
+}
+
+// summaryOf also gives what the figures were computed from, cell by cell, to formats that show single blocks.
+func summaryOf(run *econbench.Run, o Options) (*Summary, []*cellData, error) {
 	if run == nil {
-		return nil, fmt.Errorf("summarise run: there is none")
+		return nil, nil, fmt.Errorf("summarise run: there is none")
 	}
 	if run.Schema > econbench.Schema {
-		return nil, fmt.Errorf("summarise run %s: schema %d is newer than %d, the newest that this econbench reads",
+		return nil, nil, fmt.Errorf("summarise run %s: schema %d is newer than %d, the newest that this econbench reads",
 			run.ID, run.Schema, econbench.Schema)
 	}
 	o = o.withDefaults()
@@ -96,7 +102,25 @@ func SummariseWith(run *econbench.Run, o Options) (*Summary, error) {
 	s.Means = means(s, data, baselines, o)
 	s.Published = besidePublished(run.Plan, data, o)
 	s.collectWarnings(run, data)
-	return s, nil
+	return s, data, nil
+}
+
+// metricNames are the metrics that any cell names: econbench's in their order, those of the suite's programs, then those that
+// nobody knows, sorted.
+func (s *Summary) metricNames() (names []string) {
+	named := make(map[string]bool)
+	for _, c := range s.Cells {
+		for name := range c.Metrics {
+			named[name] = true
+		}
+	}
+	for _, m := range slices.Concat(econbench.Metrics(), s.Plan.OwnMetrics()) {
+		if named[m.Name] {
+			names = append(names, m.Name)
+			delete(named, m.Name)
+		}
+	}
+	return append(names, slices.Sorted(maps.Keys(named))...)
 }
 
 // withArm is the cell of another arm.
@@ -124,29 +148,29 @@ func newCell(d, baseline *cellData, o Options) Cell {
 		c.Params = econbench.Params{}
 	}
 	for name := range d.seen {
-		values := d.perBlock(name)
-		m := newMetric(d.metric(name), values, o)
+		m := newMetric(d.metric(name), d.values[name].values, o)
 		m.Primary = name == d.primary
 		switch {
 		case d == baseline:
 		case baseline == nil:
 			m.Ratio = new(Ratio)
 		default:
-			m.Ratio = compare(values, baseline.perBlock(name), o)
+			m.Ratio = compare(d.values[name], baseline.values[name], o)
 		}
 		c.Metrics[name] = m
 	}
 	return c
 }
 
-func newMetric(known econbench.Metric, byBlock map[int]float64, o Options) Metric {
-	m := Metric{Unit: known.Unit, Better: known.Better, N: len(byBlock)}
+// newMetric sums up the values, which need not be sorted.
+func newMetric(known econbench.Metric, values []float64, o Options) Metric {
+	m := Metric{Unit: known.Unit, Better: known.Better, N: len(values)}
 	if m.N == 0 {
 		return m
 	}
-	values := slices.Collect(maps.Values(byBlock))
-	m.Median = number(median(values))
-	iv := medianInterval(values, o.Confidence)
+	sorted := sortedCopy(values)
+	m.Median = number(sortedMedian(sorted))
+	iv := sortedInterval(sorted, o.Confidence)
 	m.Coverage = iv.coverage
 	if iv.ok {
 		m.Low, m.High = number(iv.low), number(iv.high)

@@ -25,6 +25,7 @@ func sampleRun(blocks int) *econbench.Run {
 	run := &econbench.Run{
 		Schema: econbench.Schema, ID: "20260102-030405-ab12", Version: "v0.1.0", Lab: "emulated",
 		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Status: econbench.StatusComplete,
+		Command: []string{"econbench", "run", "--seed", "7"},
 		Plan: econbench.Plan{
 			Suite: "quick", Arms: []econbench.Arm{arm("host"), arm("overlay"), arm("overlay+oncache")}, Baseline: arm("host"),
 			Workloads: []econbench.PlannedWorkload{

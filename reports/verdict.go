@@ -4,7 +4,6 @@ package reports
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
@@ -63,9 +62,9 @@ type Ratio struct {
 }
 
 // compare pairs the blocks that both have. It leaves the verdict to judge: Holm's correction must know all p first.
-func compare(arm, baseline map[int]float64, o Options) *Ratio {
-	byBlock, excluded := pairedRatios(arm, baseline)
-	ratios := slices.Sorted(maps.Values(byBlock))
+func compare(arm, baseline series, o Options) *Ratio {
+	ratios, excluded := pairedSeries(arm, baseline)
+	slices.Sort(ratios)
 	logs := make([]float64, len(ratios))
 	for i, ratio := range ratios {
 		logs[i] = math.Log(ratio)
@@ -102,7 +101,7 @@ func pairedRatios(arm, baseline map[int]float64) (ratios map[int]float64, exclud
 		if !paired {
 			continue
 		}
-		if ratio := a / b; a > 0 && b > 0 && isFinite(ratio) && ratio > 0 {
+		if ratio, ok := ratioOfValues(a, b); ok {
 			ratios[block] = ratio
 		} else {
 			excluded++

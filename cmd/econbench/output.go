@@ -5,10 +5,12 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/econbench/econbench/internal/names"
+	"github.com/econbench/econbench/internal/wholefile"
 )
 
 // outputFlag is the -o of commands that tell what they found as text or as JSON.
@@ -38,4 +40,13 @@ func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// writeWhole writes a file that nobody sees half-written: node_exporter may read the folder at any moment. What is no plain file (/dev/null, a
+// pipe, a link) is written to, not replaced.
+func writeWhole(path string, b []byte) error {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(path, b, 0o644)
+	}
+	return wholefile.Write(path, b)
 }

@@ -5,7 +5,7 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,9 +19,15 @@ func reportCommand() *cobra.Command {
 		Short: "render a run directory, on any machine, without Docker or root",
 		Long: `report renders a run directory. Where its machine was calibrated before it was measured, it quotes what the run recorded of
 that: the smallest effect that the machine sees. Else it quotes what this machine's store of calibrations knows of the run's
-machine, if that is anything: see calibrate.`,
+machine, if that is anything: see calibrate.
+
+Formats:
+` + formatHelp(),
 		Example: `  econbench report econbench-runs/20261122-040347-3fa2
-  econbench report night-1 -f json -o night-1.json`,
+  econbench report night-1 -f json -o night-1.json
+  econbench report night-1 -f benchfmt -o night-1.txt && benchstat -col /arm night-1.txt
+  econbench report night-1 -f openmetrics -o /var/lib/node_exporter/textfile/econbench.prom
+  econbench report night-1 -f github >> "$GITHUB_STEP_SUMMARY"`,
 		Args: oneArg("run directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			warn := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "econbench: warning:", text) }
@@ -32,7 +38,7 @@ machine, if that is anything: see calibrate.`,
 			if err := printReport(&body, args[0], format, warn); err != nil {
 				return err
 			}
-			if err := os.WriteFile(out, body.Bytes(), 0o644); err != nil {
+			if err := writeWhole(out, body.Bytes()); err != nil {
 				return fmt.Errorf("report: %w", err)
 			}
 			return nil
@@ -48,4 +54,13 @@ machine, if that is anything: see calibrate.`,
 	cmd.Flags().StringVarP(&format, "format", "f", reports.All()[0].Name(), "`format`: "+formats)
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write (default: standard output)")
 	return cmd
+}
+
+// formatHelp is a line a format.
+func formatHelp() string {
+	var b strings.Builder
+	for _, r := range reports.All() {
+		fmt.Fprintf(&b, "  %-15s %s\n", r.Name(), r.Help())
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }

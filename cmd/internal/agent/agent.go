@@ -13,6 +13,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,6 +59,7 @@ type undoer interface{ Undo() error }
 
 // Run serves until the conversation ends and then undoes everything.
 func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err error) {
+	runtime.GOMAXPROCS(1) // two would look for work and watch each other; nothing here gains by doing two things at once
 	if err := first(); err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err) // it can read all the same, at worse moments
 	}

@@ -19,6 +19,18 @@ import (
 // heldUp is the share of the window that a round of reading may take without a doubt being told.
 const heldUp = 0.03
 
+// mostMemory is the size, B, from which on the runtime collects garbage within a window too. A window of 1.5 s leaves less than 10 MB.
+const mostMemory = 256 << 20
+
+// calm keeps the runtime from collecting garbage, but for that of a very long window, until it is undone.
+func calm() (undo func()) {
+	percent, limit := debug.SetGCPercent(-1), debug.SetMemoryLimit(mostMemory)
+	return func() {
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
+	}
+}
+
 // window waits for the flows, lets the warm-up pass and counts over the window. The clock stands between two rounds of
 // reading that run in opposite order, so that the readers named first see nearly nothing of the reading itself.
 func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agentproto.WindowReply, err error) {
@@ -37,6 +49,7 @@ func (a *agent) window(ctx context.Context, args agentproto.WindowArgs) (r agent
 	if err != nil {
 		return r, err
 	}
+	defer calm()()
 	if err := warmUp(ctx, open, args.Warmup.Duration()); err != nil {
 		return r, err
 	}
