@@ -52,6 +52,7 @@ func TestFormatsDocumented(t *testing.T) {
 	walk(reflect.TypeFor[Summary]())
 	walk(reflect.TypeFor[Comparison]())
 	walk(reflect.TypeFor[Calibration]())
+	walk(reflect.TypeFor[History]())
 	walk(reflect.TypeFor[trace.Picture]())
 	walk(reflect.TypeFor[trace.Record]())
 	walk(reflect.TypeFor[profile.Profile]())

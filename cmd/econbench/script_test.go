@@ -27,7 +27,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DOCKER_CERT_PATH", "")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses, "leaves": leaves, "cuts": cuts, "measured": measured},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses, "leaves": leaves, "cuts": cuts, "measured": measured, "nights": makeNights, "exits": exits},
 	})
 }
 
