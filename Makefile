@@ -37,6 +37,7 @@ bench: deps build ## measure the speed suite: every workload, with one flow and 
 
 # Packages one after the other: a lab next to a test that counts on the CPUs would spoil it. The end-to-end tests take six
 # minutes on a quiet machine of two CPUs and more than go test's ten on a busy one.
+test: export BROWSER = 1 # deps: what looks at the page, too
 test: deps ## run every test; those that need root say so when they are skipped
 	$(GO) build ./...
 	$(GO) test -count=1 -timeout 40m -p 1 ./...

@@ -53,6 +53,7 @@ func TestFormatsDocumented(t *testing.T) {
 	walk(reflect.TypeFor[Comparison]())
 	walk(reflect.TypeFor[Gate]())
 	walk(reflect.TypeFor[Calibration]())
+	walk(reflect.TypeFor[History]())
 	walk(reflect.TypeFor[trace.Picture]())
 	walk(reflect.TypeFor[trace.Record]())
 	walk(reflect.TypeFor[profile.Profile]())

@@ -65,6 +65,9 @@ func goldens() map[string]*econbench.Run {
 func TestGolden(t *testing.T) {
 	for name, run := range goldens() {
 		for _, r := range All() {
+			if r.Name() == "html" { // nobody reads differences of pages: html_test.go looks for what has to be on them
+				continue
+			}
 			t.Run(name+"/"+r.Name(), func(t *testing.T) {
 				got := render(t, r, run)
 				path := filepath.Join("testdata", name+"."+r.Name())

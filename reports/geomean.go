@@ -100,6 +100,9 @@ blocks:
 	}
 }
 
+// told means sum something up: more than one workload.
+func (m Mean) told() bool { return m.Workloads+m.Without >= 2 && m.N > 0 }
+
 // meansHead and meanLines show the means where there is more than one workload to sum up.
 func meansHead(s *Summary) string {
 	return fmt.Sprintf("geometric mean of the workloads' primary ratios to %s, above 1 is better:", clean(s.Baseline.String()))
@@ -107,15 +110,20 @@ func meansHead(s *Summary) string {
 
 func meanLines(s *Summary) (lines []string) {
 	for _, m := range s.Means {
-		if m.Workloads+m.Without < 2 || m.N == 0 {
+		if !m.told() {
 			continue
 		}
-		line := shorten(clean(m.Arm.String())) + " " + showRatio(&Ratio{Median: m.Median, Low: m.Low, High: m.High})
-		line += fmt.Sprintf(" (%s, %s", counted(m.Workloads, "workload"), counted(m.N, "block"))
-		if m.Without > 0 {
-			line += fmt.Sprintf("; %d without a ratio", m.Without)
-		}
-		lines = append(lines, line+")")
+		lines = append(lines, shorten(clean(m.Arm.String()))+" "+m.show())
 	}
 	return lines
+}
+
+// show is the mean with its interval and what it is of.
+func (m Mean) show() string {
+	text := showRatio(&Ratio{Median: m.Median, Low: m.Low, High: m.High})
+	text += fmt.Sprintf(" (%s, %s", counted(m.Workloads, "workload"), counted(m.N, "block"))
+	if m.Without > 0 {
+		text += fmt.Sprintf("; %d without a ratio", m.Without)
+	}
+	return text + ")"
 }

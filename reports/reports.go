@@ -13,6 +13,7 @@ var all = []econbench.Report{
 	Markdown{},
 	CSV{},
 	JSON{},
+	HTML{},
 	Benchfmt{},
 	OpenMetrics{},
 	JUnit{},

@@ -16,10 +16,11 @@ import (
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/profile"
 	"github.com/econbench/econbench/internal/wholefile"
+	"github.com/econbench/econbench/reports"
 )
 
 // profilesFolder is where a run's profiles are, in its directory.
-const profilesFolder = "profiles"
+const profilesFolder = reports.ProfilesFolder
 
 func makeProfiles(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -55,6 +55,7 @@ by device counters which way the packets went.`,
   econbench run --workload tcp_rr --arm host,overlay --blocks 20
   econbench report econbench-runs/DIR -f json
   econbench compare night-1 night-2         # what changed from one run to the next
+  econbench history --gate nights/          # what changed over many nights; fails for a regression
   econbench trace                           # what a request passes in each arm, stage by stage
   econbench profile                         # which functions take the CPU time, and what an arm changes about that
   econbench doctor                          # what this machine can and can't do
@@ -64,7 +65,7 @@ by device counters which way the packets went.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(runCommand(), reportCommand(), compareCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
+	root.AddCommand(runCommand(), reportCommand(), compareCommand(), historyCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
 		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), profileCommand(), agentCommand(), loadCommand(), stayCommand(), askCommand(), labInitCommand())
 	root.AddCommand(manCommand())
 	completeFlags(root)

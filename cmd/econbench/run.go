@@ -32,7 +32,8 @@ func runCommand() *cobra.Command {
 ratio to the baseline. Without --hosts it starts two Docker engines on this machine, each in namespaces of its own, and
 takes them down again; it uses the lab of ` + "`econbench lab up`" + ` if that is up.
 
-Each trial is recorded the moment it ends. Ctrl-C ends the run, takes everything down and reports what was measured.
+Each trial is recorded the moment it ends. Ctrl-C ends the run, takes everything down and reports what was measured. At the
+end the run directory also has report.html, one page with all that there is to know, and its plots in plots/.
 Exit code: 0 all trials are valid; 1 something could not be measured; 2 the gate found a regression.
 
 --resume DIR goes on with a run that was interrupted, failed or was killed: with its plan and its seed, on hosts that are
@@ -170,9 +171,17 @@ func (f *runFlags) carryOut(cmd *cobra.Command, j *job) error {
 		err = errors.Join(err, printReport(cmd.OutOrStdout(), j.dir.Path(), "text", func(string) {}), held.print(cmd.OutOrStdout())) // said at the beginning
 	}
 	err = errors.Join(err, j.tellProfiles(cmd.OutOrStdout(), cmd.ErrOrStderr()))
+	paged := measured > 0 && !f.silent
+	if paged {
+		failed := tellPage(cmd.ErrOrStderr(), j.dir.Path())
+		paged, err = failed == nil, errors.Join(err, failed)
+	}
 	rest := tally.Planned + j.extra.Planned - measured - j.extra.Valid - j.extra.Invalid
 	if !f.quiet && measured > 0 && (!f.silent || rest > 0) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "\nrun directory: %s\n", j.dir.Path())
+		if paged {
+			fmt.Fprintf(cmd.ErrOrStderr(), "page: %s\n", filepath.Join(j.dir.Path(), rundir.PageFile))
+		}
 		if rest > 0 {
 			fmt.Fprintf(cmd.ErrOrStderr(), "to measure the rest: %s\n", f.resumeCommand(j.dir.Path()))
 		}
@@ -322,5 +331,5 @@ func printReport(w io.Writer, dir, format string, warn func(string)) error {
 		return err
 	}
 	addRulers(r, warn)
-	return report.Render(w, r)
+	return renderRun(w, report, r, dir)
 }

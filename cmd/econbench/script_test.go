@@ -27,7 +27,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DOCKER_CERT_PATH", "")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses, "leaves": leaves, "cuts": cuts, "measured": measured, "night": night, "code": code},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"refuses": refuses, "leaves": leaves, "cuts": cuts, "measured": measured, "nights": makeNights, "exits": exits, "night": night},
 	})
 }
 
@@ -79,22 +79,6 @@ func cuts(ts *testscript.TestScript, neg bool, args []string) {
 	info, err := os.Stat(found[0])
 	ts.Check(err)
 	ts.Check(os.Truncate(found[0], info.Size()-1))
-}
-
-// code runs the program and checks its exit code.
-//
-//	code N ARG…
-func code(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: code N ARG…")
-	}
-	got := "exit status 0"
-	if err := ts.Exec("econbench", args[1:]...); err != nil {
-		got = err.Error()
-	}
-	if got != "exit status "+args[0] {
-		ts.Fatalf("%q: %s, want %s", args[1:], got, args[0])
-	}
 }
 
 // tree lists what is in the script's folder.

@@ -37,11 +37,17 @@ func (s *span) UnmarshalYAML(n ast.Node) error {
 	return nil
 }
 
-// suiteError puts the parser's error on one line that begins with file:line:column, in the words of who wrote the file.
+// suiteError is yamlError of a suite.
 func suiteError(place string, body []byte, err error) error {
+	return yamlError("suite", reflect.TypeFor[suiteFile](), place, body, err)
+}
+
+// yamlError puts the parser's error on one line that begins with file:line:column, in the words of who wrote the file. kindOfFile is what
+// the file is, and root what it is read into.
+func yamlError(kindOfFile string, root reflect.Type, place string, body []byte, err error) error {
 	var bad yaml.Error
 	if !errors.As(err, &bad) || bad.GetToken() == nil || bad.GetToken().Position == nil {
-		return fmt.Errorf("suite %s: %s", place, oneLine(err.Error()))
+		return fmt.Errorf("%s %s: %s", kindOfFile, place, oneLine(err.Error()))
 	}
 	at, message := bad.GetToken().Position, oneLine(bad.GetMessage())
 	var kind *yaml.TypeError
@@ -51,13 +57,13 @@ func suiteError(place string, body []byte, err error) error {
 	case errors.As(err, &kind):
 		message = fmt.Sprintf("found %q, want %s", bad.GetToken().Value, inWords(kind.DstType))
 	case errors.As(err, &key):
-		message = names.Unknown("key", bad.GetToken().Value, suiteKeys(keysTo(body, at))).Error()
+		message = names.Unknown("key", bad.GetToken().Value, yamlKeys(root, keysTo(body, at))).Error()
 	case errors.As(err, &node):
 		message = fmt.Sprintf("found a %s, want a %s", strings.ToLower(node.Actual.YAMLName()), strings.ToLower(node.Expected.YAMLName()))
 	case tabbed(body, at.Line):
 		message = "a tab in the indentation: YAML takes spaces only"
 	}
-	return fmt.Errorf("suite %s:%d:%d: %s", place, at.Line, at.Column, message)
+	return fmt.Errorf("%s %s:%d:%d: %s", kindOfFile, place, at.Line, at.Column, message)
 }
 
 // errors are all that is wrong with the suite, each on a line that begins with file:line:column, in the file's order.
@@ -186,9 +192,8 @@ func tabbed(body []byte, line int) bool {
 	return bytes.ContainsRune(text[:len(text)-len(bytes.TrimLeft(text, " \t"))], '\t')
 }
 
-// suiteKeys are the keys that a suite may have below those keys.
-func suiteKeys(path []string) (keys []string) {
-	t := reflect.TypeFor[suiteFile]()
+// yamlKeys are the keys that a file may have below those keys.
+func yamlKeys(t reflect.Type, path []string) (keys []string) {
 	for _, step := range path {
 		for f := range t.Fields() {
 			if f.Tag.Get("yaml") == step {

@@ -28,9 +28,11 @@ import (
 
 // Names of what lies in a run directory.
 const (
-	RunFile    = "run.json"
-	TrialsFile = "trials.jsonl"
-	LogsFolder = "logs"
+	RunFile     = "run.json"
+	TrialsFile  = "trials.jsonl"
+	LogsFolder  = "logs"
+	PageFile    = "report.html" // made of the others, as plots are
+	PlotsFolder = "plots"
 )
 
 // GateFile is what a gate came to, beside the record.

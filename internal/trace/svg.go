@@ -268,7 +268,7 @@ func (s *svg) softirqs(stages []Stage, cpus []int, top float64) {
 			x, width := s.x(from), max(3, s.x(end[st.Round])-s.x(from))
 			label := fmt.Sprintf("%s %d", st.Softirq, st.Round)
 			fmt.Fprintf(s, `<rect x="%.1f" y="%.1f" width="%.1f" height="16" rx="2" fill="%s" fill-opacity="0.25" stroke="%s"><title>%s: %s µs</title></rect>`+"\n",
-				x, y, width, colourSoftirq, colourSoftirq, label, micros(end[st.Round]-from))
+				x, y, width, colourSoftirq, colourSoftirq, escape(label), micros(end[st.Round]-from))
 			if width > float64(len(label))*6.4+6 {
 				s.text(x+width/2, y+12, 10, "middle", colourInk, label)
 			}
@@ -321,10 +321,18 @@ func (s *svg) label(st, next Stage, x0, x1, y float64) {
 }
 
 func colourOf(s Stage) string {
-	if s.Direction == Response {
+	if directionOf(s) == Response {
 		return colourResponse
 	}
 	return colourRequest
+}
+
+// directionOf is one of the two, whatever a file says.
+func directionOf(s Stage) string {
+	if s.Direction == Response {
+		return Response
+	}
+	return Request
 }
 
 // bar is a stretch of time in a row.
@@ -355,7 +363,7 @@ func (s *svg) down(x, from, to float64, st Stage, arrow bool) {
 	}
 	marker := ""
 	if arrow {
-		marker = fmt.Sprintf(` marker-end="url(#%s)"`, st.Direction)
+		marker = fmt.Sprintf(` marker-end="url(#%s)"`, directionOf(st))
 	}
 	fmt.Fprintf(s, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" stroke-width="1.2"%s/>`+"\n", x, from, x, stop, colourOf(st), marker)
 }
