@@ -74,7 +74,7 @@ func NewNight(label string, run *econbench.Run, o HistoryOptions) (Night, error)
 	}
 	header := *run
 	header.Plan = finitePlan(run.Plan)
-	header.Trials, header.Superseded, header.Warnings = nil, nil, nil
+	header.Trials, header.Extra, header.Superseded, header.Warnings = nil, nil, nil, nil
 	n.run = &header
 	return n, nil
 }
