@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,6 +88,24 @@ func planDifferences(p, q econbench.Plan) (decisive, noted []RunDifference) {
 	add(&noted, "baseline", p.Baseline.String(), q.Baseline.String())
 	add(&noted, "rebuild_every", strconv.Itoa(p.RebuildEvery), strconv.Itoa(q.RebuildEvery))
 	return decisive, noted
+}
+
+// otherLoad says that a cell's load was another one in the old run, where a share of what the slowest arm does was asked for; "" if it was
+// not. Half of what a slower overlay does is a smaller load, at which its latency looks as before.
+func otherLoad(old, new econbench.Plan, c econbench.Cell) string {
+	rate := func(p econbench.Plan) float64 { // a whole number is what workloads are given
+		for _, w := range p.Workloads {
+			if w.Name == c.Workload && w.Params.String() == c.Params.String() {
+				return math.Round(w.Rate)
+			}
+		}
+		return 0
+	}
+	was, now := rate(old), rate(new)
+	if was == now {
+		return ""
+	}
+	return fmt.Sprintf("at another load, %s, was %s: --baseline-run measures at the old run's", showRate(now), showRate(was))
 }
 
 func showRate(rate float64) string { return strconv.FormatFloat(rate, 'g', 6, 64) + "/s" }

@@ -54,24 +54,23 @@ func Decisive(old, new *econbench.Run) []RunDifference {
 	return decisive
 }
 
-// GateArms are the pairs of arms to compare, given those that were asked for: each of the plan's arms with itself, but for those. None
-// were asked for: none, which stands for each with itself.
-func GateArms(plan econbench.Plan, asked []econbench.ArmPair) []econbench.ArmPair {
+// GateArms are the pairs of arms to compare, given those that were asked for: each of the plan's arms with itself, but for those; and the
+// plan's arms whose partner the old run lacks, which only a run without a gate may have (CheckReference). None were asked for: none, which
+// stands for each with itself.
+func GateArms(old, plan econbench.Plan, asked []econbench.ArmPair) (pairs []econbench.ArmPair, alone []econbench.Arm) {
 	if len(asked) == 0 {
-		return nil
+		return nil, nil
 	}
-	var all []econbench.ArmPair
+	pairs, _ = pairsOf(old, plan, asked) // what was asked for and is not there has been refused, or is told of by Compare
 	for _, a := range plan.Arms {
-		pair := econbench.ArmPair{Old: a, New: a}
-		if i := slices.IndexFunc(asked, func(p econbench.ArmPair) bool { return p.New == a }); i >= 0 {
-			pair = asked[i]
+		if !slices.ContainsFunc(pairs, func(p econbench.ArmPair) bool { return p.New == a }) {
+			alone = append(alone, a)
 		}
-		all = append(all, pair)
 	}
-	return all
+	return pairs, alone
 }
 
-// pairsOf are all pairs of arms that the plans have.
+// pairsOf are all pairs of arms that the plans have. The error is about a pair that was asked for.
 func pairsOf(old, plan econbench.Plan, asked []econbench.ArmPair) (pairs []econbench.ArmPair, err error) {
 	for _, p := range asked {
 		if !slices.Contains(old.Arms, p.Old) {

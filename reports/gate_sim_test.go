@@ -26,34 +26,33 @@ type nights struct {
 }
 
 // rates are shares of gates: in which a workload was suspect, in which one had regressed, in which one could not be judged; of the
-// first workload, and of any other, which has lost nothing.
-type rates struct{ suspect, regressed, unmeasured, othersSuspect, othersRegressed float64 }
+// first workload, of any other, which has lost nothing, and of any at all.
+type rates struct{ suspect, regressed, unmeasured, othersSuspect, othersRegressed, anySuspect, anyRegressed, anyUnmeasured float64 }
 
 // simulateGates gives a run's verdicts by the code that gives a real one's: ratios to the baseline are made up, not trials.
 func simulateGates(s nights, gates int, random *rand.Rand) (r rates) {
 	o := GateOptions{Share: 0.05}.compareOptions().withDefaults()
 	one := 1 / float64(gates)
 	for range gates {
-		cells, old := make([]ComparedCell, s.workloads), make([][]float64, s.workloads)
-		drifts := make([]float64, s.workloads)
-		for w := range cells {
-			drifts[w] = s.drift * random.NormFloat64()
-			old[w] = s.ratios(s.drift*random.NormFloat64(), random)
-			cells[w] = s.cell(w, old[w], s.ratios(drifts[w]+s.lost(w), random), o)
-		}
-		correctChanges(cells, o.Options)
+		cells, old, drifts := s.planned(o, random)
 		var suspects []ComparedCell
 		var which []int
-		othersSuspect := false
+		othersSuspect, unmeasured, anyRegressed := false, false, false
 		for w, c := range cells {
 			switch verdict, _ := c.Metrics["transactions"].pass(0.05); {
 			case verdict == GateSuspect:
 				suspects = append(suspects, s.cell(w, old[w], s.ratios(drifts[w]+s.lost(w), random), o))
 				which = append(which, w)
 				othersSuspect = othersSuspect || w > 0
-			case verdict == GateUnmeasured && w == 0:
-				r.unmeasured += one
+			case verdict == GateUnmeasured:
+				unmeasured = true
+				if w == 0 {
+					r.unmeasured += one
+				}
 			}
+		}
+		if len(suspects) > 0 {
+			r.anySuspect += one
 		}
 		if othersSuspect {
 			r.othersSuspect += one
@@ -62,7 +61,12 @@ func simulateGates(s nights, gates int, random *rand.Rand) (r rates) {
 		othersRegressed := false
 		for i, c := range suspects {
 			verdict, _ := c.Metrics["transactions"].pass(0.05)
+			anyRegressed = anyRegressed || verdict == GateSuspect
+			unmeasured = unmeasured || verdict == GateUnmeasured
 			if which[i] == 0 {
+				if verdict == GateUnmeasured {
+					r.unmeasured += one
+				}
 				r.suspect += one
 				if verdict == GateSuspect {
 					r.regressed += one
@@ -73,8 +77,26 @@ func simulateGates(s nights, gates int, random *rand.Rand) (r rates) {
 		if othersRegressed {
 			r.othersRegressed += one
 		}
+		if anyRegressed {
+			r.anyRegressed += one
+		}
+		if unmeasured {
+			r.anyUnmeasured += one
+		}
 	}
 	return r
+}
+
+// planned are the cells by their planned blocks, with what confirmations of them share: the old run's ratios, and how far the new run lies off.
+func (s nights) planned(o CompareOptions, random *rand.Rand) (cells []ComparedCell, old [][]float64, drifts []float64) {
+	cells, old, drifts = make([]ComparedCell, s.workloads), make([][]float64, s.workloads), make([]float64, s.workloads)
+	for w := range cells {
+		drifts[w] = s.drift * random.NormFloat64()
+		old[w] = s.ratios(s.drift*random.NormFloat64(), random)
+		cells[w] = s.cell(w, old[w], s.ratios(drifts[w]+s.lost(w), random), o)
+	}
+	correctChanges(cells, o.Options)
+	return cells, old, drifts
 }
 
 func (s nights) lost(workload int) float64 {
@@ -149,6 +171,47 @@ func TestGateErrorRates(t *testing.T) {
 		if *simulate > 0 {
 			fmt.Fprintf(os.Stderr, "| %s | %s |\n", c.name, strings.Join(columns, " | "))
 		}
+	}
+}
+
+// TestGateNights: how a night of the nightly suite comes out when nothing is lost, four arms with eight workloads each. With -simulate 20000
+// it prints the second table of docs/measuring.md.
+func TestGateNights(t *testing.T) {
+	gates := *simulate
+	if gates == 0 {
+		gates = 60
+	}
+	const arms = 4
+	night := func(rate float64) float64 { return 1 - math.Pow(1-rate, arms) }
+	random := rand.New(rand.NewPCG(21, 22))
+	for _, c := range []struct {
+		name string
+		nights
+	}{
+		{"spread 1 %", nights{blocks: 10, workloads: 8, spread: 0.01}},
+		{"spread 2.5 %", nights{blocks: 10, workloads: 8, spread: 0.025}},
+		{"spread 5 %", nights{blocks: 10, workloads: 8, spread: 0.05}},
+		{"spread 5 %, 20 blocks", nights{blocks: 20, workloads: 8, spread: 0.05}},
+		{"spread 10 %", nights{blocks: 10, workloads: 8, spread: 0.1}},
+		{"spread 2.5 %, bursts", nights{blocks: 10, workloads: 8, spread: 0.025, bursts: true}},
+		{"spread 2.5 %, runs drift by 1 %", nights{blocks: 10, workloads: 8, spread: 0.025, drift: 0.01}},
+		{"spread 2.5 %, runs drift by 2 %", nights{blocks: 10, workloads: 8, spread: 0.025, drift: 0.02}},
+		{"spread 2.5 %, runs drift by 1.25 %", nights{blocks: 10, workloads: 8, spread: 0.025, drift: 0.0125}},
+	} {
+		r := simulateGates(c.nights, gates, random)
+		if c.drift == 0 && r.anyRegressed > 0.05 {
+			t.Errorf("%s: %.3f of the arms fail without a loss", c.name, r.anyRegressed)
+		}
+		if *simulate == 0 {
+			continue
+		}
+		found := []string{}
+		for _, loss := range []float64{0.05, 0.075, 0.10} {
+			c.loss = loss
+			found = append(found, shareText(simulateGates(c.nights, gates, random).regressed, gates))
+		}
+		fmt.Fprintf(os.Stderr, "| %s | %s | %s | %s | %s | %s | %s |\n", c.name, shareText(r.anySuspect, gates), shareText(r.anyRegressed, gates), shareText(r.anyUnmeasured, gates),
+			shareText(night(r.anyRegressed), gates), shareText(night(r.anyUnmeasured), gates), strings.Join(found, " | "))
 	}
 }
 

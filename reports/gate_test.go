@@ -5,6 +5,7 @@ package reports
 import (
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -107,6 +108,27 @@ func TestGateVerdicts(t *testing.T) {
 				*v *= 0.5 + noisy.Float64()
 			}
 		}), GateUnmeasured, GateUnmeasured, "wider than ±5%", false, false},
+		"zero in half of the blocks": {gateRun("new", 2, 10, 0, func(t *econbench.Trial) {
+			set(t, t.Block%2 == 0, number(0))
+		}), GateUnmeasured, GateUnmeasured, "5 of 20 values have no ratio: zero or negative", false, false},
+		"zero in half of the extra blocks": {gateRun("new", 2, 10, 10, func(t *econbench.Trial) {
+			slower(0.08, 0)(t)
+			set(t, t.Extra && t.Block%2 == 0, number(0))
+		}), GateUnmeasured, GateUnmeasured, "the extra blocks can't tell: 5 of 20 values have no ratio", false, false},
+		"no value in most blocks": {gateRun("new", 2, 10, 0, func(t *econbench.Trial) {
+			set(t, t.Block >= 4, nil)
+		}), GateUnmeasured, GateUnmeasured, "only 4 of the new run's 10 blocks have a value", false, false},
+		"a value in half of the blocks": {gateRun("new", 2, 10, 0, func(t *econbench.Trial) {
+			set(t, t.Block >= 5, nil)
+		}), GatePassed, GatePassed, "", false, true},
+		"no value in most extra blocks": {gateRun("new", 2, 10, 10, func(t *econbench.Trial) {
+			slower(0.08, 0.08)(t)
+			set(t, t.Block >= 14, nil)
+		}), GateUnmeasured, GateUnmeasured, "the extra blocks can't tell: only 4 of the new run's 10 blocks have a value", false, false},
+		"broken off before the last baseline": {without(gateRun("new", 2, 10, 10, slower(0.08, 0.08)), 19, "host"), GateSuspect, GateSuspect,
+			"9 of 10 extra blocks", false, false},
+		"broken off before another suspect": {without(gateRun("new", 2, 10, 10, slower(0.08, 0.08)), 19, "overlay+oncache"), GateSuspect, GateSuspect,
+			"9 of 10 extra blocks", false, false},
 		"noise in the extra blocks": {gateRun("new", 2, 10, 10, func(t *econbench.Trial) {
 			slower(0.08, 0.02)(t)
 			if v := t.Metrics["transactions"]; v != nil && t.Extra {
@@ -127,6 +149,112 @@ func TestGateVerdicts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// set gives overlay's tcp_rr another value.
+func set(t *econbench.Trial, when bool, value *float64) {
+	if _, is := t.Metrics["transactions"]; is && when && t.Arm.String() == "overlay" {
+		t.Metrics["transactions"] = value
+	}
+}
+
+// without takes an arm's tcp_rr out of one extra block, as a run lacks it that was killed there.
+func without(run *econbench.Run, block int, arm string) *econbench.Run {
+	run.Extra = slices.DeleteFunc(run.Extra, func(t econbench.Trial) bool {
+		return t.Block == block && t.Arm.String() == arm && t.Workload == "tcp_rr"
+	})
+	return run
+}
+
+// TestGateBeyond: an estimate beyond the gate that is not significant never passes.
+func TestGateBeyond(t *testing.T) {
+	change := func(factor, low, high float64) MetricChange {
+		return MetricChange{Better: econbench.Higher, Carrier: CarrierRatio, Old: Level{N: 10}, New: Level{N: 10}, Verdict: VerdictSame,
+			Ratio: &Change{Factor: &factor, Low: &low, High: &high, OldN: 10, NewN: 10, P: number(0.02)}}
+	}
+	if v, reason := change(0.94, 0.90, 0.985).pass(0.05); v != GateUnmeasured || reason != "the estimate is beyond the gate, and not significant" {
+		t.Errorf("%s (%s)", v, reason)
+	}
+	if v, reason := change(0.96, 0.93, 0.99).pass(0.05); v != GatePassed || reason != "" {
+		t.Errorf("%s (%s)", v, reason)
+	}
+}
+
+// TestGateOtherLoad: at half of the load a latency that has grown looks as before, in the planned blocks and in those that confirm.
+func TestGateOtherLoad(t *testing.T) {
+	at := func(run *econbench.Run, rate float64) *econbench.Run {
+		run.Plan.Workloads = slices.Clone(run.Plan.Workloads)
+		run.Plan.Workloads[1].Rate = rate
+		return run
+	}
+	old := at(gateRun("old", 1, 10, 0, nil), 4000)
+	for rate, want := range map[float64]GateVerdict{4000: GatePassed, 4000.4: GatePassed, 3200: GateUnmeasured, 0: GateUnmeasured} {
+		g := gateOf(t, old, at(gateRun("new", 2, 10, 0, nil), rate), 0.05)
+		if c := gated(t, g, "overlay", "tcp_rr"); c.Verdict != want || g.Verdict != want || rate == 3200 && !strings.Contains(c.Reason, "at another load, 3200/s, was 4000/s") {
+			t.Errorf("%v: %s (%s)", rate, c.Verdict, c.Reason)
+		}
+		if c := gated(t, g, "overlay", "tcp_stream"); c.Verdict != GatePassed {
+			t.Errorf("another workload: %s (%s)", c.Verdict, c.Reason)
+		}
+	}
+	if c := gated(t, gateOf(t, old, at(gateRun("new", 2, 10, 10, slower(0.2, 0.2)), 3200), 0.05), "overlay", "tcp_rr"); c.Verdict != GateUnmeasured {
+		t.Errorf("a loss at another load: %s", c.Verdict)
+	}
+	g := confirmedBy(t, old, at(gateRun("new", 2, 10, 0, slower(0.08, 0)), 4000), at(gateRun("again", 3, 10, 0, slower(0.08, 0)), 3200))
+	if c := gated(t, g, "overlay", "tcp_rr"); c.Verdict != GateUnmeasured || !strings.Contains(c.Reason, "the extra blocks can't tell: at another load, 3200/s") {
+		t.Errorf("confirmed at another load: %s (%s)", c.Verdict, c.Reason)
+	}
+}
+
+// confirmedBy has another run's blocks confirm what is suspect.
+func confirmedBy(t *testing.T, old, new, by *econbench.Run) *Gate {
+	t.Helper()
+	g, err := NewGate(Labelled{"old", old}, Labelled{"new", new}, GateOptions{Share: 0.05, Confirm: Labelled{"by", by}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// TestGateConfirmByRun: another run's blocks of what is suspect, and nothing else of that run, confirm or don't.
+func TestGateConfirmByRun(t *testing.T) {
+	old, new := gateRun("old", 1, 10, 0, nil), gateRun("new", 2, 10, 0, slower(0.08, 0))
+	again := gateRun("again", 3, 8, 0, func(tr *econbench.Trial) {
+		slower(0.08, 0)(tr)
+		if tr.Workload == "tcp_stream" {
+			tr.Valid, tr.Invalid = false, []string{"vxlan stayed flat"}
+		}
+	})
+	g := confirmedBy(t, old, new, again)
+	c := gated(t, g, "overlay", "tcp_rr")
+	if c.Verdict != GateRegressed || c.Confirm.Blocks != 8 || !g.Measured() || len(new.Extra) > 0 {
+		t.Errorf("%s (%s), problems %q", c.Verdict, c.Reason, g.Problems)
+	}
+	if c.Confirm.PHolm == nil || *c.Confirm.PHolm != *c.Confirm.Change.P { // one suspect: nothing to correct over
+		t.Errorf("p %v, corrected %v", *c.Confirm.Change.P, c.Confirm.PHolm)
+	}
+	if *c.Planned.PHolm == *c.Planned.Change.P {
+		t.Error("the planned blocks are not corrected over the workloads")
+	}
+	invalid := gateRun("again", 3, 10, 0, func(tr *econbench.Trial) {
+		slower(0.08, 0)(tr)
+		if tr.Workload == "tcp_rr" && tr.Arm.String() == "host" && tr.Block == 0 {
+			tr.Valid, tr.Invalid = false, []string{"vxlan stayed flat"}
+		}
+	})
+	if g := confirmedBy(t, old, new, invalid); !slices.Equal(g.Problems, []string{"1 of 20 extra trials are not valid"}) || !g.Failed() {
+		t.Errorf("%s, problems %q", g.Verdict, g.Problems)
+	}
+	cut := gateRun("again", 3, 10, 0, nil)
+	cut.Status = econbench.StatusInterrupted
+	other := gateRun("again", 3, 10, 0, nil)
+	other.Image = "another"
+	for want, by := range map[string]*econbench.Run{"it is the run itself": new, "it is the old run": old, "not complete: interrupted": cut, `image: "another"`: other} {
+		_, err := NewGate(Labelled{"old", old}, Labelled{"new", new}, GateOptions{Share: 0.05, Confirm: Labelled{"by", by}})
+		if err == nil || !strings.HasPrefix(err.Error(), "confirm by by: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
 	}
 }
 
@@ -236,9 +364,9 @@ func TestGateMissing(t *testing.T) {
 // TestGateArmMapping: another arm than the old run's is judged by it, and the suspects are the new run's cells.
 func TestGateArmMapping(t *testing.T) {
 	old, new := gateRun("old", 1, 10, 0, nil), gateRun("new", 2, 10, 0, nil)
-	pairs := GateArms(new.Plan, []ArmPair{{Old: arm("overlay+oncache"), New: arm("overlay")}})
-	if len(pairs) != 3 || pairs[0].Old != pairs[0].New || pairs[1].Old != arm("overlay+oncache") {
-		t.Fatalf("pairs %v", pairs)
+	pairs, alone := GateArms(old.Plan, new.Plan, []ArmPair{{Old: arm("overlay+oncache"), New: arm("overlay")}})
+	if len(pairs) != 3 || pairs[0].Old != pairs[0].New || pairs[1].Old != arm("overlay+oncache") || len(alone) > 0 {
+		t.Fatalf("pairs %v, alone %v", pairs, alone)
 	}
 	g, err := NewGate(Labelled{"old", old}, Labelled{"new", new}, GateOptions{Share: 0.05, Arms: pairs})
 	if err != nil {
@@ -255,6 +383,23 @@ func TestGateArmMapping(t *testing.T) {
 	if !strings.Contains(g.Lines()[0], "overlay+oncache → overlay ") {
 		t.Errorf("%s", g.Lines()[0])
 	}
+	// What the old run has not got: without a gate it is told of, with one it is unmeasured, under the old run's name.
+	asked := []ArmPair{{Old: arm("overlay+oncache"), New: arm("overlay")}}
+	if pairs, alone = GateArms(old.Plan, planWith(new.Plan, "overlay+xmasq"), asked); len(pairs) != 3 || !slices.Equal(alone, []econbench.Arm{arm("overlay+xmasq")}) {
+		t.Errorf("pairs %v, alone %v", pairs, alone)
+	}
+	new.Plan.Workloads = append(slices.Clone(new.Plan.Workloads), econbench.PlannedWorkload{Name: "udp_rr", Primary: "transactions"})
+	if g, err = NewGate(Labelled{"old", old}, Labelled{"new", new}, GateOptions{Share: 0.05, Arms: asked}); err != nil {
+		t.Fatal(err)
+	}
+	if c := gated(t, g, "overlay", "udp_rr"); c.Arm != arm("overlay+oncache") || c.Verdict != GateUnmeasured {
+		t.Errorf("%+v", c)
+	}
+}
+
+func planWith(p econbench.Plan, name string) econbench.Plan {
+	p.Arms = append(slices.Clone(p.Arms), arm(name))
+	return p
 }
 
 // TestCheckReference: what a run would be refused for at its end it is refused for before it begins.
@@ -392,6 +537,12 @@ func TestGateRoundTrip(t *testing.T) {
 		again, err := json.Marshal(back)
 		if err != nil || string(again) != string(b) {
 			t.Errorf("%s: %v\n%s\n%s", name, err, b, again)
+		}
+		for _, format := range GateFormats() { // a record says what was said when it was made
+			var was, now strings.Builder
+			if err := errors.Join(g.Render(&was, format), back.Render(&now, format)); err != nil || was.String() != now.String() {
+				t.Errorf("%s as %s: %v\n%s", name, format, err, cmp.Diff(was.String(), now.String()))
+			}
 		}
 	}
 	for _, bad := range []string{`{}`, `{"schema":9}`, `{`} {

@@ -95,7 +95,7 @@ func (g *Gate) Lines() (lines []string) {
 		lines = append(lines, "differs: "+clean(d.String()))
 	}
 	for _, p := range g.Problems {
-		lines = append(lines, "not measured: "+clean(p))
+		lines = append(lines, "unmeasured: "+clean(p))
 	}
 	return lines
 }

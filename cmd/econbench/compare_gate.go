@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/names"
 	"github.com/econbench/econbench/internal/rundir"
 	"github.com/econbench/econbench/reports"
@@ -54,12 +53,15 @@ func (f compareFlags) runGate(w io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
+	gate := reports.GateOptions{Share: float64(f.gate), Arms: o.Arms, Workloads: o.Workloads}
 	if f.confirm != "" {
-		if err := confirmWith(runs[1].Run, f.confirm); err != nil {
-			return err
+		by, err := rundir.Load(f.confirm)
+		if err != nil {
+			return fmt.Errorf("confirm: %w", err)
 		}
+		gate.Confirm = reports.Labelled{Label: f.confirm, Run: by}
 	}
-	g, err := reports.NewGate(runs[0], runs[1], reports.GateOptions{Share: float64(f.gate), Arms: o.Arms, Workloads: o.Workloads})
+	g, err := reports.NewGate(runs[0], runs[1], gate)
 	if err != nil {
 		return err
 	}
@@ -72,24 +74,4 @@ func (f compareFlags) runGate(w io.Writer, args []string) error {
 		return g.Render(w, f.format)
 	})
 	return gateError(g, err)
-}
-
-// confirmWith takes another run's blocks for a run's extra blocks. It has to be the same measurement, and another run.
-func confirmWith(run *econbench.Run, dir string) error {
-	other, err := rundir.Load(dir)
-	if err != nil {
-		return fmt.Errorf("confirm: %w", err)
-	}
-	if other.ID == run.ID {
-		return fmt.Errorf("confirm by %s: it is the run itself, which can't confirm what it made suspect", dir)
-	}
-	if other.Status != econbench.StatusComplete { // to stop when it suits would be to choose
-		return fmt.Errorf("confirm by %s: it is not complete: %s", dir, other.Status)
-	}
-	if d := reports.Decisive(run, other); len(d) > 0 {
-		return fmt.Errorf("confirm by %s: %w: %s", dir, reports.ErrDiffer, d[0])
-	}
-	run.Extra = other.Trials
-	run.Against = nil // the number of blocks is the other run's
-	return nil
 }

@@ -102,11 +102,46 @@ func (f *againstFlags) reference(cmd *cobra.Command, plan econbench.Plan) (*refe
 		return nil, plan, err
 	}
 	ref.Run = ref.old.ID
-	if ref.Dir, err = filepath.Abs(f.dir); err != nil { // the run may be taken up again from elsewhere
-		return nil, plan, fmt.Errorf("baseline run %s: %w", f.dir, err)
+	if ref.Dir, err = f.absolute(); err != nil {
+		return nil, plan, err
 	}
 	plan.Workloads = ratesOf(ref.old.Plan, plan)
 	return ref, plan, nil
+}
+
+// absolute is the directory's path: the run may be taken up again from elsewhere.
+func (f *againstFlags) absolute() (string, error) {
+	dir, err := filepath.Abs(f.dir)
+	if err != nil {
+		return "", fmt.Errorf("baseline run %s: %w", f.dir, err)
+	}
+	return dir, nil
+}
+
+// again is the reference of a run that is taken up again; nil: it has none. It may lie elsewhere by now, and has to be the same run.
+func (f *againstFlags) again(cmd *cobra.Command, was *econbench.Run) (*reference, error) {
+	moved := cmd.Flags().Changed("baseline-run")
+	switch {
+	case moved && was.Against == nil:
+		return nil, fmt.Errorf("flag --baseline-run: run %s began without one", was.ID)
+	case was.Against == nil:
+		return nil, nil
+	case moved && f.dir == "":
+		return nil, fmt.Errorf("flag --baseline-run: want the directory of run %s, got none", was.Against.Run)
+	}
+	a := *was.Against
+	if !moved {
+		ref, err := loadReference(a, was.Plan)
+		if err != nil {
+			return nil, refusal{fmt.Errorf("%w; --baseline-run says where run %s is now", err, a.Run)}
+		}
+		return ref, nil
+	}
+	var err error
+	if a.Dir, err = f.absolute(); err != nil {
+		return nil, err
+	}
+	return loadReference(a, was.Plan)
 }
 
 // loadReference reads the run that is to be held against, and checks whether it can be.
@@ -170,7 +205,8 @@ func (r *reference) labelled(run *econbench.Run) (old, new reports.Labelled) {
 
 func (r *reference) gate(run *econbench.Run) (*reports.Gate, error) {
 	old, new := r.labelled(run)
-	return reports.NewGate(old, new, reports.GateOptions{Share: r.Gate, Arms: reports.GateArms(run.Plan, r.Arms)})
+	pairs, _ := reports.GateArms(r.old.Plan, run.Plan, r.Arms)
+	return reports.NewGate(old, new, reports.GateOptions{Share: r.Gate, Arms: pairs})
 }
 
 // warnOfHosts tells before the first trial that the hosts are not those of the old run. The run is measured all the same: its figures are
@@ -235,6 +271,7 @@ type outcome struct {
 	comparison *reports.Comparison // nil: they can't be compared
 	gate       *reports.Gate       // nil: there is none
 	refused    error               // why there is no comparison, without a gate
+	alone      []econbench.Arm     // of the run, which the old one has no partner for
 }
 
 // hold compares what was measured with the old run, and records the gate's verdict; nil: there is nothing to compare.
@@ -248,8 +285,9 @@ func (j *job) hold(measured int) (*outcome, error) {
 	}
 	if j.ref.Gate == 0 {
 		old, new := j.ref.labelled(run)
-		c, err := reports.Compare([]reports.Labelled{old, new}, reports.CompareOptions{Arms: reports.GateArms(run.Plan, j.ref.Arms)})
-		return &outcome{comparison: c, refused: err}, nil
+		pairs, alone := reports.GateArms(j.ref.old.Plan, run.Plan, j.ref.Arms)
+		c, err := reports.Compare([]reports.Labelled{old, new}, reports.CompareOptions{Arms: pairs})
+		return &outcome{comparison: c, refused: err, alone: alone}, nil
 	}
 	g, err := j.ref.gate(run)
 	if err != nil {
@@ -273,6 +311,11 @@ func (o *outcome) print(w io.Writer) error {
 	}
 	if o.comparison != nil {
 		if err := errors.Join(newline(w), o.comparison.Render(w, "text")); err != nil {
+			return err
+		}
+	}
+	for _, a := range o.alone {
+		if _, err := fmt.Fprintf(w, "not compared: arm %s: the baseline run has not got it\n", a); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,7 +92,7 @@ func nightOnLab(t *testing.T, nights, suite string) (night string) {
 	}
 	want := 0
 	if run.Against != nil {
-		want = codeOf(judged(t, night))
+		want = gateCode(judged(t, night))
 	} else {
 		allValid(t, run, 8)
 	}
@@ -135,17 +134,4 @@ func judged(t *testing.T, dir string) *reports.Gate {
 		t.Errorf("recorded as %s against %s, and now %+v, %v", g.Verdict, g.Old.Run, again, err)
 	}
 	return g
-}
-
-// codeOf is the exit code that a gate asks for where nothing else went wrong.
-func codeOf(g *reports.Gate) int {
-	err := gateError(g, nil)
-	var e exitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &e):
-		return e.code
-	}
-	return 1
 }

@@ -19,23 +19,23 @@ import (
 	"github.com/econbench/econbench/reports"
 )
 
-// night makes the directory of a complete run of tcp_rr over host and overlay, 8 blocks on an emulated lab, by this econbench. Its noise
+// night makes the directory of a complete run of tcp_rr over host and overlay (arms=ARM,…), 8 blocks on an emulated lab, by this econbench. Its noise
 // is of 1 %, of its own for each seed.
 //
 //	night DIR [KEY=VALUE…]
 //
 // loss=SHARE is what the overlay has lost, id=ID and seed=N are the run's, blocks=N how many, cpu=MODEL the hosts'; invalid=N are so many
-// trials that do not count; gate=DIR holds it against the run there by a gate of 5 %, or of another share=SHARE (0: none), with confirm=N extra blocks, extra=N of which are
+// trials that do not count; gate=DIR holds it against the run there by a gate of 5 %, or of another share=SHARE (0: none), pair=OLDARM=NEWARM, with confirm=N extra blocks, extra=N of which are
 // measured, in which the overlay has lost extraloss=SHARE; status=killed leaves it as SIGKILL does, any other as it says.
 func night(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: night DIR [KEY=VALUE…]")
 	}
 	o := map[string]string{"loss": "0", "id": args[0], "seed": "1", "blocks": "8", "cpu": "one", "invalid": "0", "confirm": "8", "extra": "0",
-		"extraloss": "0", "share": "0.05", "status": string(econbench.StatusComplete)}
+		"extraloss": "0", "share": "0.05", "arms": "host,overlay", "status": string(econbench.StatusComplete)}
 	for _, arg := range args[1:] {
 		key, value, _ := strings.Cut(arg, "=")
-		if _, known := o[key]; !known && key != "gate" {
+		if _, known := o[key]; !known && key != "gate" && key != "pair" {
 			ts.Fatalf("night: unknown key %q", key)
 		}
 		o[key] = value
@@ -45,9 +45,16 @@ func night(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		return v
 	}
-	r := nightOf(ts, o["id"], int(number("blocks")), o["cpu"])
+	arms, err := parseArms(strings.Split(o["arms"], ","))
+	ts.Check(err)
+	r := nightOf(ts, o["id"], arms, int(number("blocks")), o["cpu"])
 	if o["gate"] != "" {
 		r.Against = &econbench.Against{Dir: ts.MkAbs(o["gate"]), Run: o["gate"], Gate: number("share"), ConfirmBlocks: int(number("confirm"))}
+	}
+	if old, new, mapped := strings.Cut(o["pair"], "="); mapped {
+		p, err := parsePair(old, new)
+		ts.Check(err)
+		r.Against.Arms = []econbench.ArmPair{p}
 	}
 	dir, err := rundir.Create(ts.MkAbs(args[0]), r)
 	ts.Check(err)
@@ -74,15 +81,14 @@ func night(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // nightOf is the run without its trials.
-func nightOf(ts *testscript.TestScript, id string, blocks int, cpu string) *econbench.Run {
+func nightOf(ts *testscript.TestScript, id string, arms []econbench.Arm, blocks int, cpu string) *econbench.Run {
 	ts.Check(ts.Exec("econbench", "version"))
 	version, _, _ := strings.Cut(strings.TrimPrefix(ts.ReadFile("stdout"), "econbench "), "\n")
-	host, overlay := econbench.Arm{Topology: "host", Fastpath: "none"}, econbench.Arm{Topology: "overlay", Fastpath: "none"}
 	facts := econbench.HostFacts{Fingerprint: econbench.Fingerprint{"cpu.model": cpu}}
 	r := &econbench.Run{ID: id, Version: version, Started: time.Unix(1e9, 0).UTC(), Status: econbench.StatusRunning, Lab: "emulated",
 		Hosts: map[string]econbench.HostFacts{econbench.ClientHost: facts, econbench.ServerHost: facts}}
 	r.Plan = econbench.Plan{
-		Suite: "quick", Arms: []econbench.Arm{host, overlay}, Baseline: host, Blocks: blocks, Duration: 1.5, Warmup: 0.25, Seed: 7,
+		Suite: "quick", Arms: arms, Baseline: arms[0], Blocks: blocks, Duration: 1.5, Warmup: 0.25, Seed: 7,
 		RebuildEvery: 4, Placement: econbench.Split, Wire: econbench.WireDefault, CongestionControl: "cubic",
 		Workloads: []econbench.PlannedWorkload{{Name: "tcp_rr"}},
 	}

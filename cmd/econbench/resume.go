@@ -22,10 +22,28 @@ import (
 )
 
 // besideResume are the flags that change nothing about what is measured.
-var besideResume = []string{"hosts", "underlay", "tls-dir", "cache-dir", "profile", "dry-run", "quiet"}
+var besideResume = []string{"hosts", "underlay", "tls-dir", "cache-dir", "baseline-run", "profile", "dry-run", "quiet"}
+
+// exitRefused is the exit code of a run that can't be gone on with, however often that is tried: by this econbench, on these hosts. Whoever
+// tries every night has to know it from hosts that are not up yet.
+const exitRefused = 3
+
+// refusal is an error that trying again does not help against.
+type refusal struct{ error }
+
+// Unwrap is what it says.
+func (r refusal) Unwrap() error { return r.error }
 
 // goOn takes a run up again that ended early.
-func (f *runFlags) goOn(cmd *cobra.Command) (err error) {
+func (f *runFlags) goOn(cmd *cobra.Command) error {
+	err := f.takeUpAgain(cmd)
+	if r := (refusal{}); errors.As(err, &r) {
+		return exitError{exitRefused, err}
+	}
+	return err
+}
+
+func (f *runFlags) takeUpAgain(cmd *cobra.Command) (err error) {
 	if f.resume == "" {
 		return fmt.Errorf("flag --resume: want the directory of a run, got none")
 	}
@@ -37,12 +55,15 @@ func (f *runFlags) goOn(cmd *cobra.Command) (err error) {
 		return err
 	}
 	dir, was, err := rundir.Resume(f.resume)
-	if err != nil {
+	switch {
+	case errors.Is(err, rundir.ErrNoRun), errors.Is(err, rundir.ErrHeld), errors.Is(err, rundir.ErrComplete):
 		return err
+	case err != nil:
+		return refusal{err}
 	}
 	j := &job{dir: dir, plan: was.Plan, label: partLabel(was.ID), was: was}
-	if j.done, err = f.resumable(was); err == nil && was.Against != nil {
-		j.ref, err = loadReference(*was.Against, was.Plan)
+	if j.done, err = f.resumable(was); err == nil {
+		j.ref, err = f.against.again(cmd, was)
 	}
 	if err != nil {
 		return errors.Join(err, dir.Close())
@@ -74,7 +95,7 @@ func partLabel(run string) string {
 // resumable finds what stands against going on with a run as far as can be known without engines, and what is left of it.
 func (f *runFlags) resumable(was *econbench.Run) (d engine.Done, err error) {
 	fail := func(format string, args ...any) (engine.Done, error) {
-		return d, fmt.Errorf("resume %s: "+format, append([]any{f.resume}, args...)...)
+		return d, refusal{fmt.Errorf("resume %s: "+format, append([]any{f.resume}, args...)...)}
 	}
 	if now := versionString(); now != was.Version {
 		return fail("econbench is %q, was %q: trials of two versions are not one run", now, was.Version)
@@ -85,11 +106,11 @@ func (f *runFlags) resumable(was *econbench.Run) (d engine.Done, err error) {
 	if d, err = engine.DoneBy(was); err != nil {
 		return fail("%w", err)
 	}
-	switch given := len(f.hosts) > 0; {
+	switch given := len(f.hosts) > 0; { // what to type is no refusal
 	case was.Lab == "real" && !given && !f.dryRun:
-		return fail("it began on hosts that were given: want them again, by --hosts")
+		return d, fmt.Errorf("resume %s: it began on hosts that were given: want them again, by --hosts", f.resume)
 	case was.Lab == "emulated" && given:
-		return fail("hosts %q: it began on an emulated lab: want no --hosts", strings.Join(f.hosts, ","))
+		return d, fmt.Errorf("resume %s: hosts %q: it began on an emulated lab: want no --hosts", f.resume, strings.Join(f.hosts, ","))
 	}
 	return d, nil
 }
@@ -99,15 +120,21 @@ func (f *runFlags) printRest(w io.Writer, j *job) error {
 	planned, whole := j.tally().Planned, j.done.Valid+j.done.Invalid
 	rest := j.plan
 	rest.Blocks -= len(j.done.Blocks)
+	var x engine.Extra // not known before the planned blocks are whole
+	if planned == whole {
+		var err error
+		if _, x, err = j.suspects(); err != nil {
+			return err
+		}
+	}
+	takes := partsOf(j.plan).Estimate(rest) + partsOf(j.plan).EstimateExtra(j.plan, x)
 	fmt.Fprintf(w, "run %s: %d of %d trials are measured, %d are left, about %v on a lab that is up\n", j.was.ID, whole, planned,
-		planned-whole, parts().Estimate(rest).Round(time.Second))
-	for _, block := range j.done.Broken {
+		planned-whole+(x.Blocks-len(x.Done.Blocks))*len(x.Cells), takes.Round(time.Second))
+	for _, block := range slices.Concat(j.done.Broken, x.Done.Broken) {
 		fmt.Fprintf(w, "block %d was broken off: it is measured anew\n", block)
 	}
 	j.ref.print(w, j.plan)
-	if _, x, err := j.suspects(); err != nil {
-		return err
-	} else if x.Blocks > 0 && planned == whole {
+	if x.Blocks > 0 {
 		fmt.Fprintf(w, "%d of %d extra blocks are measured\n", len(x.Done.Blocks), x.Blocks)
 	}
 	return printPlan(w, j.plan, j.done)
@@ -134,7 +161,7 @@ func sameHosts(was *econbench.Run, now econbench.Run) error {
 		}
 	}
 	if len(differ) > 0 {
-		return fmt.Errorf("resume run %s: not what it began on: %s", was.ID, strings.Join(differ, "; "))
+		return refusal{fmt.Errorf("resume run %s: not what it began on: %s", was.ID, strings.Join(differ, "; "))}
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ by device counters which way the packets went.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(runCommand(), reportCommand(), compareCommand(), historyCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
+	root.AddCommand(runCommand(), reportCommand(), compareCommand(), gateCommand(), historyCommand(), calibrateCommand(), suiteCommand(), listCommand(), doctorCommand(), labCommand(), imageCommand(),
 		cleanCommand(), versionCommand(), fastpathCommand(), traceCommand(), profileCommand(), agentCommand(), loadCommand(), stayCommand(), askCommand(), labInitCommand())
 	root.AddCommand(manCommand())
 	completeFlags(root)

@@ -34,7 +34,7 @@ takes them down again; it uses the lab of ` + "`econbench lab up`" + ` if that i
 
 Each trial is recorded the moment it ends. Ctrl-C ends the run, takes everything down and reports what was measured. At the
 end the run directory also has report.html, one page with all that there is to know, and its plots in plots/.
-Exit code: 0 all trials are valid; 1 something could not be measured; 2 the gate found a regression.
+Exit code: 0 all trials are valid; 1 something could not be measured; 2 the gate found a regression; 3 --resume is refused for good.
 
 --resume DIR goes on with a run that was interrupted, failed or was killed: with its plan and its seed, on hosts that are
 what they were, by the same econbench. A block that was broken off is measured anew, since its trials are compared with
@@ -45,7 +45,8 @@ not measured again.
 metric has lost 5% or more of its ratio to the baseline arm: the planned blocks have to show it significantly, and then --confirm-blocks
 extra blocks of what is suspect and its baseline have to show it once more, by themselves. What was not measured well enough to tell is
 1, a regression 2, whatever else happened. Improvements pass. On other hosts than the older run's nothing is a regression: the run is
-measured, and can't be judged (1). The verdict is in gate.json of the run directory. --resume keeps the gate.
+measured, and can't be judged (1). The verdict is in gate.json of the run directory: see econbench gate. --resume keeps the gate; a
+--baseline-run beside it says where the same older run is now.
 
 What the newest calibration of this machine says (see calibrate) is recorded with the run, for its reports to quote.`,
 		Example: `  econbench run
@@ -166,7 +167,11 @@ func (f *runFlags) carryOut(cmd *cobra.Command, j *job) error {
 	}
 	measured := tally.Valid + tally.Invalid
 	held, heldErr := j.hold(measured) // before the run is finished: one that is killed here can be taken up again, and is judged then
-	err = errors.Join(err, heldErr, j.dir.Finish(status, err))
+	if heldErr != nil && status == econbench.StatusComplete {
+		status = econbench.StatusFailed // for the same reason: what is complete can't be
+	}
+	err = errors.Join(err, heldErr)
+	err = errors.Join(err, j.dir.Finish(status, err))
 	if measured > 0 && !f.silent {
 		err = errors.Join(err, printReport(cmd.OutOrStdout(), j.dir.Path(), "text", func(string) {}), held.print(cmd.OutOrStdout())) // said at the beginning
 	}
@@ -251,6 +256,9 @@ func (j *job) begin(s *session, p *progress) error {
 	err := j.dir.Update(func(r *econbench.Run) {
 		if j.was != nil {
 			takeUp(r, time.Now().UTC())
+		}
+		if j.ref != nil {
+			r.Against = &j.ref.Against // which may lie elsewhere by now
 		}
 		if s != nil {
 			noteLab(r, s.kind, s.lab.ImageDigest(), s.facts(), p.Step)

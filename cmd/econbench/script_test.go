@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -31,10 +32,10 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// refuses runs the program and checks that it fails as bad input has to: exit code 1, nothing on standard output, one
+// refuses runs the program and checks that it fails as bad input has to: exit code 1 (or CODE), nothing on standard output, one
 // line on standard error with all the texts in it that stand after "==", nothing made.
 //
-//	refuses ARG… == TEXT…
+//	refuses [CODE] ARG… == TEXT…
 func refuses(ts *testscript.TestScript, neg bool, args []string) {
 	var texts []string
 	for i, a := range args {
@@ -44,11 +45,15 @@ func refuses(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	if neg || len(texts) == 0 {
-		ts.Fatalf("usage: refuses ARG… == TEXT…")
+		ts.Fatalf("usage: refuses [CODE] ARG… == TEXT…")
+	}
+	status := "exit status 1"
+	if _, err := strconv.Atoi(args[0]); err == nil {
+		status, args = "exit status "+args[0], args[1:]
 	}
 	before := tree(ts)
-	if err := ts.Exec("econbench", args...); err == nil || err.Error() != "exit status 1" {
-		ts.Fatalf("%q: %v, want exit status 1", args, err)
+	if err := ts.Exec("econbench", args...); err == nil || err.Error() != status {
+		ts.Fatalf("%q: %v, want %s", args, err, status)
 	}
 	stdout, stderr := ts.ReadFile("stdout"), ts.ReadFile("stderr")
 	if stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "econbench: ") {

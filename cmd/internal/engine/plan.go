@@ -252,12 +252,7 @@ func (parts Parts) Estimate(p econbench.Plan) time.Duration {
 	block, pacing := time.Duration(0), time.Duration(0)
 	paced := map[string]bool{} // closed loops that shares are of
 	for _, w := range p.Workloads {
-		run := p.Warmup.Duration() + p.Duration.Duration() + marginOf(named(parts.Workloads, w.Name))
-		whole := run.Truncate(time.Second) // tools run for whole seconds
-		if whole < run {
-			whole += time.Second
-		}
-		arms := time.Duration(len(p.Arms)) * (whole + trialOverhead)
+		arms := time.Duration(len(p.Arms)) * parts.trialTime(p, w.Name)
 		block += arms
 		_, closed, ok := parts.share(w.Name, w.Params)
 		if load := w.Name + " " + closed.String(); ok && w.Rate == 0 && !paced[load] {
@@ -267,6 +262,26 @@ func (parts Parts) Estimate(p econbench.Plan) time.Duration {
 	}
 	builds := (p.Blocks + p.RebuildEvery - 1) / p.RebuildEvery
 	return time.Duration(p.Blocks)*block + pacing + time.Duration(builds)*buildTime
+}
+
+// trialTime is about how long a trial takes on topologies that are there.
+func (parts Parts) trialTime(p econbench.Plan, workload string) time.Duration {
+	run := p.Warmup.Duration() + p.Duration.Duration() + marginOf(named(parts.Workloads, workload))
+	whole := run.Truncate(time.Second) // tools run for whole seconds
+	if whole < run {
+		whole += time.Second
+	}
+	return whole + trialOverhead
+}
+
+// EstimateExtra is about how long it takes to measure what is left of blocks beyond the plan's, whose paces are known.
+func (parts Parts) EstimateExtra(p econbench.Plan, x Extra) time.Duration {
+	left, block := x.Blocks-len(x.Done.Blocks), time.Duration(0)
+	for _, c := range x.Cells {
+		block += parts.trialTime(p, c.Workload)
+	}
+	builds := (left + p.RebuildEvery - 1) / p.RebuildEvery
+	return time.Duration(left)*block + time.Duration(builds)*buildTime
 }
 
 func join(arms []econbench.Arm) string {
