@@ -23,7 +23,8 @@ func completeFlags(root *cobra.Command) {
 		"placement": {string(econbench.Split), string(econbench.Shared)}, "wire": {string(econbench.WireDefault), string(econbench.WireMTUFrames)},
 		"cpu": {string(econbench.CPUStat), string(econbench.CPUExact)}, "hook": {econbench.HookTCX, econbench.HookFilter},
 	}
-	formats := map[string][]string{"report": listedNames(known.Formats), "compare": reports.ComparisonFormats()}
+	formats := map[string][]string{"report": listedNames(known.Formats), "compare": reports.ComparisonFormats(), "history": reports.HistoryFormats(),
+		"gate": reports.GateFormats(), "calibrate": {"text", "json"}}
 	for _, format := range reports.GateFormats() {
 		if !slices.Contains(formats["compare"], format) {
 			formats["compare"] = append(formats["compare"], format)
@@ -33,7 +34,19 @@ func completeFlags(root *cobra.Command) {
 		completeBy(c, values)
 		if list := formats[c.Name()]; list != nil {
 			completeBy(c, map[string][]string{"format": list})
+		} else {
+			completeOutput(c)
 		}
+	}
+}
+
+// completeOutput completes the -o of commands that tell what they found: for others it is a file.
+func completeOutput(cmd *cobra.Command) {
+	if f := cmd.Flags().Lookup("output"); f != nil && f.Usage == outputUsage {
+		_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	}
+	for _, below := range cmd.Commands() {
+		completeOutput(below)
 	}
 }
 

@@ -13,11 +13,14 @@ import (
 	"github.com/econbench/econbench/internal/wholefile"
 )
 
+// outputUsage tells such a flag from an -o that is a file.
+const outputUsage = "`format`: text, json"
+
 // outputFlag is the -o of commands that tell what they found as text or as JSON.
 type outputFlag string
 
 func (f *outputFlag) register(cmd *cobra.Command) {
-	cmd.Flags().StringVarP((*string)(f), "output", "o", "text", "`format`: text, json")
+	cmd.Flags().StringVarP((*string)(f), "output", "o", "text", outputUsage)
 }
 
 // check finds a format that is none, before anything is looked at.
