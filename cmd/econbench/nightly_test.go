@@ -11,34 +11,60 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/econbench/econbench/reports"
 )
 
 const nightlyFolder = "../../docs/examples/nightly"
 
 // fakeEconbench stands for the program in tests of the script around it: it notes its arguments, makes what the script looks at, and
-// ends with the code that the test wants of each command.
+// ends with the code that the test wants of each command. FAKE_UP is how many runs it takes until one can be gone on with; FAKE_SLOW has
+// it wait for a signal, and take things down for a moment.
 const fakeEconbench = `#!/usr/bin/env bash
 echo "$*" >>"$FAKE/calls"
-dir=
-case $1 in
+command=$1 dir= out=
+while (($#)); do
+	case $1 in -o) out=$2 ;; --resume) dir=$2 ;; esac
+	shift
+done
+case $command in
 run)
-	while (($#)); do
-		case $1 in -o | --resume) dir=$2 ;; esac
-		shift
-	done
+	dir=${dir:-$out}
+	if (($(grep -c '^run ' "$FAKE/calls") < ${FAKE_UP:-0})); then exit 1; fi
 	mkdir -p "$dir"
-	printf '{\n  "status": "%s"\n}\n' "${FAKE_STATUS:-complete}" >"$dir/run.json"
+	against=
+	if [[ -e $FAKE/gated ]]; then
+		against='"against": {
+    "gate": 0.05
+  },
+  '
+		printf '{\n  "schema": 1,\n  "verdict": "%s",\n  "share": 0.05\n}\n' "${FAKE_VERDICT:-passed}" >"$dir/gate.json"
+	fi
+	if [[ -n ${FAKE_SLOW:-} ]]; then
+		trap 'echo TERM >>"$FAKE/signals"' TERM
+		: >"$FAKE/up"
+		until [[ -e $FAKE/signals ]]; do sleep 0.02; done
+		sleep 0.3
+	fi
+	printf '{\n  %s"status": "%s"\n}\n' "$against" "${FAKE_STATUS:-complete}" >"$dir/run.json"
 	: >>"$dir/trials.jsonl"
-	if [[ -e $FAKE/gated ]]; then echo '{}' >"$dir/gate.json"; fi
 	if [[ -n ${FAKE_KILLED:-} ]]; then kill -TERM $PPID; fi
 	exit "${FAKE_RUN:-0}"
 	;;
-compare) exit "${FAKE_COMPARE:-0}" ;;
+gate)
+	if [[ -n $out && -z ${FAKE_NO_PAGE:-} ]]; then echo gate >"$out"; fi
+	exit "${FAKE_GATE:-0}"
+	;;
 history) exit "${FAKE_HISTORY:-0}" ;;
-report) exit "${FAKE_REPORT:-0}" ;;
+report)
+	if [[ -z $out ]]; then echo "<testsuites name=\"econbench\" tests=\"2\" failures=\"${FAKE_FAILURES:-0}\" errors=\"0\">"; fi
+	exit "${FAKE_REPORT:-0}"
+	;;
 esac
 exit 1
 `
@@ -76,6 +102,14 @@ func (n *nightlyScript) run(want int, env []string, args ...string) (calls []str
 		n.t.Errorf("%v %v: exit code %d, want %d\n%s%s", env, args, got, want, out, strings.Join(calls, "\n"))
 	}
 	return calls, string(out)
+}
+
+// gate has all later runs be judged by a gate.
+func (n *nightlyScript) gate() {
+	n.t.Helper()
+	if err := os.WriteFile(filepath.Join(n.fake, "gated"), nil, 0o644); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // link is where a link of the folder points to; "" without one.
@@ -120,13 +154,12 @@ func TestNightlyNights(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.point("reference", "runs/20250101-000000")
-	if err := os.WriteFile(filepath.Join(n.fake, "gated"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	n.gate()
 	if err := os.WriteFile(filepath.Join(n.dir, "acknowledged.yaml"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	calls, _ = n.run(0, []string{"NIGHTLY_GATE=3%"})
+	output := filepath.Join(n.fake, "output")
+	calls, _ = n.run(0, []string{"NIGHTLY_GATE=3%", "GITHUB_OUTPUT=" + output})
 	for i := range calls {
 		calls[i] = nightName.ReplaceAllString(calls[i], "runs/NIGHT")
 	}
@@ -134,8 +167,8 @@ func TestNightlyNights(t *testing.T) {
 		"run --suite nightly --baseline-run DIR/runs/NIGHT --gate 3% -o DIR/runs/NIGHT",
 		"report DIR/runs/NIGHT -f github -o DIR/runs/NIGHT/summary.md",
 		"report DIR/runs/NIGHT -f html -o DIR/runs/NIGHT/report.html",
-		"compare DIR/reference DIR/runs/NIGHT --gate 3% -f github -o DIR/runs/NIGHT/gate.md",
-		"compare DIR/reference DIR/runs/NIGHT --gate 3% -f junit -o DIR/runs/NIGHT/gate.xml",
+		"gate DIR/runs/NIGHT -f github -o DIR/runs/NIGHT/gate.md",
+		"gate DIR/runs/NIGHT -f junit -o DIR/runs/NIGHT/gate.xml",
 		"history DIR/runs --gate --acknowledged DIR/acknowledged.yaml -f html -o DIR/history.html",
 	}
 	if !slices.Equal(calls, want) {
@@ -144,6 +177,12 @@ func TestNightlyNights(t *testing.T) {
 	if n.link("reference") != "runs/20250101-000000" || n.link("latest") == "" || n.link("current") != "" {
 		t.Errorf("reference %q, latest %q, current %q", n.link("reference"), n.link("latest"), n.link("current"))
 	}
+	told, err := os.ReadFile(output)
+	if want := fmt.Sprintf("night=%s\ngate=passed\nhistory=0\n", filepath.Join(n.dir, n.link("latest"))); err != nil || string(told) != want {
+		t.Errorf("a workflow is told %q, %v, want %q", told, err, want)
+	}
+	n.run(1, []string{"FAKE_NO_PAGE=1"}) // that a page is missing
+	n.run(0, []string{"FAKE_GATE=1"})    // is no matter of the exit code that gate has for the run's sake
 	n.run(0, nil, "accept", "20250101-000000")
 	n.run(1, nil, "accept", "20250102-000000")
 	n.run(1, nil, "acept")
@@ -179,27 +218,126 @@ func TestNightlyBrokenOff(t *testing.T) {
 
 	n.make("20250101-000000", "running")
 	n.point("current", "runs/20250101-000000")
-	refused := []string{"FAKE_STATUS=running", "FAKE_RUN=1"}
+	refused := []string{"FAKE_STATUS=running", "FAKE_RUN=3"}
 	calls, said := n.run(1, refused, "resume")
-	if len(calls) != 1 || n.link("current") != "" || !strings.Contains(said, "could not be gone on with, and stays as it is") {
+	if len(calls) != 1 || n.link("current") != "" || !strings.Contains(said, "can't be gone on with, and stays as it is") {
 		t.Errorf("called %q, current %q, said %s", calls, n.link("current"), said)
 	}
 	n.point("current", "runs/20250101-000000")
 	if calls, _ := n.run(1, refused); len(calls) < 2 || !strings.HasPrefix(calls[1], "run --suite nightly ") {
 		t.Errorf("no new night after one that can't be gone on with: %q", calls)
 	}
+	n.point("current", "runs/20250109-000000") // killed before it began
+	if calls, _ := n.run(0, nil); !strings.HasPrefix(calls[0], "run --suite nightly ") {
+		t.Errorf("no new night after one that never was: %q", calls)
+	}
+}
 
-	// Complete, and killed before it was told of: its record has the exit code.
-	n.make("20250102-000000", "complete")
-	for _, file := range []string{"gate.json", "trials.jsonl"} {
-		if err := os.WriteFile(filepath.Join(n.dir, "runs/20250102-000000", file), []byte(`{"valid":false}`), 0o644); err != nil {
+// TestNightlyNotYet: hosts that are not up yet are no reason to give a night up. The start by a boot waits for them.
+func TestNightlyNotYet(t *testing.T) {
+	n := newNightly(t)
+	n.make("20250101-000000", "running")
+	n.point("current", "runs/20250101-000000")
+	down := []string{"FAKE_UP=99", "NIGHTLY_PAUSE=0"}
+	calls, said := n.run(1, down)
+	if len(calls) != 1 || n.link("current") == "" || !strings.Contains(said, "could not be gone on with yet") {
+		t.Errorf("called %q, current %q, said %s", calls, n.link("current"), said)
+	}
+	if calls, _ = n.run(1, down, "resume"); len(calls) != 5 || n.link("current") == "" {
+		t.Errorf("called %q, current %q: want it tried five times, and kept", calls, n.link("current"))
+	}
+	flags := "NIGHTLY_FLAGS=--blocks 12 --underlay 10.0.0.1,10.0.0.2 --tls-dir=/tls -p nginx.rate=50% --cache-dir /cache --profile"
+	calls, _ = n.run(0, []string{"FAKE_UP=3", "NIGHTLY_PAUSE=0", flags}, "resume")
+	want := "run --resume DIR/runs/20250101-000000 --underlay 10.0.0.1,10.0.0.2 --tls-dir=/tls --cache-dir /cache --profile"
+	if len(calls) < 4 || calls[2] != want || n.link("current") != "" {
+		t.Errorf("called %q, current %q, want a third call %s", calls, n.link("current"), want)
+	}
+}
+
+// TestNightlyToldLater: a night that is complete and was killed before it was told of has its exit code by its record.
+func TestNightlyToldLater(t *testing.T) {
+	for _, c := range []struct {
+		gated bool
+		env   []string
+		want  int
+	}{
+		{false, nil, 0}, {false, []string{"FAKE_FAILURES=1"}, 1}, {false, []string{"FAKE_REPORT=1"}, 1},
+		{true, nil, 0}, {true, []string{"FAKE_GATE=1"}, 1}, {true, []string{"FAKE_GATE=2"}, 2},
+	} {
+		n := newNightly(t)
+		if c.gated {
+			n.gate()
+		}
+		n.run(0, nil)
+		n.point("current", n.link("latest"))
+		calls, _ := n.run(c.want, c.env)
+		if slices.ContainsFunc(calls, func(call string) bool { return strings.HasPrefix(call, "run ") }) || n.link("current") != "" {
+			t.Errorf("%+v: called %q, current %q", c, calls, n.link("current"))
+		}
+		// What could not be judged at its end for want of room is no night that passed.
+		if !c.gated {
+			continue
+		}
+		if err := os.Remove(filepath.Join(n.dir, n.link("latest"), "gate.json")); err != nil {
 			t.Fatal(err)
 		}
+		n.point("current", n.link("latest"))
+		n.run(1, []string{"FAKE_GATE=1"})
 	}
-	for code, want := range map[int]int{0: 1, 2: 2} { // trials that don't count are 1
-		n.point("current", "runs/20250102-000000")
-		if calls, _ := n.run(want, []string{fmt.Sprint("FAKE_COMPARE=", code)}); slices.ContainsFunc(calls, func(c string) bool { return strings.HasPrefix(c, "run ") }) {
-			t.Errorf("called %q", calls)
+}
+
+// TestNightlyReference: a reference that leads nowhere is not the same as none.
+func TestNightlyReference(t *testing.T) {
+	n := newNightly(t)
+	n.run(0, nil)
+	if err := os.RemoveAll(filepath.Join(n.dir, n.link("reference"))); err != nil {
+		t.Fatal(err)
+	}
+	was := n.link("reference")
+	calls, said := n.run(1, nil)
+	if calls[0] != "" || n.link("reference") != was || !strings.Contains(said, "the reference leads nowhere") {
+		t.Errorf("called %q, reference %q, said %s", calls, n.link("reference"), said)
+	}
+	n.make("20250101-000000", "complete") // nor does a night become it that was begun before
+	n.point("current", "runs/20250101-000000")
+	if n.run(0, nil); n.link("reference") != was {
+		t.Errorf("reference %q, was %q", n.link("reference"), was)
+	}
+}
+
+// TestNightlySignals: one signal to the script alone, or to all that a terminal has in the foreground, reaches the program once, and the
+// script waits until that has taken everything down.
+func TestNightlySignals(t *testing.T) {
+	for name, send := range map[string]func(pid int) error{
+		"script": func(pid int) error { return syscall.Kill(pid, syscall.SIGTERM) },
+		"group":  func(pid int) error { return syscall.Kill(-pid, syscall.SIGHUP) },
+	} {
+		n := newNightly(t)
+		cmd := exec.Command(filepath.Join(nightlyFolder, "econbench-nightly"))
+		cmd.Env = append(os.Environ(), "PATH="+n.fake+":"+os.Getenv("PATH"), "NIGHTLY_DIR="+n.dir, "FAKE="+n.fake, "FAKE_SLOW=1", "FAKE_STATUS=interrupted", "FAKE_RUN=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		limit := time.Now().Add(30 * time.Second)
+		for empty := true; empty; time.Sleep(10 * time.Millisecond) {
+			_, err := os.Stat(filepath.Join(n.fake, "up"))
+			if empty = err != nil; time.Now().After(limit) {
+				_ = cmd.Process.Kill() // it is over
+				t.Fatalf("%s: nothing was started", name)
+			}
+		}
+		if err := send(cmd.Process.Pid); err != nil {
+			t.Fatal(err)
+		}
+		release := time.AfterFunc(20*time.Second, func() { _ = os.WriteFile(filepath.Join(n.fake, "signals"), []byte("none came"), 0o644) })
+		err := cmd.Wait()
+		release.Stop()
+		signals, _ := os.ReadFile(filepath.Join(n.fake, "signals")) // none: ""
+		night := n.link("current")
+		record, _ := os.ReadFile(filepath.Join(n.dir, night, "run.json")) // none: ""
+		if code := cmd.ProcessState.ExitCode(); code != 1 || string(signals) != "TERM\n" || !strings.Contains(string(record), "interrupted") || night == "" {
+			t.Errorf("%s: exit code %d (%v), signals %q, current %q, record %s", name, code, err, signals, night, record)
 		}
 	}
 }
@@ -238,11 +376,30 @@ func TestNightlyLockAndSweep(t *testing.T) {
 	if _, err := fmt.Fscan(stdout, new(string)); err != nil {
 		t.Fatal(err)
 	}
-	if calls, said := n.run(1, nil); calls[0] != "" || !strings.Contains(said, "another night is being measured") {
-		t.Errorf("called %q, said %s", calls, said)
+	for code, args := range map[int][]string{1: nil, 0: {"resume"}} { // who measures has begun with what was broken off
+		if calls, said := n.run(code, nil, args...); calls[0] != "" || !strings.Contains(said, "another night is being measured") {
+			t.Errorf("called %q, said %s", calls, said)
+		}
 	}
 	if err := errors.Join(stdin.Close(), holder.Wait()); err != nil && !strings.Contains(err.Error(), "exit status") {
 		t.Error(err)
+	}
+}
+
+// TestNightlySweepFails: a night that can't be removed hides nothing, and is told of once.
+func TestNightlySweepFails(t *testing.T) {
+	n := newNightly(t)
+	for i := range 3 {
+		n.make(fmt.Sprintf("2025010%d-000000", i), "complete")
+	}
+	if err := os.WriteFile(filepath.Join(n.fake, "rm"), []byte("#!/bin/sh\ncase $1 in -rf) exit 1 ;; esac\nexec /bin/rm \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for run, want := range map[int]int{2: 2, 0: 1} {
+		n.run(want, []string{"NIGHTLY_KEEP=1", fmt.Sprint("FAKE_RUN=", run)})
+		if n.link("current") != "" {
+			t.Errorf("current %q", n.link("current"))
+		}
 	}
 }
 
@@ -268,36 +425,78 @@ func TestNightlyUnits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for file, lines := range map[string][]string{
+		"econbench-nightly.service":        {"\nAfter=network-online.target econbench-nightly-resume.service\n", "\nKillMode=mixed\n"},
+		"econbench-nightly-resume.service": {"\nKillMode=mixed\n"},
+	} {
+		for _, line := range lines {
+			if body, err := os.ReadFile(filepath.Join(dir, file)); err != nil || !strings.Contains(string(body), line) {
+				t.Errorf("%s: %v, want %q", file, err, line)
+			}
+		}
+	}
 	out, err := exec.Command("systemd-analyze", append([]string{"verify", "--man=no", "--recursive-errors=no"}, copies...)...).CombinedOutput()
 	if err != nil || strings.Contains(string(out), dir) { // what it has to say of the machine's own units is none of ours
 		t.Errorf("%v\n%s", err, out)
 	}
 }
 
-// commandLine is a line of an example that calls the program; in scripts also as eb.
-var commandLine = regexp.MustCompile(`(?m)^(?:    |\t)+(?:#? ?[A-Z_]+=\S+ )*(?:econbench|eb) ([^#\n|>&]*)`)
+// commandLine is a command of an example that calls the program, in scripts also as eb, up to what a shell takes for its end. In documents
+// examples are indented by four blanks.
+var (
+	exampleLine = regexp.MustCompile(`(?m)^(?:    |\t+)(.*)$`)
+	commandLine = regexp.MustCompile(`(?:^|&&|\|\||[|;($])\s*(?:[#$] )?(?:if |then |elif )?(?:! )?(?:[A-Z_]+=\S+ )*(?:econbench|eb) ([^#\n|>&;)…]*)`)
+)
 
-// TestNightlyCommands: every command line of docs/nightly.md and of the script is one that the program knows, flags and all. Most of them
-// need two machines, or nights; what they do together the other tests here show with a program that only plays, and TestRunGate on a lab.
+// commandsOf finds all of them.
+func commandsOf(text string) (list []string) {
+	plain := strings.NewReplacer(`"${against[@]}"`, "", `"${flags[@]}"`, "", `"${again[@]}"`, "", `"${known[@]}"`, "", `${hosts:+--hosts`, "--hosts", `"$hosts"}`, "a,b",
+		"${NIGHTLY_SUITE:-nightly}", "nightly", `"`, "", "$gate", "5%", "$1", "github")
+	for _, line := range exampleLine.FindAllStringSubmatch(text, -1) {
+		for _, m := range commandLine.FindAllStringSubmatch(strings.TrimSpace(plain.Replace(line[1])), -1) {
+			list = append(list, m[1])
+		}
+	}
+	return list
+}
+
+// TestNightlyCommands: every command line of docs/nightly.md and of the script is one that the program knows, flags and formats and all. Most
+// of them need two machines, or nights; what they do together the other tests here show with a program that only plays, and TestRunGate
+// on a lab.
 func TestNightlyCommands(t *testing.T) {
-	seen := map[string]bool{}
+	seen := map[string]int{}
 	for _, file := range []string{"../../docs/nightly.md", filepath.Join(nightlyFolder, "econbench-nightly")} {
 		body, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range commandLine.FindAllStringSubmatch(string(body), -1) {
-			words := strings.Fields(strings.NewReplacer(`"${against[@]}"`, "", `"${flags[@]}"`, "", `"${known[@]}"`, "", `${hosts:+--hosts`, "--hosts", `"$hosts"}`, "a,b",
-				"${NIGHTLY_SUITE:-nightly}", "nightly", `"`, "", "$gate", "5%", "|| code=$?", "", "|| true", "", "2", "2").Replace(m[1]))
+		for _, text := range commandsOf(string(body)) {
+			words := strings.Fields(text)
 			if err := parses(rootCommand(), words); err != nil {
 				t.Errorf("%s: econbench %s: %v", file, strings.Join(words, " "), err)
 			}
-			seen[words[0]] = true
+			seen[words[0]]++
 		}
 	}
-	for _, command := range []string{"run", "compare", "report", "history", "doctor", "calibrate"} {
-		if !seen[command] {
-			t.Errorf("no example of %s was found", command)
+	for command, least := range map[string]int{"run": 6, "compare": 2, "gate": 4, "report": 4, "history": 2, "doctor": 1, "calibrate": 1} {
+		if seen[command] < least {
+			t.Errorf("%d examples of %s were found, want %d or more", seen[command], command, least)
+		}
+	}
+}
+
+// TestNightlyCommandsAreFound: what stands behind a prompt, a && or an assignment is one, and what is wrong about it is seen.
+func TestNightlyCommandsAreFound(t *testing.T) {
+	got := commandsOf("    # econbench run --blocks 6 …\n    A=b econbench doctor && econbench gate DIR -f o\ntext: econbench list\n\tif ! eb report \"$dir\" -f csv | grep x\n\tx=$(eb history a) || true\n")
+	for i := range got {
+		got[i] = strings.TrimSpace(got[i])
+	}
+	if want := []string{"run --blocks 6", "doctor", "gate DIR -f o", "report $dir -f csv", "history a"}; !slices.Equal(got, want) {
+		t.Errorf("found %q, want %q", got, want)
+	}
+	for _, bad := range []string{"gate DIR -f o", "compare A B --gate 5% -f csv", "compare A B -f openmetrics", "history A -f junit", "report A -f cs", "run --nosuch"} {
+		if parses(rootCommand(), strings.Fields(bad)) == nil {
+			t.Errorf("%s is taken", bad)
 		}
 	}
 }
@@ -311,8 +510,18 @@ func parses(root *cobra.Command, words []string) error {
 	if err := cmd.ParseFlags(rest); err != nil {
 		return err
 	}
-	if f := cmd.Flags().Lookup("format"); f != nil && f.Changed && !strings.Contains(f.Usage, f.Value.String()) {
-		return fmt.Errorf("format %s is none of: %s", f.Value, f.Usage)
+	if f := cmd.Flags().Lookup("format"); f != nil && f.Changed {
+		allowed := map[string][]string{"compare": reports.ComparisonFormats(), "gate": reports.GateFormats(), "history": reports.HistoryFormats(), "calibrate": {"text", "json"}}
+		for _, r := range reports.All() {
+			allowed["report"] = append(allowed["report"], r.Name())
+		}
+		list := allowed[cmd.Name()]
+		if cmd.Flags().Changed("gate") && cmd.Name() == "compare" {
+			list = reports.GateFormats()
+		}
+		if !slices.Contains(list, f.Value.String()) {
+			return fmt.Errorf("format %s is none of: %q", f.Value, list)
+		}
 	}
 	return cmd.ValidateArgs(cmd.Flags().Args())
 }
