@@ -212,6 +212,22 @@ func TestBadRunsSay(t *testing.T) {
 	}
 }
 
+// TestGitHubCommand: the command can be pasted, and has a seed if that is one of its flags.
+func TestGitHubCommand(t *testing.T) {
+	run := sampleRun(2)
+	for want, command := range map[string][]string{
+		"\n\n```\neconbench run --suite 'a b' --seed=7\n```\n":             {"/opt/bin/econbench", "run", "--suite", "a b"},
+		"\n\n```\neconbench run --seed 3\n```\n":                           {"econbench", "run", "--seed", "3"},
+		"To measure it again</summary>\n\n```\neconbench calibrate\n```\n": {"econbench", "calibrate"},
+		"\n````\neconbench run $'a\\x0a```' --seed=7\n````\n":              {"econbench", "run", "a\n```"},
+	} {
+		run.Command = command
+		if out := render(t, GitHub{}, run); !strings.Contains(out, want) {
+			t.Errorf("no %q in %q", want, out[max(0, len(out)-300):])
+		}
+	}
+}
+
 // TestGitHubLimit: what does not fit into a step's summary is left out and said, and the verdicts stand.
 func TestGitHubLimit(t *testing.T) {
 	run := sampleRun(7)

@@ -136,6 +136,10 @@ func sees(t *testing.T) map[string]string {
 	for name, run := range goldens() {
 		pages[name] = render(t, HTML{}, run)
 	}
+	gated := gateRun("new", 2, 10, 10, slower(0.08, 0.08))
+	pages["gated"] = render(t, HTML{}.In(gateFolder(t, gated)), gated)
+	pages["history"] = renderHistory(t, historyWith(t), "html")
+	pages["many changes"] = renderHistory(t, manyChanges(t), "html")
 	return pages
 }
 

@@ -122,8 +122,7 @@ func (c *Comparison) github(w io.Writer) error {
 		}
 		page.bullets("", lines)
 		for _, t := range compareTables(p) {
-			title := append(nonEmpty(t.title), "unnamed workload")
-			page.table("### "+escape(title[0]), t.columns, "")
+			page.table("### "+escape(t.title[0]), t.columns, "")
 		}
 		page.folded("In "+clean(p.Old)+" alone", cellLines(p.OnlyOld))
 		page.folded("In "+clean(p.New)+" alone", cellLines(p.OnlyNew))

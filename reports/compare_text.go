@@ -157,10 +157,10 @@ func (c *Comparison) markdown(w io.Writer) error {
 			fmt.Fprintf(&b, "\n**%s**\n", escape(p.forcedLine()))
 		}
 		for _, t := range compareTables(p) {
-			title := append(nonEmpty(t.title), "unnamed workload")
+			title := nonEmpty(t.title)
 			fmt.Fprintf(&b, "\n### %s\n\n", escape(title[0]))
-			if len(title) > 2 {
-				fmt.Fprintf(&b, "%s\n\n", escape(strings.Join(title[1:len(title)-1], " · ")))
+			if len(title) > 1 {
+				fmt.Fprintf(&b, "%s\n\n", escape(strings.Join(title[1:], " · ")))
 			}
 			drawMarkdown(&b, t.columns)
 		}

@@ -39,8 +39,8 @@ func (GitHub) Render(w io.Writer, run *econbench.Run) error {
 	page.text("## econbench: %s\n\n%s\n", escape(headline(s)), escape(runLine(s)))
 	page.bullets("", verdictLines(s))
 	for _, t := range tables(s) {
-		title := append(nonEmpty(t.title), "unnamed workload")
-		page.table("### "+escape(title[0])+"\n\n"+escape(strings.Join(title[1:len(title)-1], " · ")), t.columns, t.ruler)
+		title := nonEmpty(t.title)
+		page.table("### "+escape(title[0])+"\n\n"+escape(strings.Join(title[1:], " · ")), t.columns, t.ruler)
 	}
 	page.bullets("G"+escape(meansHead(s))[1:], meanLines(s))
 	var published bytes.Buffer
@@ -188,20 +188,29 @@ func (p *stepSummary) folded(head string, lines []string) {
 // reproduceRoom is kept free for the command that measured.
 const reproduceRoom = 8 << 10
 
-// reproduce shows the command that measured, with the seed that it came to have.
+// reproduce shows the command that measured; of `econbench run` with the seed that it came to have, which other commands (calibrate, whose
+// pools are runs) do not take.
 func (p *stepSummary) reproduce(run *econbench.Run) {
 	if len(run.Command) == 0 {
 		return
 	}
-	argv := slices.Clone(run.Command)
-	if !slices.ContainsFunc(argv, func(a string) bool { return a == "--seed" || strings.HasPrefix(a, "--seed=") }) {
-		argv = append(argv, fmt.Sprintf("--seed=%d", run.Plan.Seed))
+	argv, head := slices.Clone(run.Command), "To measure it again"
+	if len(argv) > 1 && argv[1] == "run" {
+		head += ", in the same order"
+		if !slices.ContainsFunc(argv, func(a string) bool { return a == "--seed" || strings.HasPrefix(a, "--seed=") }) {
+			argv = append(argv, fmt.Sprintf("--seed=%d", run.Plan.Seed))
+		}
 	}
-	command, fence := shellWords(argv), "```"
-	for strings.Contains(command, fence) {
+	p.add(fmt.Sprintf("\n<details><summary>%s</summary>\n\n%s\n</details>\n", head, fenced("", commandLine(argv)+"\n")), "the command")
+}
+
+// fenced is a block of text in Markdown, whatever is in it.
+func fenced(language, text string) string {
+	fence := "```"
+	for strings.Contains(text, fence) {
 		fence += "`"
 	}
-	p.add(fmt.Sprintf("\n<details><summary>To measure it again, in the same order</summary>\n\n%s\n%s\n%s\n\n</details>\n", fence, command, fence), "the command")
+	return fence + language + "\n" + text + fence + "\n"
 }
 
 func (p *stepSummary) write(w io.Writer) error {
@@ -213,20 +222,4 @@ func (p *stepSummary) write(w io.Writer) error {
 		fmt.Fprintf(&p.b, "\nLeft out, for GitHub takes 1 MiB: %s. `%s` has all.\n", escape(list), p.whole)
 	}
 	return writeTrimmed(w, p.b.Bytes())
-}
-
-// shellWords is a command line that a shell takes for those words.
-func shellWords(argv []string) string {
-	var words []string
-	for _, a := range argv {
-		a = clean(a)
-		plain := a != "" && !strings.ContainsFunc(a, func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./,:=+@%", r))
-		})
-		if !plain {
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		words = append(words, a)
-	}
-	return strings.Join(words, " ")
 }

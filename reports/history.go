@@ -72,11 +72,11 @@ type HistoryNight struct {
 	Run       string           `json:"run"`
 	Started   *time.Time       `json:"started"` // null: not known
 	Version   string           `json:"version"`
-	Status    econbench.Status `json:"status"`
-	Planned   int              `json:"planned"`          // trials
-	Attempted int              `json:"attempted"`        // trials, valid or not
-	Valid     int              `json:"valid"`            // trials
-	Setup     int              `json:"setup"`            // number of its setup; 0: could not be read
+	Status    econbench.Status `json:"status,omitempty"` // absent: could not be read, or is not recorded
+	Planned   *int             `json:"planned"`          // trials; null, as the two below: could not be read
+	Attempted *int             `json:"attempted"`        // trials, valid or not
+	Valid     *int             `json:"valid"`            // trials
+	Setup     int              `json:"setup"`            // number of its setup; 0: of none, as it could not be read, or has no trials and is like no other
 	Unread    string           `json:"unread,omitempty"` // why it could not be read
 	Warnings  []Note           `json:"warnings"`
 }
@@ -324,7 +324,11 @@ type rawTrack struct {
 func (b *historian) tracksOf(s *HistorySeries) []rawTrack {
 	tracks := make([]rawTrack, len(b.h.Setups))
 	for _, p := range s.Points {
-		t := &tracks[b.h.Nights[p.Night].Setup-1]
+		setup := b.h.Nights[p.Night].Setup
+		if setup == 0 { // it has no trials, and so no value
+			continue
+		}
+		t := &tracks[setup-1]
 		if p.Value == nil {
 			t.gaps++
 			continue

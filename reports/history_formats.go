@@ -21,6 +21,7 @@ var historyFormats = []struct {
 	render func(*History, io.Writer) error
 }{
 	{"text", (*History).text}, {"markdown", (*History).markdown}, {"csv", (*History).csv}, {"json", (*History).json}, {"html", (*History).html},
+	{"github", (*History).github},
 }
 
 // HistoryFormats lists the formats that a history can be rendered in, the default first.
@@ -160,10 +161,10 @@ func (h *History) markdown(w io.Writer) error {
 	}
 	list("", h.gateLines())
 	for _, g := range h.tables() {
-		title := append(nonEmpty(g.title), "unnamed workload")
+		title := nonEmpty(g.title)
 		fmt.Fprintf(&b, "\n### %s\n\n", escape(title[0]))
-		if len(title) > 2 {
-			fmt.Fprintf(&b, "%s\n\n", escape(strings.Join(title[1:len(title)-1], " · ")))
+		if len(title) > 1 {
+			fmt.Fprintf(&b, "%s\n\n", escape(strings.Join(title[1:], " · ")))
 		}
 		drawMarkdown(&b, g.columns)
 	}
@@ -173,8 +174,34 @@ func (h *History) markdown(w io.Writer) error {
 	list("Nights that were not measured:", h.gapLines())
 	list("Warnings:", h.warningLines())
 	if h.Gate.Acknowledge != "" {
-		fmt.Fprintf(&b, "\nTo acknowledge, with a reason, in the file that `--acknowledged` names:\n\n```yaml\nchanges:\n%s```\n", strings.ReplaceAll(h.Gate.Acknowledge, "```", "` ` `"))
+		b.WriteString(h.acknowledging())
 	}
 	fmt.Fprintf(&b, "\n%s\n", escape(h.legend()))
 	return writeTrimmed(w, b.Bytes())
+}
+
+// acknowledging is the lines that acknowledge the regressions, in Markdown.
+func (h *History) acknowledging() string {
+	return "\nTo acknowledge, with a reason, in the file that `--acknowledged` names:\n\n" + fenced("yaml", "changes:\n"+h.Gate.Acknowledge)
+}
+
+// github is the history for $GITHUB_STEP_SUMMARY.
+func (h *History) github(w io.Writer) error {
+	page := stepSummary{limit: summaryLimit, whole: "econbench history DIR -f markdown"}
+	page.text("## %s\n\n%s\n", escape(upper(strings.TrimSuffix(h.gateHead(), ":"))), escape(upper(h.line())))
+	page.bullets("", h.gateLines())
+	if h.Gate.Acknowledge != "" {
+		page.add(h.acknowledging(), "the lines that acknowledge the regressions")
+	}
+	for _, g := range h.tables() {
+		title := nonEmpty(g.title)
+		page.table("### "+escape(title[0])+"\n\n"+escape(strings.Join(title[1:], " · ")), g.columns, "")
+	}
+	page.text("\n%s\n", escape(h.legend()))
+	page.folded("Changes", h.changeLines())
+	page.folded("Setups, within which changes are looked for", h.setupLines())
+	page.folded("Levels where the setup changed, not judged", h.borderLines())
+	page.folded("Nights that were not measured", h.gapLines())
+	page.folded("Warnings", h.warningLines())
+	return page.write(w)
 }

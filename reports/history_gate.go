@@ -3,7 +3,6 @@
 package reports
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -49,18 +48,17 @@ type HistoryRegression struct {
 	Nights   []int            `json:"nights"` // where it changed for the worse
 }
 
-// acknowledge holds acknowledgements against the changes. An entry is about one change of a series at most: the nearest.
+// acknowledge holds acknowledgements against the changes. An entry is about one change of a series at most: the nearest on the setup of the
+// night that it names. What another machine shows at that time is another change.
 func (b *historian) acknowledge() {
 	for i, a := range b.o.Acknowledged {
 		status := AcknowledgementStatus{Acknowledgement: a}
 		if night, ok := b.nightOf(a.Night); ok {
 			for j := range b.h.Series {
 				if s := &b.h.Series[j]; a.about(s) {
-					for k := range s.Tracks {
-						if c := nearest(s.Tracks[k].Changes, night, a.Tolerance); c != nil {
-							c.Acknowledged = &i
-							status.Changes++
-						}
+					if c := b.nearest(s.track(b.h.Nights[night].Setup), night, a.Tolerance); c != nil {
+						c.Acknowledged = &i
+						status.Changes++
 					}
 				}
 			}
@@ -76,11 +74,12 @@ func (a Acknowledgement) about(s *HistorySeries) bool {
 	return matches(a.Workload, s.Workload) && matches(a.Params, s.Params.String()) && matches(a.Arm, s.Arm.String()) && matches(a.Metric, s.Metric)
 }
 
-// nightOf finds a run by its id, or the first night of a date; where there was none on it, the next one.
+// nightOf finds a run by its id, or the first night of a date; where there was none on it, the next one. No level begins with a night that
+// is of no setup.
 func (b *historian) nightOf(text string) (int, bool) {
 	day, err := time.Parse(time.DateOnly, text)
 	for i, n := range b.nights {
-		if n.run == nil {
+		if n.setup == 0 {
 			continue
 		}
 		if n.run.ID == text || err == nil && !n.run.Started.Before(day) {
@@ -90,43 +89,66 @@ func (b *historian) nightOf(text string) (int, bool) {
 	return 0, false
 }
 
-func nearest(changes []HistoryChange, night, tolerance int) (found *HistoryChange) {
-	for i := range changes {
-		c := &changes[i]
-		if far := nightsApart(c.Night, night); c.Acknowledged == nil && far <= tolerance && (found == nil || far < nightsApart(found.Night, night)) {
-			found = c
+// nearest is the change of a track that lies nearest to a night of its setup, within a tolerance that is counted in nights of that
+// setup; nil: there is none that nothing acknowledges yet.
+func (b *historian) nearest(t *HistoryTrack, night, tolerance int) (found *HistoryChange) {
+	if t == nil {
+		return nil
+	}
+	least := tolerance + 1
+	for i := range t.Changes {
+		c := &t.Changes[i]
+		if far := b.apart(t.Setup, c.Night, night); c.Acknowledged == nil && far < least {
+			found, least = c, far
 		}
 	}
 	return found
 }
 
-func nightsApart(a, b int) int { return max(a-b, b-a) }
+// apart is how many nights of a setup one of its nights lies before or behind another.
+func (b *historian) apart(setup, x, y int) (n int) {
+	for i := min(x, y); i < max(x, y); i++ {
+		if b.nights[i].setup == setup {
+			n++
+		}
+	}
+	return n
+}
 
-// gate looks at the newest night's setup alone: what is measured no more is no regression of today's.
+// track is the series on a setup; nil: it has no night there.
+func (s *HistorySeries) track(setup int) *HistoryTrack {
+	for i := range s.Tracks {
+		if s.Tracks[i].Setup == setup {
+			return &s.Tracks[i]
+		}
+	}
+	return nil
+}
+
+// gate looks at the newest setup and the newest plan alone: what is measured no more is no regression of today's. A night that failed
+// before it had trials is of no setup, or of an old one, and takes no regression away.
 func (b *historian) gate() {
 	g := &b.h.Gate
 	g.Regressions, g.Unmeasured = []HistoryRegression{}, b.unmeasured()
-	newest := b.h.Nights[b.newest()].Setup
+	newest := b.newestSetup()
 	b.warnYoung(newest)
 	for i := range b.h.Series {
 		s := &b.h.Series[i]
-		for j := range s.Tracks {
-			t := &s.Tracks[j]
-			if !s.Judged || t.Setup != newest {
-				continue
-			}
-			factor, open, stands := standing(s.Better, t.Changes, b.o.MinEffect)
-			if !stands {
-				continue
-			}
-			t.Standing = number(factor)
-			r := HistoryRegression{Arm: s.Arm, Workload: s.Workload, Params: s.Params, Metric: s.Metric, Factor: factor}
-			for _, at := range open {
-				r.Nights = append(r.Nights, t.Changes[at].Night)
-				g.Acknowledge += acknowledging(s, t.Changes[at], b.nightName(t.Changes[at].Night))
-			}
-			g.Regressions = append(g.Regressions, r)
+		t := s.track(newest)
+		if t == nil || !b.current(s) {
+			continue
 		}
+		factor, open, stands := standing(s.Better, t.Changes, b.o.MinEffect)
+		if !stands {
+			continue
+		}
+		t.Standing = number(factor)
+		r := HistoryRegression{Arm: s.Arm, Workload: s.Workload, Params: s.Params, Metric: s.Metric, Factor: factor}
+		for _, at := range open {
+			r.Nights = append(r.Nights, t.Changes[at].Night)
+			g.Acknowledge += acknowledging(s, t.Changes[at], b.nightName(t.Changes[at].Night))
+		}
+		g.Regressions = append(g.Regressions, r)
 	}
 	switch {
 	case len(g.Regressions) > 0:
@@ -136,11 +158,32 @@ func (b *historian) gate() {
 	}
 }
 
-// warnYoung says when the gate can't fail yet.
+// newestSetup is that of the newest night that has one; 0: none has.
+func (b *historian) newestSetup() int {
+	for i := len(b.nights) - 1; i >= 0; i-- {
+		if b.nights[i].setup != 0 {
+			return b.nights[i].setup
+		}
+	}
+	return 0
+}
+
+// current says that the gate looks at a series: it is judged, and in the newest plan. One that is not is warned of.
+func (b *historian) current(s *HistorySeries) bool {
+	return s.Judged && s.Points[len(s.Points)-1].Night == b.newestPlan()
+}
+
+// warnYoung says of what the gate can't fail yet: of all of a setup with few nights, else of each series that has few of them.
 func (b *historian) warnYoung(setup int) {
+	if setup == 0 {
+		return
+	}
 	s := b.h.Setups[setup-1]
 	least := fewestNights(b.o.MinSegment)
 	if s.Nights >= least {
+		for i := range b.h.Series {
+			b.warnYoungSeries(&b.h.Series[i], setup, least)
+		}
 		return
 	}
 	text := fmt.Sprintf("setup %d has %s; a change can be found from %d on, and until then the gate finds no regression", setup, counted(s.Nights, "night"), least)
@@ -148,6 +191,17 @@ func (b *historian) warnYoung(setup int) {
 		text += "; if what changed is what is tested, --across has nights compared all the same"
 	}
 	b.h.Warnings = append(b.h.Warnings, Note{Text: text})
+}
+
+func (b *historian) warnYoungSeries(s *HistorySeries, setup, least int) {
+	nights := 0
+	if t := s.track(setup); t != nil {
+		nights = t.Nights
+	}
+	if b.current(s) && nights < least {
+		s.Warnings = append(s.Warnings, Note{Text: fmt.Sprintf("%s with a value on setup %d; a change can be found from %d on, and until then the gate finds no regression of it",
+			counted(nights, "night"), setup, least)})
+	}
 }
 
 // standing says whether the newest level is worse than the accepted one by more than the least effect that counts, and which changes
@@ -192,7 +246,7 @@ func (b *historian) unmeasured() (why []string) {
 		why = append(why, fmt.Sprintf("the newest run, %s, began %s ago; want %s at most", clean(n.run.ID), age.Round(time.Minute), b.o.MaxAge))
 	}
 	if n.run.Status != econbench.StatusComplete {
-		why = append(why, runLine(&Summary{Run: shown.Run, Status: n.run.Status, Error: n.run.Error, Planned: shown.Planned, Attempted: shown.Attempted}))
+		why = append(why, runLine(&Summary{Run: shown.Run, Status: n.run.Status, Error: n.run.Error, Planned: *shown.Planned, Attempted: *shown.Attempted}))
 	}
 	judged := false
 	for i := range b.h.Series {
@@ -246,7 +300,8 @@ func literally(name string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
 }
 
-// yamlText is text in YAML: plain where that is plainly text, else with JSON's quotes and escapes, which are YAML's too.
+// yamlText is text in YAML: plain where that is plainly text, else with Go's quotes and escapes, which are YAML's too and leave nothing
+// that a terminal would take for more than a letter (JSON's leave U+009B and U+202E).
 func yamlText(text string) string {
 	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r == '_' || r >= 'A' && r <= 'Z' }
 	if rest := strings.TrimFunc(text, func(r rune) bool { return plain(r) || r == '+' || r >= '0' && r <= '9' }); text != "" && rest == "" && plain(rune(text[0])) {
@@ -254,6 +309,5 @@ func yamlText(text string) string {
 			return text
 		}
 	}
-	b, _ := json.Marshal(text) // text always can be
-	return string(b)
+	return strconv.Quote(text)
 }

@@ -150,7 +150,7 @@ func (n *Night) began() time.Time {
 
 // shown is the night as the history lists it.
 func (n *Night) shown() HistoryNight {
-	out := HistoryNight{Label: n.Label, Attempted: n.trials, Valid: n.valid, Setup: n.setup, Warnings: append([]Note{}, n.warnings...)}
+	out := HistoryNight{Label: n.Label, Setup: n.setup, Warnings: append([]Note{}, n.warnings...)}
 	if t := n.began(); !t.IsZero() {
 		out.Started = &t
 	}
@@ -159,7 +159,8 @@ func (n *Night) shown() HistoryNight {
 		return out
 	}
 	out.Run, out.Version, out.Status = n.run.ID, n.run.Version, n.run.Status
-	out.Planned = len(n.run.Plan.Cells()) * n.run.Plan.Blocks
+	planned := len(n.run.Plan.Cells()) * n.run.Plan.Blocks
+	out.Planned, out.Attempted, out.Valid = &planned, &n.trials, &n.valid
 	return out
 }
 
@@ -173,6 +174,9 @@ func (n *Night) facts(all map[string]bool) {
 	for _, name := range []string{"lab", "image", "placement", "wire", "congestion_control", "internal", "duration", "warmup", "cpu", "histograms",
 		"attach.lane", "attach.hook", "attach.without"} {
 		all[name] = true
+	}
+	for _, p := range n.run.Plan.Programs {
+		all["program "+p.Name] = true
 	}
 }
 
@@ -206,7 +210,7 @@ func (b *historian) collect() {
 	for i := range b.h.Series {
 		s := &b.h.Series[i]
 		slices.Reverse(s.Points)
-		if last := s.Points[len(s.Points)-1].Night; s.Judged && last != b.newest() {
+		if last := s.Points[len(s.Points)-1].Night; s.Judged && last != b.newestPlan() {
 			s.Warnings = append(s.Warnings, Note{Text: fmt.Sprintf("not in the newest plan; last planned on %s", b.h.Nights[last].name())})
 		}
 	}
@@ -216,6 +220,16 @@ func (b *historian) collect() {
 func (b *historian) newest() int {
 	for i := len(b.nights) - 1; i >= 0; i-- {
 		if b.nights[i].run != nil {
+			return i
+		}
+	}
+	return -1
+}
+
+// newestPlan is the newest night whose plan has anything; -1: none has. A run that failed before it knew its plan takes nothing from it.
+func (b *historian) newestPlan() int {
+	for i := len(b.nights) - 1; i >= 0; i-- {
+		if len(b.nights[i].cells) > 0 {
 			return i
 		}
 	}

@@ -14,53 +14,58 @@ import (
 //go:embed history.html.tmpl
 var historyTemplate string
 
-var historyPage = template.Must(template.New("history").Parse(historyTemplate))
+// historyPage shares its head with a run's page.
+var historyPage = template.Must(template.Must(pageTemplate.Clone()).New("history").Parse(historyTemplate))
+
+// pageHistory is what the template takes.
+type pageHistory struct {
+	pageHead
+	Line        string
+	Gate        banner
+	GateLines   []string
+	Acknowledge string
+	Series      []pageSeries
+	Left        string // said where plots do not show all nights
+	Lists       []pageList
+	Legend      string
+}
 
 // pageSeries is a series on the page.
 type pageSeries struct {
-	ID      int
+	ID      string
 	Title   string
 	About   string
 	Plot    template.HTML
 	Changes []string
-	Failed  bool
 }
 
 // pageList is a list below the series.
 type pageList struct {
-	Head  string
-	Lines []string
+	ID, Head string
+	Lines    []string
 }
 
 // html writes a page that needs nothing but itself: no script, no font, no picture from elsewhere.
 func (h *History) html(w io.Writer) error {
-	page := struct {
-		Line, Gate  string
-		Failed      bool
-		GateLines   []string
-		Acknowledge string
-		Series      []pageSeries
-		Lists       []pageList
-		Legend      string
-	}{
-		Line: h.line(), Gate: strings.TrimSuffix(h.gateHead(), ":"), Failed: h.Gate.Exit != 0, GateLines: h.gateLines(), Legend: h.legend(),
+	page := pageHistory{
+		pageHead: newPageHead("econbench " + h.line()), Line: upper(h.line()), Gate: h.gateBanner(), GateLines: h.gateLines(), Legend: h.legend(),
 	}
 	if h.Gate.Acknowledge != "" {
 		page.Acknowledge = "changes:\n" + h.Gate.Acknowledge
 	}
 	for i := range h.Series {
-		page.Series = append(page.Series, h.pageSeries(&h.Series[i], i+1))
+		page.Series = append(page.Series, h.pageSeries(&h.Series[i], fmt.Sprintf("series-%d", i+1)))
 	}
 	for _, l := range []pageList{
-		{"Setups, within which changes are looked for", h.setupLines()}, {"Levels where the setup changed, not judged", h.borderLines()},
-		{"Nights that were not measured", h.gapLines()}, {"Warnings", h.warningLines()},
+		{"setups", "Setups, within which changes are looked for", h.setupLines()}, {"borders", "Levels where the setup changed, not judged", h.borderLines()},
+		{"gaps", "Nights that were not measured", h.gapLines()}, {"warnings", "Warnings", h.warningLines()},
 	} {
 		if len(l.Lines) > 0 {
 			page.Lists = append(page.Lists, l)
 		}
 	}
 	if n := len(h.Nights); n > plottedNights {
-		page.Legend += fmt.Sprintf(" Plots show the newest %d of %d nights.", plottedNights, n)
+		page.Left = fmt.Sprintf("They show the newest %d of %d nights.", plottedNights, n)
 	}
 	var b bytes.Buffer // a template that fails must not leave half a page
 	if err := historyPage.Execute(&b, page); err != nil {
@@ -70,7 +75,19 @@ func (h *History) html(w io.Writer) error {
 	return err
 }
 
-func (h *History) pageSeries(s *HistorySeries, id int) pageSeries {
+// gateBanner has a colour for each exit code.
+func (h *History) gateBanner() banner {
+	b := banner{Class: "good", Head: upper(strings.TrimSuffix(h.gateHead(), ":"))}
+	switch h.Gate.Exit {
+	case 1:
+		b.Class = "doubt"
+	case 2:
+		b.Class = "bad"
+	}
+	return b
+}
+
+func (h *History) pageSeries(s *HistorySeries, id string) pageSeries {
 	t := s.newest()
 	about := []string{s.armName(), nightsOf(t) + " nights"}
 	if n := len(t.Segments); n > 0 {
@@ -88,7 +105,8 @@ func (h *History) pageSeries(s *HistorySeries, id int) pageSeries {
 	if standing := h.standingOf(s, t); standing != "" {
 		about = append(about, standing)
 	}
-	out := pageSeries{ID: id, Title: s.title(), About: strings.Join(about, " · "), Failed: t.Standing != nil, Plot: template.HTML(h.plotOf(s, id))}
+	out := pageSeries{ID: id, Title: s.title(), About: strings.Join(about, " · ")}
+	out.Plot = template.HTML(h.figureOf(s, out.About).inline(id + "-plot"))
 	for _, track := range s.Tracks {
 		for _, c := range track.Changes {
 			_, line, _ := strings.Cut(h.changeLine(s, track, c), s.title()+": ")

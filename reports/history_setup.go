@@ -12,19 +12,20 @@ import (
 
 // Setup is nights that differ in nothing that decides figures: hosts, lab, image, and the plan as far as it is compared. Changes are
 // looked for within a setup alone. Its nights need not follow each other: two machines that take turns are two setups, and a
-// kernel that is booted again goes on with its own nights.
+// kernel that is booted again goes on with its own nights. A night without trials makes none: what failed before its lab was open tells
+// no facts, and would differ from all nights.
 type Setup struct {
 	Number      int             `json:"setup"`       // from 1, by first night
 	First       int             `json:"first"`       // nights
 	Last        int             `json:"last"`        //
-	Nights      int             `json:"nights"`      // how many
+	Nights      int             `json:"nights"`      // how many, of those with trials
 	After       int             `json:"after"`       // the setup of the night before First; 0: none
 	Differences []RunDifference `json:"differences"` // from that one, in what decides figures
 
 	early, late *econbench.Run // what a night has to agree with
 }
 
-// group gives every night its setup.
+// group gives every night its setup; those without trials that of nights which they are like, or none.
 func (b *historian) group() {
 	setups := &b.h.Setups
 	previous := -1
@@ -33,6 +34,12 @@ func (b *historian) group() {
 			continue
 		}
 		at := b.setupOf(n.run)
+		if n.trials == 0 {
+			if at >= 0 {
+				n.setup = (*setups)[at].Number
+			}
+			continue
+		}
 		if at < 0 {
 			at = len(*setups)
 			s := Setup{Number: at + 1, First: i, Differences: []RunDifference{}, early: n.run}

@@ -14,11 +14,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
+	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/econbench/econbench"
@@ -79,6 +82,8 @@ func historyOf(t testing.TB, runs []*econbench.Run, o HistoryOptions) *History {
 	}
 	return h
 }
+
+func nightsApart(a, b int) int { return max(a-b, b-a) }
 
 func seriesNamed(t testing.TB, h *History, arm, metric string) *HistorySeries {
 	t.Helper()
@@ -143,12 +148,7 @@ func TestHistoryFalseAlarms(t *testing.T) {
 		{"uniform", func(r *rand.Rand) float64 { return r.Float64() }, 0.02},
 		{"Student's t, 3 degrees of freedom", studentT3, 0.04},
 		{"whole steps", func(r *rand.Rand) float64 { return math.Round(r.NormFloat64()) }, 0.02},
-		{"one spike of 10 σ in a hundred", func(r *rand.Rand) float64 {
-			if v := r.NormFloat64(); r.Float64() >= 0.01 {
-				return v
-			}
-			return -10
-		}, 0.04},
+		{"one spike of 10 σ in a hundred", spiked(0.01), 0.04},
 		{"autocorrelation of 0.3", correlatedNoise(0.3), 0.1},
 	} {
 		alarms := 0
@@ -189,38 +189,6 @@ func studentT3(r *rand.Rand) float64 {
 		squares += math.Pow(r.NormFloat64(), 2)
 	}
 	return r.NormFloat64() / math.Sqrt(squares/3)
-}
-
-// TestHistoryLatency: how many nights it takes until a change is seen, in a history of 30 nights before it and 20 series.
-func TestHistoryLatency(t *testing.T) {
-	const seeds, before, series = 200, 30, 20
-	for _, c := range []struct {
-		size   float64 // σ of nights
-		nights int
-		least  float64
-	}{
-		{2, 3, 0}, {2, 7, 0.3}, {2, 14, 0.7}, {3, 3, 0.3}, {3, 5, 0.65}, {4, 3, 0.75}, {4, 4, 0.88}, {5, 4, 0.95}, {6, 3, 0.97},
-	} {
-		found := 0
-		for seed := range uint64(seeds) {
-			random := rand.New(rand.NewPCG(seed, 7))
-			x := make([]float64, before+c.nights)
-			for i := range x {
-				if x[i] = random.NormFloat64(); i >= before {
-					x[i] -= c.size
-				}
-			}
-			cuts := changePoints(x, DefaultMinSegment, DefaultHistoryAlpha/float64(series*places(len(x), DefaultMinSegment)))
-			if n := len(cuts); n > 0 && nightsApart(cuts[n-1].at, before) <= 2 {
-				found++
-			}
-		}
-		share := float64(found) / seeds
-		t.Logf("a change of %gσ is seen after %d nights in %.0f%%", c.size, c.nights, 100*share)
-		if share < c.least {
-			t.Errorf("a change of %gσ is seen after %d nights in %.0f%%", c.size, c.nights, 100*share)
-		}
-	}
 }
 
 // TestChangePoints: what is to be found and what is not, in series that are easily looked through.
@@ -405,6 +373,51 @@ func TestHistoryGate(t *testing.T) {
 		}, 1, "only 3 of 8 blocks have a value", nil},
 		"both": {map[int]float64{30: 0.93}, HistoryOptions{}, func(runs []*econbench.Run) { runs[39].Status = econbench.StatusFailed }, 2,
 			"gate: failed: 1 unacknowledged regression; the newest night could not be measured", []int{30}},
+		"failed before it knew its hosts": {map[int]float64{30: 0.93}, HistoryOptions{}, func(runs []*econbench.Run) {
+			machines(runs)
+			failEarly(runs[39])
+		}, 2, "gate: failed: 1 unacknowledged regression; the newest night could not be measured", []int{30}},
+		"failed early, nothing lost": {nil, HistoryOptions{}, func(runs []*econbench.Run) {
+			machines(runs)
+			failEarly(runs[39])
+			runs[39].Plan = econbench.Plan{}
+		}, 1, "could not measure: run 2026", nil},
+		"all failed early": {nil, HistoryOptions{}, func(runs []*econbench.Run) {
+			for _, r := range runs {
+				failEarly(r)
+			}
+		}, 1, "failed after 0 of 16 trials: no engine", nil},
+		"killed before its first trial": {map[int]float64{30: 0.93}, HistoryOptions{}, func(runs []*econbench.Run) {
+			machines(runs, "a", "b")
+			runs[39].Status, runs[39].Trials = econbench.StatusRunning, nil
+		}, 2, "1 unacknowledged regression; the newest night could not be measured", []int{31}},
+		"known on another machine": {map[int]float64{20: 0.93}, ack("20260122-030405-0014", nil), func(runs []*econbench.Run) {
+			machines(runs, "a", "b") // b's first is night 21
+		}, 2, "", []int{21}},
+		"known on this machine": {map[int]float64{21: 0.93}, ack("20260123-030405-0015", nil), func(runs []*econbench.Run) {
+			machines(runs, "a", "b")
+		}, 0, "acknowledged: GRO is off", nil},
+		"known, two of its nights off": {map[int]float64{21: 0.93}, ack("20260127-030405-0019", nil), func(runs []*econbench.Run) {
+			machines(runs, "a", "b")
+		}, 0, "acknowledged: GRO is off", nil},
+		"known, three of its nights off": {map[int]float64{21: 0.93}, ack("20260129-030405-001b", nil), func(runs []*econbench.Run) {
+			machines(runs, "a", "b")
+		}, 2, "the entry may be removed", []int{21}},
+		"another arm since five nights": {nil, HistoryOptions{}, func(runs []*econbench.Run) {
+			for _, r := range runs[35:] {
+				addArm(r, "overlay+econ", 1.2)
+			}
+		}, 0, "overlay+econ tcp_rr request=1 response=1 transactions: 5 nights with a value on setup 1; a change can be found from 10 on", nil},
+		"an arm that is measured no more": {nil, HistoryOptions{}, func(runs []*econbench.Run) {
+			for i, r := range runs[:36] {
+				addArm(r, "overlay+econ", []float64{1.2, 1}[i/20])
+			}
+		}, 0, "not in the newest plan; last planned on 2026-02-06", nil},
+		"and one that still is": {nil, HistoryOptions{}, func(runs []*econbench.Run) {
+			for i, r := range runs {
+				addArm(r, "overlay+econ", []float64{1.2, 1}[i/20])
+			}
+		}, 2, "regression: overlay+econ", nil},
 		"too old": {nil, HistoryOptions{Now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), MaxAge: 36 * time.Hour}, nil, 1, "want 36h0m0s at most", nil},
 		"levels":  {nil, HistoryOptions{}, func(runs []*econbench.Run) { slowNights(runs[20:], 0.7) }, 0, "none", nil},
 		"levels, absolute": {nil, HistoryOptions{Absolute: true}, func(runs []*econbench.Run) { slowNights(runs[20:], 0.7) }, 2,
@@ -437,6 +450,31 @@ func TestHistoryGate(t *testing.T) {
 				t.Log(text)
 			}
 		})
+	}
+}
+
+// machines gives nights hosts: one machine, or those named by turns.
+func machines(runs []*econbench.Run, by ...string) {
+	by = append(by, "6.1.0")[:max(1, len(by))]
+	for i, r := range runs {
+		withKernel(r, by[i%len(by)], "aa")
+	}
+}
+
+// failEarly makes a run one that failed before its lab was open: it knows its plan and nothing else.
+func failEarly(r *econbench.Run) {
+	r.Status, r.Error, r.Hosts, r.Lab, r.Image, r.Trials = econbench.StatusFailed, "no engine", nil, "", "", nil
+}
+
+// addArm adds an arm that is by a factor above overlay.
+func addArm(r *econbench.Run, name string, factor float64) {
+	r.Plan.Arms = append(slices.Clone(r.Plan.Arms), arm(name))
+	for _, t := range slices.Clone(r.Trials) {
+		if t.Arm.String() == "overlay" {
+			t.Arm = arm(name)
+			t.Metrics = map[string]*float64{"transactions": ptr(factor * *t.Metrics["transactions"])}
+			r.Trials = append(r.Trials, t)
+		}
 	}
 }
 
@@ -611,6 +649,28 @@ func historyWith(t testing.TB) *History {
 	return h
 }
 
+// manyChanges has as many setups and changes as a plot shows words of, on top of each other.
+func manyChanges(t testing.TB) *History {
+	runs := nightly(3, 400, 0.002, func(night int) float64 { return []float64{1, 0.9, 0.8, 1.1}[night/12%4] })
+	for i, r := range runs {
+		withKernel(r, fmt.Sprint(max(0, i-388)), "aa")
+	}
+	h := historyOf(t, runs, HistoryOptions{})
+	if n := len(seriesNamed(t, h, "overlay", "transactions").Tracks[0].Changes); n < 30 || len(h.Setups) != 12 {
+		t.Fatalf("%d changes, %d setups", n, len(h.Setups))
+	}
+	return h
+}
+
+// TestHistoryUnreadNight: what could not be read has no numbers.
+func TestHistoryUnreadNight(t *testing.T) {
+	n := UnreadNight("nights/x", time.Time{}, errors.New("torn"))
+	b, err := json.Marshal(n.shown())
+	if want := `{"label":"nights/x","run":"","started":null,"version":"","planned":null,"attempted":null,"valid":null,"setup":0,"unread":"torn","warnings":[]}`; err != nil || string(b) != want {
+		t.Errorf("%s, %v", b, err)
+	}
+}
+
 func TestHistoryGolden(t *testing.T) {
 	h := historyWith(t)
 	for _, format := range HistoryFormats() {
@@ -637,6 +697,58 @@ func TestHistoryGolden(t *testing.T) {
 	}
 }
 
+// TestHistoryFacts: what makes a setup can be looked across.
+func TestHistoryFacts(t *testing.T) {
+	run := rrRun([]float64{1}, []float64{1})
+	run.Plan.Programs = []econbench.Program{{Name: "text"}}
+	withKernel(run, "6.1.0", "aa")
+	night := nightsOfRuns(t, []*econbench.Run{run}, HistoryOptions{})[0]
+	known := make(map[string]bool)
+	night.facts(known)
+	var full, bare econbench.Plan
+	fill(reflect.ValueOf(&full).Elem(), true)
+	full.Placement, full.Wire, full.CPU = "text", "text", "text" // none of their words is the zero value's
+	bare.Workloads, bare.Programs = full.Workloads, []econbench.Program{{Name: full.Programs[0].Name}}
+	decisive, _ := planDifferences(bare, full)
+	if len(decisive) < 12 {
+		t.Errorf("only %d facts differ: %v", len(decisive), decisive)
+	}
+	for _, d := range append(decisive, RunDifference{Fact: "lab"}, RunDifference{Fact: "image"}, RunDifference{Fact: "kernel.release of client"}) {
+		if fact, _, _ := strings.Cut(d.Fact, " of "); !known[fact] {
+			t.Errorf("%q makes a setup, and --across does not know it", fact)
+		}
+	}
+	if _, err := NewHistory([]Night{night}, HistoryOptions{Across: []string{"program *"}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHistoryAcknowledgeText: the lines that are printed to be pasted are YAML of the names, and nothing in them moves a cursor.
+func TestHistoryAcknowledgeText(t *testing.T) {
+	for _, name := range []string{"tcp_rr", "no", "", "a\"b: c\n#", "\u009b31m\u202ex\x1b\x7f\u2028", "\u00e9 ```", "-", "1e3", "a\\b*", "\U0001f600\U000e0001"} {
+		text := yamlText(literally(name))
+		if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%q: %q has what can't be seen", name, text)
+		}
+		var got struct{ Name string }
+		if err := yaml.Unmarshal([]byte("name: "+text+"\n"), &got); err != nil || got.Name != literally(name) {
+			t.Errorf("%q is written %s and read %q, %v", name, text, got.Name, err)
+		}
+	}
+}
+
+// TestHistoryGitHub: GitHub shows nothing of a summary above 1 MiB.
+func TestHistoryGitHub(t *testing.T) {
+	h := historyWith(t)
+	for range 1000 {
+		h.Series = append(h.Series, h.Series[:3]...)
+	}
+	text := renderHistory(t, h, "github")
+	if len(text) > 1<<20 || len(text) < 1<<19 || !strings.Contains(text, "Left out, for GitHub takes 1 MiB: ") || !strings.Contains(text, "```yaml\nchanges:\n") {
+		t.Errorf("%d B: %.300s", len(text), text)
+	}
+}
+
 // TestHistoryPage: the page stands by itself, is the same each time, and says in words what it shows.
 func TestHistoryPage(t *testing.T) {
 	h := historyWith(t)
@@ -647,16 +759,12 @@ func TestHistoryPage(t *testing.T) {
 	if n := strings.Count(page, `<svg class="plot"`); n != len(h.Series) {
 		t.Errorf("%d plots of %d series", n, len(h.Series))
 	}
-	for _, want := range []string{"prefers-color-scheme: dark", ">-5.1% worse</text>", "worse, known</text>", ">setup 2</text>", ":var(--night)", "changes:\n  - night: 2026-02-11", "acknowledged: GRO is off"} {
+	for _, want := range []string{"prefers-color-scheme:dark", ">-5.1% worse</text>", "worse, known</text>", ">setup 2</text>", "var(--worse)", "var(--arm2)", "changes:\n  - night: 2026-02-11", "acknowledged: GRO is off"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q", want)
 		}
 	}
-	for _, bad := range []string{"<script", "src=", "href=", "@import", "url(", ":#0072B2"} {
-		if strings.Contains(page, bad) {
-			t.Errorf("%q in it", bad)
-		}
-	}
+	checkPage(t, page)
 }
 
 // TestHistoryPageSize: many nights of many series are a page that a browser opens.
@@ -748,8 +856,9 @@ func wellFormed(t *testing.T, h *History) {
 			break
 		}
 	}
-	if strings.Contains(page, "<script>") {
-		t.Error("html: a script got through")
+	checkPage(t, page)
+	if text := renderHistory(t, h, "github"); strings.Contains(text, "<script>") {
+		t.Error("github: HTML got through")
 	}
 }
 

@@ -71,7 +71,7 @@ func (h *History) tables() (list []table) {
 	groups := make(map[string][]*HistorySeries)
 	for i := range h.Series {
 		s := &h.Series[i]
-		k := clean(strings.Join(nonEmpty([]string{s.Workload, s.Params.String()}), " ")) + "\x00" + s.Metric
+		k := workloadTitle(s.Workload, s.Params) + "\x00" + s.Metric
 		if groups[k] == nil {
 			order = append(order, k)
 		}
@@ -374,7 +374,7 @@ func (h *History) legend() string {
 	return fmt.Sprintf("Medians over blocks, one value a night: %s. first, now: levels of the newest setup; in all: its changes together, ~ below %.3g%%. "+
 		"A change is found by energy distance and a t-test, from %d nights of a level on; p: corrected over nights and series, "+
 		"so that nights without changes show any with a chance of about %.3g%% a setup. Strip: a night each, · a gap, | a change. "+
-		"gate: of the newest night's setup alone.", by, 100*h.MinEffect, h.MinSegment, 100*h.Alpha)
+		"gate: of the newest night's setup and plan alone.", by, 100*h.MinEffect, h.MinSegment, 100*h.Alpha)
 }
 
 // GateText is what the gate comes to, for who reads nothing else: a line, and one for each reason.

@@ -15,7 +15,7 @@ import (
 )
 
 // HTML is a run as one page that needs nothing else: no script, no network, no other file. The zero value shows what a run tells; In adds
-// the traces and profiles that lie in its directory.
+// what its gate came to, and the traces and profiles that lie in its directory.
 type HTML struct {
 	folder fs.FS
 }
@@ -50,16 +50,26 @@ var pageStyle string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageText))
 
+// pageHead is what all pages begin with.
+type pageHead struct {
+	Title   string
+	Style   template.CSS
+	Colours template.CSS
+}
+
+func newPageHead(title string) pageHead {
+	return pageHead{title, template.CSS(pageStyle), template.CSS(colours())}
+}
+
 // page is what the template takes.
 type page struct {
-	Title     string
-	Style     template.CSS
-	Colours   template.CSS
+	pageHead
 	Run       string // id
 	Line      string // how it ended
 	Setting   []string
 	Banners   []banner
 	Verdicts  []armVerdict
+	Gate      *pageGate
 	Overview  *pagePlot
 	Workloads []pageWorkload
 	Published *pagePublished
@@ -114,9 +124,10 @@ func (h HTML) Render(w io.Writer, run *econbench.Run) error {
 	if err != nil {
 		return err
 	}
+	gate, judged := h.gateOf(run)
 	p := page{
-		Title: "econbench run " + clean(s.Run), Style: template.CSS(pageStyle), Colours: template.CSS(colours()), Run: clean(s.Run),
-		Line: upper(strings.TrimPrefix(runLine(s), "run "+clean(s.Run)+": ")), Setting: nonEmpty(setting(s)), Banners: bannersOf(s), Verdicts: verdictsOf(s, data),
+		pageHead: newPageHead("econbench run " + clean(s.Run)), Run: clean(s.Run), Gate: gate,
+		Line: upper(strings.TrimPrefix(runLine(s), "run "+clean(s.Run)+": ")), Setting: nonEmpty(setting(s)), Banners: bannersOf(s, judged), Verdicts: verdictsOf(s, data),
 		Invalid: noteGroups(s, true), Warnings: noteGroups(s, false), Hosts: hostsOf(run), Replay: replayCommand(run.Plan),
 		Facts: planFacts(run), Legend: legend(s), Baseline: clean(s.Baseline.String()),
 	}

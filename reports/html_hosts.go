@@ -14,14 +14,13 @@ import (
 
 // hostsSection is what was measured on.
 type hostsSection struct {
-	Roles   []string
-	Facts   htmlTable // names, addresses and what was changed for the run
-	Differ  htmlTable // facts in which the hosts differ
-	All     htmlTable
-	Count   int
-	Same    string // said where nothing differs
-	Parts   []hostPart
-	Machine string // key
+	Roles  []string
+	Facts  htmlTable // names, addresses and what was changed for the run
+	Differ htmlTable // facts in which the hosts differ
+	All    htmlTable
+	Count  int
+	Same   string // said where nothing differs
+	Parts  []hostPart
 }
 
 // hostPart is a part of a resumed run.
@@ -36,7 +35,7 @@ func hostsOf(run *econbench.Run) *hostsSection {
 	if len(run.Hosts) == 0 {
 		return nil
 	}
-	h := &hostsSection{Roles: rolesOf(run.Hosts), Machine: run.MachineKey()}
+	h := &hostsSection{Roles: rolesOf(run.Hosts)}
 	h.Facts = plainFacts(run.Hosts, h.Roles)
 	prints := make([]econbench.Fingerprint, len(h.Roles))
 	names := make(map[string]bool)
@@ -70,7 +69,7 @@ func hostsOf(run *econbench.Run) *hostsSection {
 	return h
 }
 
-// rolesOf are the hosts' roles, client and server first.
+// rolesOf are the hosts' roles, sorted: client before server.
 func rolesOf(hosts map[string]econbench.HostFacts) []string { return slices.Sorted(maps.Keys(hosts)) }
 
 func factRow(name string, prints []econbench.Fingerprint) (row []htmlCell, differs bool) {
@@ -120,11 +119,19 @@ func plainFacts(hosts map[string]econbench.HostFacts, roles []string) htmlTable 
 		{"kernel", func(h econbench.HostFacts) string { return h.Kernel }},
 		{"CPU", func(h econbench.HostFacts) string { return h.CPUModel }},
 		{"CPUs of this run", func(h econbench.HostFacts) string {
-			return fmt.Sprintf("%s of %d online", strings.Trim(fmt.Sprint(h.CPUs), "[]"), len(h.OnlineCPUs))
+			own := strings.Trim(fmt.Sprint(h.CPUs), "[]")
+			if own == "" || len(h.OnlineCPUs) == 0 {
+				return own
+			}
+			return fmt.Sprintf("%s of %d online", own, len(h.OnlineCPUs))
 		}},
 		{"engine", func(h econbench.HostFacts) string { return h.Engine }},
 		{"wire", func(h econbench.HostFacts) string {
-			return strings.Join(nonEmpty([]string{h.WireDevice, h.WireDriver, h.Underlay, fmt.Sprintf("MTU %d", h.MTU)}), ", ")
+			mtu := ""
+			if h.MTU > 0 {
+				mtu = fmt.Sprintf("MTU %d", h.MTU)
+			}
+			return strings.Join(nonEmpty([]string{h.WireDevice, h.WireDriver, h.Underlay, mtu}), ", ")
 		}},
 		{"changed for the run", func(h econbench.HostFacts) string { return strings.Join(h.Tunings, "; ") }},
 	} {

@@ -5,40 +5,12 @@ package reports
 import (
 	"fmt"
 	"maps"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/econbench/econbench"
 )
-
-// commandLine is a command as a shell takes it. The program's folder is left away: it is that of the machine that measured.
-func commandLine(words []string) string {
-	var out []string
-	for i, w := range words {
-		if i == 0 {
-			w = filepath.Base(w)
-		}
-		out = append(out, quoted(w))
-	}
-	return strings.Join(out, " ")
-}
-
-var bare = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./~#-]+$`)
-
-// quoted is a word that a shell takes as it is, whatever is in it.
-func quoted(w string) string {
-	switch {
-	case bare.MatchString(w) && !strings.HasPrefix(w, "~") && !strings.HasPrefix(w, "#"):
-		return w
-	case strings.ContainsFunc(w, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		inner := strconv.QuoteToASCII(w)
-		return "$'" + strings.ReplaceAll(inner[1:len(inner)-1], "'", `\'`) + "'"
-	}
-	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
-}
 
 // replayCommand measures the plan again in the same order, whatever suite it came from; "" where that takes a suite's file: its programs and
 // figures have no flags, nor have workloads of one name with different parameters.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+	"unicode"
 
 	"golang.org/x/net/html"
 
@@ -122,53 +123,59 @@ func pages(t *testing.T) map[string]string {
 func TestPageStructure(t *testing.T) {
 	for name, text := range pages(t) {
 		t.Run(name, func(t *testing.T) {
-			ids := make(map[string]bool)
-			level, mains := 0, 0
-			var links []string
-			for _, n := range elements(t, text) {
-				if id, ok := attribute(n, "id"); ok && (ids[id] || id == "") {
-					t.Errorf("id %q is there twice, or empty", id)
-				} else if ok {
-					ids[id] = true
-				}
-				checkHarmless(t, n)
-				switch n.Data {
-				case "h1", "h2", "h3":
-					if next := int(n.Data[1] - '0'); next > level+1 {
-						t.Errorf("heading %q: level %d behind %d", said(n), next, level)
-					} else {
-						level = next
-					}
-					if said(n) == "" {
-						t.Errorf("a heading says nothing")
-					}
-				case "main":
-					mains++
-				case "a":
-					link, _ := attribute(n, "href")
-					links = append(links, link)
-				case "svg":
-					checkPicture(t, n)
-				case "table":
-					checkTable(t, n)
-				case "html":
-					if lang, _ := attribute(n, "lang"); lang != "en" {
-						t.Errorf("language %q", lang)
-					}
-				}
-			}
-			if mains != 1 {
-				t.Errorf("%d main elements", mains)
-			}
-			for _, l := range links {
-				if !strings.HasPrefix(l, "#") || !ids[l[1:]] {
-					t.Errorf("link %q leads nowhere", l)
-				}
-			}
-			if strings.Contains(text, "http://") && !strings.Contains(text, "http://www.w3.org/2000/svg") || strings.Contains(text, "https://") {
+			checkPage(t, text)
+			if strings.Contains(strings.ReplaceAll(text, "http://www.w3.org/2000/svg", ""), "http://") || strings.Contains(text, "https://") {
 				t.Error("an address of somewhere else")
 			}
 		})
+	}
+}
+
+// checkPage looks at the structure of a page.
+func checkPage(t *testing.T, text string) {
+	t.Helper()
+	ids := make(map[string]bool)
+	level, mains := 0, 0
+	var links []string
+	for _, n := range elements(t, text) {
+		if id, ok := attribute(n, "id"); ok && (ids[id] || id == "") {
+			t.Errorf("id %q is there twice, or empty", id)
+		} else if ok {
+			ids[id] = true
+		}
+		checkHarmless(t, n)
+		switch n.Data {
+		case "h1", "h2", "h3":
+			if next := int(n.Data[1] - '0'); next > level+1 {
+				t.Errorf("heading %q: level %d behind %d", said(n), next, level)
+			} else {
+				level = next
+			}
+			if said(n) == "" {
+				t.Errorf("a heading says nothing")
+			}
+		case "main":
+			mains++
+		case "a":
+			link, _ := attribute(n, "href")
+			links = append(links, link)
+		case "svg":
+			checkPicture(t, n)
+		case "table":
+			checkTable(t, n)
+		case "html":
+			if lang, _ := attribute(n, "lang"); lang != "en" {
+				t.Errorf("language %q", lang)
+			}
+		}
+	}
+	if mains != 1 {
+		t.Errorf("%d main elements", mains)
+	}
+	for _, l := range links {
+		if !strings.HasPrefix(l, "#") || !ids[l[1:]] {
+			t.Errorf("link %q leads nowhere", l)
+		}
 	}
 }
 
@@ -415,19 +422,46 @@ func TestPictureBudget(t *testing.T) {
 	}
 }
 
+// TestPageHosts: of a host's facts those that were not recorded are no numbers.
+func TestPageHosts(t *testing.T) {
+	table := plainFacts(map[string]econbench.HostFacts{"client": {}, "server": {CPUs: []int{0, 2}, WireDevice: "eth0"}}, []string{"client", "server"})
+	for _, row := range table.Rows {
+		if row[1].Text != "–" {
+			t.Errorf("%s of nothing: %q", row[0].Text, row[1].Text)
+		}
+		if want := map[string]string{"CPUs of this run": "0 2", "wire": "eth0"}[row[0].Text]; want != "" && row[2].Text != want {
+			t.Errorf("%s: %q, want %q", row[0].Text, row[2].Text, want)
+		}
+	}
+}
+
+// TestSentenceOf: a help's first letter may take more than a byte.
+func TestSentenceOf(t *testing.T) {
+	for help, want := range map[string]string{"über x": "Über x.", "rate of it.": "Rate of it.", "": ""} {
+		if got := sentenceOf(help); got != want {
+			t.Errorf("%q: %q, want %q", help, got, want)
+		}
+	}
+}
+
 // TestCommandLine: a shell reads the words that were written, whatever is in them.
 func TestCommandLine(t *testing.T) {
 	bash, err := exec.LookPath("bash")
 	if err != nil {
 		t.Fatal("bash, which make and .ci need, is missing")
 	}
-	words := []string{"a b", "it's", `"`, "$HOME", "*", "~", "#x", "tab\there", "line\nbreak", "\x1b[31m", "it's\n\"both\" \\ $x", "overlay+handicap:250ns", "überall", "", "a=b", "!x", "`ls`"}
+	words := []string{"a b", "it's", `"`, "$HOME", "*", "~", "#x", "tab\there", "line\nbreak", "\x1b[31m", "\u009b31m", "ü\u202eab", "\xff\xc3", "\nabc1", "\ufffd", "it's\n\"both\" \\ $x", "overlay+handicap:250ns", "überall", "", "a=b", "!x", "`ls`"}
 	out, err := exec.Command(bash, "-c", "printf '%s\\0' "+commandLine(append([]string{"/x/printf"}, words...))[len("printf "):]).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00"); !slices.Equal(got, words) {
 		t.Errorf("%q, want %q", got, words)
+	}
+	for _, w := range words {
+		if q := quoted(w); strings.ContainsFunc(q, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%q is quoted %q, which can't be seen", w, q)
+		}
 	}
 	if got := commandLine([]string{"/home/someone/bin/econbench", "run"}); got != "econbench run" {
 		t.Errorf("%q", got)

@@ -190,8 +190,8 @@ type banner struct {
 	Text  string
 }
 
-// bannersOf are those about the run as a whole, the worst first.
-func bannersOf(s *Summary) (list []banner) {
+// bannersOf are those about the run as a whole, the worst first. gate is what a gate came to; nil: there is none.
+func bannersOf(s *Summary, gate *banner) (list []banner) {
 	valid, invalid := 0, 0
 	for _, c := range s.Cells {
 		valid += c.Valid
@@ -216,7 +216,10 @@ func bannersOf(s *Summary) (list []banner) {
 		list = append(list, banner{"bad", "No trial is valid.", "Nothing can be said of any arm; the reasons are below."})
 	case invalid > 0:
 		list = append(list, banner{"bad", fmt.Sprintf("%d of %s are invalid.", invalid, counted(valid+invalid, "trial")),
-			"They are marked × in the plots and count nowhere; the reasons are below."})
+			"They count nowhere; those that have a value are marked × in the plots. The reasons are below."})
+	}
+	if gate != nil && gate.Class != "good" { // the last of those that are bad, or the first doubt
+		list = append(list, *gate)
 	}
 	if s.Baseline.Topology == "" {
 		list = append(list, banner{"doubt", "The plan names no baseline.", "There are no ratios and no verdicts."})
@@ -226,6 +229,9 @@ func bannersOf(s *Summary) (list []banner) {
 	}
 	if len(list) == 0 {
 		list = append(list, banner{"good", "The run is complete.", fmt.Sprintf("All %s are valid, and nothing is to be warned of.", counted(valid, "trial"))})
+	}
+	if gate != nil && gate.Class == "good" {
+		list = append(list, *gate)
 	}
 	return list
 }

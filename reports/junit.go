@@ -144,7 +144,7 @@ func junitRun(run *econbench.Run, s *Summary) junitSuite {
 	suite.Properties = properties("run", s.Run, "version", s.Version, "suite", s.Plan.Suite, "status", string(s.Status), "lab", s.Lab, "machine", run.MachineKey(),
 		"baseline", s.Baseline.String(), "blocks", strconv.Itoa(s.Plan.Blocks), "duration", showSeconds(s.Plan.Duration), "seed", strconv.FormatUint(s.Plan.Seed, 10),
 		"placement", string(s.Plan.Placement), "wire", string(s.Plan.Wire), "congestion_control", s.Plan.CongestionControl,
-		"planned", strconv.Itoa(s.Planned), "attempted", strconv.Itoa(s.Attempted), "command", shellWords(run.Command))
+		"planned", strconv.Itoa(s.Planned), "attempted", strconv.Itoa(s.Attempted), "command", commandLine(run.Command))
 	return suite
 }
 

@@ -29,9 +29,6 @@ func (Markdown) Render(w io.Writer, run *econbench.Run) error {
 	fmt.Fprintf(&b, "%s\n", escape(runLine(s)))
 	for _, t := range tables(s) {
 		title := nonEmpty(t.title)
-		if len(title) == 0 {
-			title = []string{"unnamed workload"}
-		}
 		fmt.Fprintf(&b, "\n### %s\n\n%s\n\n", escape(title[0]), escape(strings.Join(title[1:], " · ")))
 		drawMarkdown(&b, t.columns)
 		if t.ruler != "" {

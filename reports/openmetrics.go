@@ -193,7 +193,7 @@ func sentenceOf(help string) string {
 	if help == "" {
 		return ""
 	}
-	return strings.ToUpper(help[:1]) + strings.TrimSuffix(help[1:], ".") + "."
+	return upper(strings.TrimSuffix(help, ".")) + "."
 }
 
 // prometheusUnit is a base unit in Prometheus' words.

@@ -25,7 +25,7 @@ func workloadsOf(s *Summary, run *econbench.Run) (list []workloadPlots) {
 			primaries[keyOf(econbench.Cell{Arm: c.Arm, Workload: c.Workload, Params: c.Params})] = primary
 		}
 	}
-	values := trialValues(run, primaries)
+	trials := trialValues(run, primaries)
 	splits := splitCPU(run)
 	for _, k := range order {
 		cells := groups[k]
@@ -38,7 +38,7 @@ func workloadsOf(s *Summary, run *econbench.Run) (list []workloadPlots) {
 			}
 		}
 		if primary != "" {
-			f, ok := stripFigure(shortTitle(k), primary, metric, stripsOf(cells, primary, values, looks))
+			f, ok := stripFigure(shortTitle(k), primary, metric, stripsOf(cells, primary, trials, looks))
 			add(primary, f, ok)
 		}
 		f, ok := latencyFigure(shortTitle(k), curvesOf(cells, looks))
@@ -50,14 +50,24 @@ func workloadsOf(s *Summary, run *econbench.Run) (list []workloadPlots) {
 	return list
 }
 
+// cellTrials are a cell's trials by its primary metric.
+type cellTrials struct {
+	values  []trialValue
+	lacking int // trials without a value
+}
+
 // trialValues are the trials' values of each cell's primary metric, in the order of trials.
-func trialValues(run *econbench.Run, primaries map[cellKey]string) map[cellKey][]trialValue {
-	values := make(map[cellKey][]trialValue)
+func trialValues(run *econbench.Run, primaries map[cellKey]string) map[cellKey]cellTrials {
+	cells := make(map[cellKey]cellTrials)
 	for _, t := range run.Trials {
 		key := keyOf(t.Cell)
+		c := cells[key]
 		if v := t.Metrics[primaries[key]]; v != nil && isFinite(*v) {
-			values[key] = append(values[key], trialValue{t.Block, *v, t.Valid})
+			c.values = append(c.values, trialValue{t.Block, *v, t.Valid})
+		} else {
+			c.lacking++
 		}
+		cells[key] = c
 	}
-	return values
+	return cells
 }

@@ -34,9 +34,47 @@ type strip struct {
 	low    *float64
 	high   *float64
 	look   armLook
-	all    int // trials that have a value
-	beyond int // of these, those whose value no axis has a place for
-	values []trialValue
+	counts stripCounts
+	values []trialValue // that are drawn
+}
+
+// stripCounts are trials of rows by what becomes of them.
+type stripCounts struct {
+	all     int // trials
+	lacking int // of these, those without a value
+	beyond  int // and those whose value no axis has a place for
+	invalid int // and those of the rest that do not count
+	thinned int // and those of the rest that are left out, since there are so many
+}
+
+func (c *stripCounts) add(o stripCounts) {
+	c.all, c.lacking, c.beyond, c.invalid, c.thinned = c.all+o.all, c.lacking+o.lacking, c.beyond+o.beyond, c.invalid+o.invalid, c.thinned+o.thinned
+}
+
+// note says what is drawn, and what is not.
+func (c stripCounts) note() string {
+	drawn := c.all - c.lacking - c.beyond - c.thinned
+	note := counted(c.all, "trial")
+	if drawn < c.all {
+		note = fmt.Sprintf("%d of %s drawn", drawn, counted(c.all, "trial"))
+	}
+	switch {
+	case c.thinned > 0 && c.beyond > 0:
+		note += ", evenly spaced, least and greatest that an axis has a place for among them"
+	case c.thinned > 0:
+		note += ", evenly spaced, least and greatest among them"
+	}
+	note += "; each arm's blocks from top to bottom"
+	if c.lacking > 0 {
+		note += fmt.Sprintf("; %d without a value", c.lacking)
+	}
+	if c.beyond > 0 {
+		note += fmt.Sprintf("; %s beyond any axis", counted(c.beyond, "value"))
+	}
+	if c.invalid > 0 {
+		note += fmt.Sprintf("; × invalid, do not count (%d)", c.invalid)
+	}
+	return note
 }
 
 // thin keeps at most so many values: the extremes, and between them evenly spaced in the order of blocks.
@@ -67,15 +105,12 @@ func thin(values []trialValue, most int) []trialValue {
 }
 
 // stripsOf are the rows of a workload's metric.
-func stripsOf(cells []Cell, metric string, values map[cellKey][]trialValue, looks map[string]armLook) (rows []strip) {
+func stripsOf(cells []Cell, metric string, trials map[cellKey]cellTrials, looks map[string]armLook) (rows []strip) {
 	for _, c := range cells {
 		m := c.Metrics[metric]
 		key := keyOf(econbench.Cell{Arm: c.Arm, Workload: c.Workload, Params: c.Params})
-		list := slices.Clone(values[key])
-		slices.SortStableFunc(list, func(a, b trialValue) int { return cmp.Compare(a.block, b.block) })
-		r := strip{label: shorten(clean(c.Arm.String())), median: m.Median, low: m.Low, high: m.High, look: looks[c.Arm.String()], all: len(list)}
-		list = slices.DeleteFunc(list, func(v trialValue) bool { return !drawable(&v.v) })
-		r.beyond, r.values = r.all-len(list), thin(list, maxPoints)
+		r := strip{label: shorten(clean(c.Arm.String())), median: m.Median, low: m.Low, high: m.High, look: looks[c.Arm.String()]}
+		r.values, r.counts = trials[key].shown()
 		if !drawable(r.median) {
 			r.median = nil
 		}
@@ -92,27 +127,34 @@ func stripsOf(cells []Cell, metric string, values map[cellKey][]trialValue, look
 	return rows
 }
 
+// shown are the trials that a row shows, in the order of their blocks, and what becomes of the others.
+func (t cellTrials) shown() (list []trialValue, n stripCounts) {
+	n.all, n.lacking = len(t.values)+t.lacking, t.lacking
+	list = slices.Clone(t.values)
+	slices.SortStableFunc(list, func(a, b trialValue) int { return cmp.Compare(a.block, b.block) })
+	list = slices.DeleteFunc(list, func(v trialValue) bool { return !drawable(&v.v) })
+	n.beyond = len(t.values) - len(list)
+	for _, v := range list {
+		if !v.valid {
+			n.invalid++
+		}
+	}
+	drawn := thin(list, maxPoints)
+	n.thinned = len(list) - len(drawn)
+	return drawn, n
+}
+
 const stripRow = vg.Length(44)
 
 // stripFigure shows every trial of every arm under a workload.
 func stripFigure(title, metric string, m Metric, rows []strip) (figure, bool) {
-	low, high, shown, all, invalid, beyond := extent(rows)
-	if shown == 0 {
+	low, high, counts := extent(rows)
+	if low > high {
 		return figure{}, false
-	}
-	note := fmt.Sprintf("%s; each arm's blocks from top to bottom", counted(all, "trial"))
-	if shown < all {
-		note = fmt.Sprintf("%d of %d trials drawn, evenly spaced, least and greatest among them; each arm's blocks from top to bottom", shown, all)
-	}
-	if beyond > 0 {
-		note += fmt.Sprintf("; %s beyond any axis", counted(beyond, "value"))
-	}
-	if invalid > 0 {
-		note += fmt.Sprintf("; × invalid, do not count (%d)", invalid)
 	}
 	scale := scaleFor(metric, m.Unit, math.Max(math.Abs(low), math.Abs(high)))
 	f := figure{
-		title: upper(heading(metric)) + " of each trial", of: title, note: note,
+		title: upper(heading(metric)) + " of each trial", of: title, note: counts.note(),
 		about: fmt.Sprintf("A row for each arm with a mark for each trial, its median and the median's interval. %s. The figures are in the table.", armsInWords(rows)),
 		width: plotWidth, height: stripRow*vg.Length(len(rows)) + 40,
 	}
@@ -156,18 +198,13 @@ func axisLabel(metric string, scale axisScale, better econbench.Better) string {
 }
 
 // extent is what the rows' marks and intervals take.
-func extent(rows []strip) (low, high float64, shown, all, invalid, beyond int) {
+func extent(rows []strip) (low, high float64, counts stripCounts) {
 	low, high = math.Inf(1), math.Inf(-1)
 	take := func(v float64) { low, high = math.Min(low, v), math.Max(high, v) }
 	for _, r := range rows {
-		all += r.all
-		beyond += r.beyond
+		counts.add(r.counts)
 		for _, v := range r.values {
 			take(v.v)
-			shown++
-			if !v.valid {
-				invalid++
-			}
 		}
 		for _, v := range []*float64{r.low, r.high, r.median} {
 			if v != nil {
@@ -175,7 +212,7 @@ func extent(rows []strip) (low, high float64, shown, all, invalid, beyond int) {
 			}
 		}
 	}
-	return low, high, shown, all, invalid, beyond
+	return low, high, counts
 }
 
 // axisRange begins at 0 unless that would leave more than half of the axis empty: then the axis says so.

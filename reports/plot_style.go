@@ -36,6 +36,12 @@ var (
 	inkGround = ink{"--ground", rgb(0xffffff), rgb(0x14171a)}
 )
 
+// Inks of a history's plots. Words are written in the latter, so that it has a contrast of 4.5 to 1.
+var (
+	inkNight = armInks[2]
+	inkWorse = ink{"--worse", rgb(0xb04100), rgb(0xf0803c)}
+)
+
 // armInks are Okabe and Ito's colours (Color Universal Design, 2008), which people with any colour vision tell apart, as dark on white and as
 // light on black as it takes for a contrast of 3 to 1 (WCAG 2.2, 1.4.11). Each arm has a shape and a dash of its own as well.
 var armInks = []ink{
@@ -59,7 +65,7 @@ var partInks = []ink{
 
 // inks are all of them.
 func inks() []ink {
-	list := []ink{inkText, inkSoft, inkGrid, inkGround}
+	list := []ink{inkText, inkSoft, inkGrid, inkGround, inkWorse}
 	return append(append(list, armInks...), partInks...)
 }
 
@@ -141,8 +147,15 @@ func mark(c *draw.Canvas, s shape, colour ink, r vg.Length, points ...vg.Point) 
 		c.Fill(p)
 		return
 	}
-	c.SetLineStyle(strokeOf(colour, 1))
-	c.Stroke(p)
+	stroke(c, p, strokeOf(colour, 1))
+}
+
+// stroke draws a path, if there is anything on it.
+func stroke(c *draw.Canvas, path vg.Path, style draw.LineStyle) {
+	if len(path) > 0 {
+		c.SetLineStyle(style)
+		c.Stroke(path)
+	}
 }
 
 func strokeOf(colour ink, width vg.Length, dashes ...vg.Length) draw.LineStyle {

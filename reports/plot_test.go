@@ -5,6 +5,7 @@ package reports
 import (
 	"bytes"
 	"encoding/xml"
+	"fmt"
 	"image/color"
 	"image/png"
 	"io"
@@ -124,7 +125,7 @@ func TestLooks(t *testing.T) {
 			t.Errorf("%s: contrast %.2f in light, %.2f in dark: want 3", i.variable, l, d)
 		}
 	}
-	for _, i := range []ink{inkText, inkSoft} {
+	for _, i := range []ink{inkText, inkSoft, inkWorse} {
 		if l, d := contrast(i.light, inkGround.light), contrast(i.dark, inkGround.dark); l < 4.5 || d < 4.5 {
 			t.Errorf("%s: contrast %.2f in light, %.2f in dark: want 4.5", i.variable, l, d)
 		}
@@ -144,6 +145,43 @@ func contrast(a, b color.RGBA) float64 {
 	}
 	x, y := luminance(a), luminance(b)
 	return (math.Max(x, y) + 0.05) / (math.Min(x, y) + 0.05)
+}
+
+// TestStripNotes: what a plot of trials says of those that it does not show is true of them.
+func TestStripNotes(t *testing.T) {
+	trials := func(n, invalid int, more ...float64) (c cellTrials) {
+		for i := range n {
+			c.values = append(c.values, trialValue{i, 100 + float64(i%7), i >= invalid})
+		}
+		for i, v := range more {
+			c.values = append(c.values, trialValue{n + i, v, true})
+		}
+		return c
+	}
+	lacking := trials(8, 1)
+	lacking.lacking = 2
+	for want, c := range map[string]cellTrials{
+		"6 trials; each arm's blocks from top to bottom":                                                                                             trials(6, 0),
+		"6 trials; each arm's blocks from top to bottom; × invalid, do not count (2)":                                                                trials(6, 2),
+		"5 of 6 trials drawn; each arm's blocks from top to bottom; 1 value beyond any axis":                                                         trials(5, 0, 1e200),
+		"8 of 10 trials drawn; each arm's blocks from top to bottom; 2 without a value; × invalid, do not count (1)":                                 lacking,
+		"400 of 900 trials drawn, evenly spaced, least and greatest among them; each arm's blocks from top to bottom":                                trials(900, 0),
+		"400 of 900 trials drawn, evenly spaced, least and greatest among them; each arm's blocks from top to bottom; × invalid, do not count (500)": trials(900, 500),
+	} {
+		r := strip{}
+		r.values, r.counts = c.shown()
+		f, ok := stripFigure("x", "transactions", Metric{}, []strip{r})
+		got := f.note
+		if len(r.values) < 400 && strings.Contains(want, "400 of") { // thin may keep some fewer
+			want = strings.Replace(want, "400 of", fmt.Sprintf("%d of", len(r.values)), 1)
+		}
+		if !ok || got != want {
+			t.Errorf("%q\nwant %q", got, want)
+		}
+	}
+	if _, ok := stripFigure("x", "transactions", Metric{}, []strip{{counts: stripCounts{all: 3, lacking: 3}}}); ok {
+		t.Error("a plot of nothing")
+	}
 }
 
 func TestThin(t *testing.T) {

@@ -37,6 +37,7 @@ var schemas = []struct {
 	{"report.schema.json", "What `econbench report -f json` writes", reflect.TypeFor[Summary](), SummarySchema},
 	{"comparison.schema.json", "What `econbench compare -f json` writes", reflect.TypeFor[Comparison](), ComparisonSchema},
 	{"gate.schema.json", "gate.json of a run directory, and what `econbench compare --gate SHARE -f json` writes", reflect.TypeFor[Gate](), GateSchema},
+	{"history.schema.json", "What `econbench history -f json` writes", reflect.TypeFor[History](), HistorySchema},
 	{"run.schema.json", "run.json of a run directory", reflect.TypeFor[econbench.Run](), econbench.Schema},
 	{"trial.schema.json", "A line of trials.jsonl of a run directory", reflect.TypeFor[econbench.Trial](), econbench.Schema},
 	{"calibration.schema.json", "An object that `econbench calibrate -f json` writes, and a file of the store", reflect.TypeFor[Calibration](), CalibrationSchema},
@@ -326,6 +327,12 @@ func TestSchemaOfOutputs(t *testing.T) {
 			t.Fatal(err)
 		}
 		validate(t, gate, name, b.String())
+	}
+	history := compileSchema(t, "history.schema.json")
+	young := nightly(1, 3, 0.01, flat)
+	failEarly(young[2])
+	for name, h := range map[string]*History{"all": historyWith(t), "young": historyOf(t, young, HistoryOptions{}), "regressed": historyOf(t, nightly(2, 40, 0.004, steps(map[int]float64{25: 0.9})), HistoryOptions{})} {
+		validate(t, history, name, renderHistory(t, h, "json"))
 	}
 }
 

@@ -56,12 +56,21 @@ func tables(s *Summary) []table {
 	return out
 }
 
+// workloadTitle names a workload with its parameters, also where a foreign run gave it no name.
+func workloadTitle(workload string, params econbench.Params) string {
+	title := strings.TrimSpace(clean(workload + " " + params.String()))
+	if title == "" {
+		return "unnamed workload"
+	}
+	return title
+}
+
 // byWorkload groups cells by workload and parameters, in the order in which these first come up.
 func byWorkload[C any](cells []C, of func(C) econbench.Cell) (order []string, groups map[string][]C) {
 	groups = make(map[string][]C)
 	for _, c := range cells {
 		cell := of(c)
-		k := clean(strings.TrimSpace(cell.Workload + " " + cell.Params.String()))
+		k := workloadTitle(cell.Workload, cell.Params)
 		if groups[k] == nil {
 			order = append(order, k)
 		}

@@ -91,7 +91,7 @@ func (f historyFlags) run(w io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	dirs, err := runDirectories(args)
+	dirs, unread, err := runDirectories(args)
 	if err != nil {
 		return err
 	}
@@ -103,13 +103,14 @@ func (f historyFlags) run(w io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.write(w, h); err != nil {
-		return err
+	for _, text := range unread {
+		h.Warnings = append(h.Warnings, reports.Note{Text: text})
 	}
+	written := f.write(w, h)
 	if !f.gate || h.Gate.Exit == 0 {
-		return nil
+		return written
 	}
-	return exitError{h.Gate.Exit, errors.New(h.GateText())}
+	return exitError{h.Gate.Exit, errors.Join(errors.New(h.GateText()), written)} // a full disk hides no regression
 }
 
 func (f historyFlags) write(w io.Writer, h *reports.History) error {
@@ -120,7 +121,7 @@ func (f historyFlags) write(w io.Writer, h *reports.History) error {
 	if err := h.Render(&body, f.format); err != nil {
 		return err
 	}
-	if err := os.WriteFile(f.out, body.Bytes(), 0o644); err != nil {
+	if err := writeWhole(f.out, body.Bytes()); err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
 	return nil
@@ -151,23 +152,26 @@ func (f historyFlags) options() (o reports.HistoryOptions, err error) {
 	return o, err
 }
 
-// runDirectories finds the run directories that the arguments are or have in them, each once.
-func runDirectories(args []string) (dirs []string, err error) {
+// runDirectories finds the run directories that the arguments are or have in them, each once, and names the folders within that could
+// not be looked into.
+func runDirectories(args []string) (dirs, unread []string, err error) {
 	seen := make(map[string]bool)
 	for _, a := range args {
 		info, err := os.Stat(a)
 		if err != nil {
-			return nil, fmt.Errorf("history: %w", err)
+			return nil, nil, fmt.Errorf("history: %w", err)
 		}
 		if !info.IsDir() {
-			return nil, fmt.Errorf("history: %s is a file; want a run directory, or one that has run directories in it", a)
+			return nil, nil, fmt.Errorf("history: %s is a file; want a run directory, or one that has run directories in it", a)
 		}
-		found, err := runsWithin(a)
+		f := runFinder{readDir: os.ReadDir}
+		found, err := f.within(a)
 		if err != nil {
-			return nil, fmt.Errorf("history: %w", err)
+			return nil, nil, fmt.Errorf("history: %w", err)
 		}
+		unread = append(unread, f.unread...)
 		if len(found) == 0 {
-			return nil, fmt.Errorf("history: no run directory in %s; want a folder with %s in it, as `econbench run` writes it", a, rundir.RunFile)
+			return nil, nil, fmt.Errorf("history: no run directory in %s; want a folder with %s in it, as `econbench run` writes it", a, rundir.RunFile)
 		}
 		for _, dir := range found {
 			if !seen[dir] {
@@ -176,13 +180,19 @@ func runDirectories(args []string) (dirs []string, err error) {
 			}
 		}
 	}
-	return dirs, nil
+	return dirs, unread, nil
 }
 
-// runsWithin looks into folders until they are run directories. Links are not followed: one called "latest" would count twice. A folder
-// with trials and without a run.json is one that lost it.
-func runsWithin(dir string) (found []string, err error) {
-	entries, err := os.ReadDir(dir)
+// runFinder looks for run directories.
+type runFinder struct {
+	readDir func(string) ([]os.DirEntry, error)
+	unread  []string // warnings: folders that could not be looked into, and are no runs by their names
+}
+
+// within looks into folders until they are run directories. Links are not followed: one called "latest" would count twice. A folder
+// with trials and without a run.json is one that lost it. One that can't be looked into (lost+found) is named, and does not end the rest.
+func (f *runFinder) within(dir string) (found []string, err error) {
+	entries, err := f.readDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -195,11 +205,12 @@ func runsWithin(dir string) (found []string, err error) {
 		if !e.IsDir() {
 			continue
 		}
-		within, err := runsWithin(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return nil, err
+		within, err := f.within(filepath.Join(dir, e.Name()))
+		isRun := startedAt(e.Name()) != (time.Time{})
+		if err != nil && !isRun {
+			f.unread = append(f.unread, fmt.Sprintf("could not be looked into: %v; runs in it are not in this history", err))
 		}
-		if len(within) == 0 && startedAt(e.Name()) != (time.Time{}) { // a run that was killed before it wrote anything
+		if len(within) == 0 && isRun { // a run that was killed before it wrote anything, or that can't be read
 			within = []string{filepath.Join(dir, e.Name())}
 		}
 		found = append(found, within...)

@@ -120,6 +120,40 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// TestRunFinder: a folder that can't be looked into is named, and ends nothing; one that is a run by its name is a night.
+func TestRunFinder(t *testing.T) {
+	dir := t.TempDir()
+	for _, sub := range []string{"lost+found", "20260101-020000-0001", "20260102-020000-0002", "b/20260103-020000-0003"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "20260101-020000-0001", rundir.RunFile), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := runFinder{readDir: func(name string) ([]os.DirEntry, error) { // root may read everything
+		if strings.HasSuffix(name, "lost+found") || strings.HasSuffix(name, "0002") {
+			return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrPermission}
+		}
+		return os.ReadDir(name)
+	}}
+	found, err := f.within(dir)
+	var names []string
+	for _, name := range found {
+		names = append(names, filepath.Base(name))
+	}
+	if got := strings.Join(names, " "); err != nil || got != "20260101-020000-0001 20260102-020000-0002 20260103-020000-0003" {
+		t.Errorf("found %s, %v", got, err)
+	}
+	if len(f.unread) != 1 || !strings.Contains(f.unread[0], "lost+found: permission denied") {
+		t.Errorf("unread: %q", f.unread)
+	}
+	f.readDir = func(string) ([]os.DirEntry, error) { return nil, os.ErrPermission }
+	if _, err := f.within(dir); err == nil {
+		t.Error("nothing could be looked into, and that is no error")
+	}
+}
+
 // TestParseAcknowledged: what is wrong with a file is said on one line, with its place.
 func TestParseAcknowledged(t *testing.T) {
 	for text, want := range map[string]string{

@@ -23,21 +23,21 @@ func renderRun(w io.Writer, report econbench.Report, r *econbench.Run, dir strin
 	return report.Render(w, r)
 }
 
-// leavePage leaves report.html and plots/ in a run directory.
-func leavePage(dir string) error {
+// leavePage leaves report.html and plots/ in a run directory. paged: the former is there, whatever became of the latter.
+func leavePage(dir string) (paged bool, err error) {
 	r, err := rundir.Load(dir)
 	if err != nil {
-		return err
+		return false, fmt.Errorf("page: %w", err)
 	}
 	addRulers(r, func(string) {}) // said at the beginning
 	var body bytes.Buffer
 	if err := renderRun(&body, reports.HTML{}, r, dir); err != nil {
-		return err
+		return false, fmt.Errorf("page: %w", err)
 	}
 	if err := wholefile.Write(filepath.Join(dir, rundir.PageFile), body.Bytes()); err != nil {
-		return fmt.Errorf("page: %w", err)
+		return false, fmt.Errorf("page: %w", err)
 	}
-	return leavePlots(r, filepath.Join(dir, rundir.PlotsFolder))
+	return true, leavePlots(r, filepath.Join(dir, rundir.PlotsFolder))
 }
 
 // leavePlots leaves all plots of a run in a folder, which is made.
@@ -59,11 +59,13 @@ func leavePlots(r *econbench.Run, dir string) error {
 
 // tellPage leaves the page of a run that was measured. That it can't be is a warning and, as with profiles, exit code 1: what was recorded
 // stays, and a job that publishes pages must not find an old one and take it for tonight's.
-func tellPage(stderr io.Writer, dir string) error {
-	err := leavePage(dir)
-	if err != nil {
+func tellPage(stderr io.Writer, dir string) (paged bool, err error) {
+	paged, err = leavePage(dir)
+	switch {
+	case err != nil && paged:
+		fmt.Fprintf(stderr, "econbench: warning: not all plots; what was measured is recorded, and they are made again by: econbench report %s --plots FOLDER\n", dir)
+	case err != nil:
 		fmt.Fprintf(stderr, "econbench: warning: no page; what was measured is recorded, and it is made again by: econbench report %s -f html -o FILE\n", dir)
-		err = fmt.Errorf("page: %w", err)
 	}
-	return err
+	return paged, err
 }

@@ -31,8 +31,8 @@ func reportCommand() *cobra.Command {
 that: the smallest effect that the machine sees. Else it quotes what this machine's store of calibrations knows of the run's
 machine, if that is anything: see calibrate.
 
-The page (-f html) is one file that needs no other: it also shows the traces in DIR/traces and the profiles in DIR/profiles, if
-there are any. --plots leaves its plots as SVG and PNG, for papers, whatever the format.
+The page (-f html) is one file that needs no other: it also shows what a gate came to, the traces in DIR/traces and the profiles
+in DIR/profiles, if there are any. --plots leaves its plots as SVG and PNG, for papers, whatever the format.
 
 Formats:
 ` + formatHelp(),

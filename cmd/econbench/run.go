@@ -178,8 +178,9 @@ func (f *runFlags) carryOut(cmd *cobra.Command, j *job) error {
 	err = errors.Join(err, j.tellProfiles(cmd.OutOrStdout(), cmd.ErrOrStderr()))
 	paged := measured > 0 && !f.silent
 	if paged {
-		failed := tellPage(cmd.ErrOrStderr(), j.dir.Path())
-		paged, err = failed == nil, errors.Join(err, failed)
+		var failed error
+		paged, failed = tellPage(cmd.ErrOrStderr(), j.dir.Path())
+		err = errors.Join(err, failed)
 	}
 	rest := tally.Planned + j.extra.Planned - measured - j.extra.Valid - j.extra.Invalid
 	if !f.quiet && measured > 0 && (!f.silent || rest > 0) {

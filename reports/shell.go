@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reports
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// commandLine is a command as bash takes it, on one line. The program's folder is left away: it is that of the machine that measured.
+func commandLine(words []string) string {
+	var out []string
+	for i, w := range words {
+		if i == 0 {
+			w = filepath.Base(w)
+		}
+		out = append(out, quoted(w))
+	}
+	return strings.Join(out, " ")
+}
+
+var bare = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./~#-]+$`)
+
+// quoted is a word that bash takes as it is, whatever is in it. What can't be seen, or would move a cursor, is written as bytes.
+func quoted(w string) string {
+	switch {
+	case bare.MatchString(w) && !strings.HasPrefix(w, "~") && !strings.HasPrefix(w, "#"):
+		return w
+	case utf8.ValidString(w) && !strings.ContainsFunc(w, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+	}
+	var b strings.Builder
+	for len(w) > 0 {
+		r, n := utf8.DecodeRuneInString(w)
+		switch {
+		case r == '\\' || r == '\'':
+			b.WriteString(`\` + w[:n])
+		case unicode.IsPrint(r) && (r != utf8.RuneError || n > 1):
+			b.WriteString(w[:n])
+		default:
+			for _, c := range []byte(w[:n]) {
+				fmt.Fprintf(&b, `\x%02x`, c)
+			}
+		}
+		w = w[n:]
+	}
+	return "$'" + b.String() + "'"
+}
