@@ -58,24 +58,26 @@ The exit code is the gate's: 2 a regression, 1 something could not be judged, 0 
 
 // recordedGate reads a run's gate.json. A run without one either had no gate, or was not judged yet.
 func recordedGate(dir string) (*reports.Gate, error) {
+	run, err := rundir.Load(dir)
+	if err != nil {
+		return nil, err
+	}
 	path := filepath.Join(dir, rundir.GateFile)
 	body, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		run, err := rundir.Load(dir)
-		switch {
-		case err != nil:
-			return nil, err
-		case run.Against == nil || run.Against.Gate == 0:
-			return nil, fmt.Errorf("gate %s: run %s was measured without a gate; compare --gate holds it against another one", dir, run.ID)
-		}
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && (run.Against == nil || run.Against.Gate == 0):
+		return nil, fmt.Errorf("gate %s: run %s was measured without a gate; compare --gate holds it against another one", dir, run.ID)
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("gate %s: run %s was not judged yet: it is %s; see econbench run --resume", dir, run.ID, run.Status)
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	g, err := reports.ReadGate(body)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if g.New.Run != run.ID {
+		return nil, fmt.Errorf("read %s: it is about run %s, and this is run %s", path, g.New.Run, run.ID)
 	}
 	return g, nil
 }

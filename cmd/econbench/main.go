@@ -16,7 +16,7 @@ import (
 func main() { os.Exit(Main()) }
 
 // Main runs the program on this process's arguments and streams and returns its exit code: 0 good, 1 could not measure
-// (usage errors too), 2 a regression or a failed gate.
+// (usage errors too), 2 a regression or a failed gate, 3 a run that --resume can't go on with for good.
 func Main() int {
 	ctx, stop := interruptible(context.Background())
 	defer stop()

@@ -47,6 +47,7 @@ run)
 	fi
 	if [[ -n ${FAKE_SLOW:-} ]]; then
 		trap 'echo TERM >>"$FAKE/signals"' TERM
+		grep -m 1 SigIgn /proc/self/status >"$FAKE/ignored"
 		: >"$FAKE/up"
 		until [[ -e $FAKE/signals ]]; do sleep 0.02; done
 		sleep 0.3
@@ -333,7 +334,11 @@ func TestNightlySignals(t *testing.T) {
 		release := time.AfterFunc(20*time.Second, func() { _ = os.WriteFile(filepath.Join(n.fake, "signals"), []byte("none came"), 0o644) })
 		err := cmd.Wait()
 		release.Stop()
-		signals, _ := os.ReadFile(filepath.Join(n.fake, "signals")) // none: ""
+		signals, _ := os.ReadFile(filepath.Join(n.fake, "signals"))      // none: ""
+		ignored, _ := os.ReadFile(filepath.Join(n.fake, "ignored"))      // none: ""
+		if !strings.HasSuffix(strings.TrimSpace(string(ignored)), "0") { // the last digit is HUP, INT, QUIT
+			t.Errorf("%s: signals that are ignored: %s", name, ignored)
+		}
 		night := n.link("current")
 		record, _ := os.ReadFile(filepath.Join(n.dir, night, "run.json")) // none: ""
 		if code := cmd.ProcessState.ExitCode(); code != 1 || string(signals) != "TERM\n" || !strings.Contains(string(record), "interrupted") || night == "" {
