@@ -194,12 +194,10 @@ func (p *stepSummary) reproduce(run *econbench.Run) {
 	if len(run.Command) == 0 {
 		return
 	}
-	argv, head := slices.Clone(run.Command), "To measure it again"
-	if len(argv) > 1 && argv[1] == "run" {
+	argv, seeded := againCommand(run)
+	head := "To measure it again"
+	if seeded {
 		head += ", in the same order"
-		if !slices.ContainsFunc(argv, func(a string) bool { return a == "--seed" || strings.HasPrefix(a, "--seed=") }) {
-			argv = append(argv, fmt.Sprintf("--seed=%d", run.Plan.Seed))
-		}
 	}
 	p.add(fmt.Sprintf("\n<details><summary>%s</summary>\n\n%s\n</details>\n", head, fenced("", commandLine(argv)+"\n")), "the command")
 }

@@ -79,7 +79,8 @@ type page struct {
 	Flames    *pictures
 	Hosts     *hostsSection
 	Command   string
-	Replay    string
+	Replay    string   // by flags alone
+	Again     string   // by the suite's file, where flags can't say it
 	Part      []string // commands of later parts
 	Facts     []fact
 	Legend    string
@@ -89,6 +90,7 @@ type page struct {
 // pageWorkload is a workload's section.
 type pageWorkload struct {
 	ID     string
+	Nav    string // its name, as far as it has to be told from others
 	Name   string
 	Params string
 	Table  htmlTable
@@ -134,6 +136,9 @@ func (h HTML) Render(w io.Writer, run *econbench.Run) error {
 	if len(run.Command) > 0 {
 		p.Command = commandLine(run.Command)
 	}
+	if again, seeded := againCommand(run); p.Replay == "" && seeded {
+		p.Again = commandLine(again)
+	}
 	for _, r := range run.Resumed {
 		p.Part = append(p.Part, commandLine(r.Command))
 	}
@@ -161,7 +166,7 @@ func pageWorkloads(s *Summary, run *econbench.Run) (list []pageWorkload) {
 	for i, plots := range workloadsOf(s, run) {
 		first := plots.cells[0]
 		w := pageWorkload{
-			ID: fmt.Sprintf("workload-%d", i+1), Name: clean(first.Workload), Params: clean(first.Params.String()),
+			ID: fmt.Sprintf("workload-%d", i+1), Nav: shorten(workloadName(first.Workload, first.Params, s.Plan)), Name: clean(first.Workload), Params: clean(first.Params.String()),
 			Table: tableOf(tables[i]), Ruler: tables[i].ruler, All: figuresTable(plots.key, plots.cells, s.Plan),
 		}
 		if strings.TrimSpace(w.Name) == "" {

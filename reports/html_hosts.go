@@ -5,6 +5,7 @@ package reports
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -119,11 +120,11 @@ func plainFacts(hosts map[string]econbench.HostFacts, roles []string) htmlTable 
 		{"kernel", func(h econbench.HostFacts) string { return h.Kernel }},
 		{"CPU", func(h econbench.HostFacts) string { return h.CPUModel }},
 		{"CPUs of this run", func(h econbench.HostFacts) string {
-			own := strings.Trim(fmt.Sprint(h.CPUs), "[]")
+			own := strings.ReplaceAll(strings.Trim(fmt.Sprint(h.CPUs), "[]"), " ", ", ")
 			if own == "" || len(h.OnlineCPUs) == 0 {
 				return own
 			}
-			return fmt.Sprintf("%s of %d online", own, len(h.OnlineCPUs))
+			return fmt.Sprintf("%s; %d are online", own, len(h.OnlineCPUs))
 		}},
 		{"engine", func(h econbench.HostFacts) string { return h.Engine }},
 		{"wire", func(h econbench.HostFacts) string {
@@ -133,7 +134,7 @@ func plainFacts(hosts map[string]econbench.HostFacts, roles []string) htmlTable 
 			}
 			return strings.Join(nonEmpty([]string{h.WireDevice, h.WireDriver, h.Underlay, mtu}), ", ")
 		}},
-		{"changed for the run", func(h econbench.HostFacts) string { return strings.Join(h.Tunings, "; ") }},
+		{"changed for the run", func(h econbench.HostFacts) string { return strings.Join(tuningsOf(h), "; ") }},
 	} {
 		row := []htmlCell{{Text: f.name, Left: true}}
 		for _, role := range roles {
@@ -146,6 +147,27 @@ func plainFacts(hosts map[string]econbench.HostFacts, roles []string) htmlTable 
 		t.Rows = append(t.Rows, row)
 	}
 	return t
+}
+
+// inContainer is where a change was made that each client and each server container has anew with every build of the topologies.
+var inContainer = regexp.MustCompile(` \(process \d+\)$|congestion-control to \S+ `)
+
+// tuningsOf are the kinds of changes, those that were made again and again in the containers but once.
+func tuningsOf(h econbench.HostFacts) (kinds []string) {
+	for _, t := range h.Tunings {
+		if strings.HasSuffix(t, ")") {
+			t = inContainer.ReplaceAllStringFunc(t, func(part string) string {
+				if strings.HasPrefix(part, " (") {
+					return " in the containers"
+				}
+				return "congestion-control "
+			})
+		}
+		if !slices.Contains(kinds, t) {
+			kinds = append(kinds, t)
+		}
+	}
+	return kinds
 }
 
 // partsOf tells of each time that the run was taken up again, and what was no longer as in the first part.

@@ -422,14 +422,48 @@ func TestPictureBudget(t *testing.T) {
 	}
 }
 
+// TestAgain: a run's command with its seed, without where it wrote; of another command nothing is known.
+func TestAgain(t *testing.T) {
+	for _, c := range []struct{ command, want []string }{
+		{[]string{"econbench", "run", "--suite", "speed", "-o", "x"}, []string{"econbench", "run", "--suite", "speed", "--seed=7"}},
+		{[]string{"econbench", "run", "--out=x", "--seed", "9", "-q"}, []string{"econbench", "run", "--seed", "9", "-q"}},
+		{[]string{"econbench", "calibrate", "-o", "x"}, nil},
+		{nil, nil},
+	} {
+		got, seeded := againCommand(&econbench.Run{Command: c.command, Plan: econbench.Plan{Seed: 7}})
+		if seeded != (c.want != nil) || seeded && !slices.Equal(got, c.want) {
+			t.Errorf("%q: %q, %t, want %q", c.command, got, seeded, c.want)
+		}
+	}
+}
+
+// TestWorkloadName: parameters that all workloads of a name share don't tell them apart.
+func TestWorkloadName(t *testing.T) {
+	plan := econbench.Plan{Workloads: []econbench.PlannedWorkload{
+		{Name: "tcp_rr", Params: econbench.Params{"flows": "1", "request": "1"}},
+		{Name: "tcp_rr", Params: econbench.Params{"flows": "8", "request": "1"}},
+		{Name: "tcp_crr", Params: econbench.Params{"flows": "8"}},
+	}}
+	var got []string
+	for _, w := range plan.Workloads {
+		got = append(got, workloadName(w.Name, w.Params, plan))
+	}
+	if want := []string{"tcp_rr flows=1", "tcp_rr flows=8", "tcp_crr"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // TestPageHosts: of a host's facts those that were not recorded are no numbers.
 func TestPageHosts(t *testing.T) {
-	table := plainFacts(map[string]econbench.HostFacts{"client": {}, "server": {CPUs: []int{0, 2}, WireDevice: "eth0"}}, []string{"client", "server"})
+	table := plainFacts(map[string]econbench.HostFacts{"client": {}, "server": {CPUs: []int{0, 2}, WireDevice: "eth0", Tunings: []string{
+		"rps wire0 rx-0 0 → 1", "sysctl a 0 → 1 (process 412)", "congestion-control to 198.19.1.4 the host's → cubic (process 412)", "sysctl a 0 → 1 (process 500)",
+		"congestion-control to 198.19.2.4 the host's → cubic (process 500)", "congestion-control to 198.18.0.2 the host's → cubic"}}}, []string{"client", "server"})
 	for _, row := range table.Rows {
 		if row[1].Text != "–" {
 			t.Errorf("%s of nothing: %q", row[0].Text, row[1].Text)
 		}
-		if want := map[string]string{"CPUs of this run": "0 2", "wire": "eth0"}[row[0].Text]; want != "" && row[2].Text != want {
+		if want := map[string]string{"CPUs of this run": "0, 2", "wire": "eth0", "changed for the run": "rps wire0 rx-0 0 → 1; sysctl a 0 → 1 in the containers; " +
+			"congestion-control the host's → cubic in the containers; congestion-control to 198.18.0.2 the host's → cubic"}[row[0].Text]; want != "" && row[2].Text != want {
 			t.Errorf("%s: %q, want %q", row[0].Text, row[2].Text, want)
 		}
 	}

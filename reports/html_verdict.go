@@ -4,6 +4,8 @@ package reports
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -79,18 +81,17 @@ func verdictsOf(s *Summary, data []*cellData) (list []armVerdict) {
 	return list
 }
 
-// workloadName leaves parameters out where the name alone is clear.
-func workloadName(c Cell, plan econbench.Plan) string {
-	same := 0
+// workloadName is a workload with those parameters that tell it from others of its name in the plan.
+func workloadName(workload string, params econbench.Params, plan econbench.Plan) string {
+	telling := econbench.Params{}
 	for _, w := range plan.Workloads {
-		if w.Name == c.Workload {
-			same++
+		for _, k := range slices.Concat(slices.Collect(maps.Keys(w.Params)), slices.Collect(maps.Keys(params))) {
+			if v, has := params[k]; has && w.Name == workload && w.Params[k] != v {
+				telling[k] = v
+			}
 		}
 	}
-	if same == 1 && strings.TrimSpace(clean(c.Workload)) != "" {
-		return clean(c.Workload)
-	}
-	return clean(strings.TrimSpace(c.Workload + " " + c.Params.String()))
+	return workloadTitle(workload, telling)
 }
 
 // besideNetworks holds each arm that has a fast path against its own network without it, under every workload's primary metric.
@@ -115,7 +116,7 @@ func besideNetworks(s *Summary, data []*cellData) map[cellKey]Published {
 
 // sentence says what a cell comes to.
 func sentence(c Cell, s *Summary, own Published) verdictLine {
-	l := verdictLine{Workload: workloadName(c, s.Plan), Badge: badgeOf(VerdictNone)}
+	l := verdictLine{Workload: workloadName(c.Workload, c.Params, s.Plan), Badge: badgeOf(VerdictNone)}
 	m := c.Metrics[c.primary]
 	switch {
 	case c.Valid+c.Invalid == 0:

@@ -37,7 +37,7 @@ func gainsOf(s *Summary) (rows []gain) {
 				continue
 			}
 			if !head {
-				rows = append(rows, gain{label: shortTitle(workloadName(c, s.Plan)) + ", " + heading(c.primary), heading: true})
+				rows = append(rows, gain{label: shortTitle(workloadName(c.Workload, c.Params, s.Plan)) + ", " + heading(c.primary), heading: true})
 				head = true
 			}
 			g.label, g.look = shorten(clean(c.Arm.String())), looks[c.Arm.String()]

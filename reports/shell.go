@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/econbench/econbench"
 )
 
 // commandLine is a command as bash takes it, on one line. The program's folder is left away: it is that of the machine that measured.
@@ -21,6 +24,27 @@ func commandLine(words []string) string {
 		out = append(out, quoted(w))
 	}
 	return strings.Join(out, " ")
+}
+
+// againCommand is the command of a run, with the seed that it drew where that gives the same order. Where it wrote to is left away: nothing may
+// be there.
+func againCommand(run *econbench.Run) (argv []string, seeded bool) {
+	for i := 0; i < len(run.Command); i++ {
+		switch a := run.Command[i]; {
+		case (a == "-o" || a == "--out") && i+1 < len(run.Command):
+			i++
+		case strings.HasPrefix(a, "--out=") || strings.HasPrefix(a, "-o="):
+		default:
+			argv = append(argv, a)
+		}
+	}
+	if len(argv) < 2 || argv[1] != "run" {
+		return slices.Clone(run.Command), false
+	}
+	if !slices.ContainsFunc(argv, func(a string) bool { return a == "--seed" || strings.HasPrefix(a, "--seed=") }) {
+		argv = append(argv, fmt.Sprintf("--seed=%d", run.Plan.Seed))
+	}
+	return argv, true
 }
 
 var bare = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./~#-]+$`)
