@@ -100,6 +100,10 @@ func TestSameHosts(t *testing.T) {
 		if (err == nil) != (want == "") || (err != nil && !regexp.MustCompile(want).MatchString(err.Error())) {
 			t.Errorf("error %v, want %q", err, want)
 		}
+		// As it comes out of a measurement, beside other errors: tonight's hosts are tomorrow's.
+		if r := (refusal{}); err != nil && !errors.As(errors.Join(cause(t.Context(), err), errors.New("taking down failed")), &r) {
+			t.Errorf("%v is no refusal for good", err)
+		}
 	}
 }
 
