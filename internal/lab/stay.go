@@ -317,6 +317,9 @@ func (s Stay) Status(ctx context.Context, items bool) (list []StayStatus, err er
 	list = []StayStatus{}
 	err = s.each(ctx, func(e *docker.Engine, d docker.Details) error {
 		answer, err := ask(ctx, e, d.ID, agentproto.StayRequest{Items: items})
+		if err != nil && hasEnded(ctx, e, d.ID) {
+			return nil
+		}
 		if err != nil {
 			answer.Error = err.Error()
 		}
@@ -324,6 +327,17 @@ func (s Stay) Status(ctx context.Context, items bool) (list []StayStatus, err er
 		return nil
 	})
 	return list, err
+}
+
+// hasEnded says whether a container that gave no answer has ended since it was listed. Its engine removes it, but takes a moment.
+func hasEnded(ctx context.Context, e *docker.Engine, id string) bool {
+	return poll(ctx, "removal of the agent", 2*time.Second, func(ctx context.Context) (bool, error) {
+		d, there, err := e.Inspect(ctx, id, "")
+		if err == nil && d.Running {
+			err = errors.New("it runs")
+		}
+		return !there, err
+	}) == nil
 }
 
 // Tell gives the agents of a network an order. Those before the first that can't follow it have followed, and it was said.
