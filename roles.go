@@ -403,6 +403,13 @@ type Carrier interface {
 	Path(Path) Path
 }
 
+// Forgetter is an optional interface of carriers whose flows end with their sockets: what comes for a connection that its program has closed is
+// the kernel's. A server that answers one request and closes is sent nothing but that once the connection is known, so that nothing is
+// demanded of its side of such connections, inwards.
+type Forgetter interface {
+	ForgetsClosed()
+}
+
 // Driver is the agent's half of a fast path: it acts inside one host and knows of others what packets and the engine's
 // tables tell it.
 type Driver interface {

@@ -48,7 +48,20 @@ func (e *Engine) carriedBy(a econbench.Attachment, w econbench.Window, cell econ
 	if _, ok := a.(econbench.Carrier); !ok {
 		return nil
 	}
-	return carried(w, demandOf(named(e.Parts.Workloads, cell.Workload), cell.Params))
+	list := carried(w, demandOf(named(e.Parts.Workloads, cell.Workload), cell.Params))
+	if _, forgets := a.(econbench.Forgetter); forgets && w.Flows.Kind == econbench.ConnectFlows {
+		excuseClosed(list)
+	}
+	return list
+}
+
+// excuseClosed demands nothing of what comes for servers that have closed: see Forgetter.
+func excuseClosed(list []econbench.Carried) {
+	for i, c := range list {
+		if c.Host == econbench.ServerHost && c.Direction == econbench.Ingress {
+			list[i].Demanded = 0
+		}
+	}
 }
 
 // carried reads what the fast path counted on each host, in the order of a round trip.

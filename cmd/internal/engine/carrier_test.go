@@ -4,6 +4,7 @@ package engine
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,6 +77,51 @@ func TestCarrierMetricsAreTheWorst(t *testing.T) {
 	carrierMetrics(carried(w, econbench.Coverage{}), metrics)
 	if metrics["hit_ratio"] != nil {
 		t.Error("a hit ratio where nothing was demanded")
+	}
+}
+
+// rememberingAttachment carries packets; forgetfulAttachment's flows end with their sockets, too.
+type (
+	rememberingAttachment struct {
+		econbench.Attachment
+		econbench.Carrier
+	}
+	forgetfulAttachment struct{ rememberingAttachment }
+)
+
+func (forgetfulAttachment) ForgetsClosed() {}
+
+// demanding is a workload of which part has to be carried.
+type demanding struct{ econbench.Workload }
+
+func (demanding) Name() string { return "crr" }
+func (demanding) Coverage(econbench.Params) econbench.Coverage {
+	return econbench.Coverage{ToServer: 0.2, ToClient: 0.4}
+}
+
+// TestForgetter: who forgets closed connections is excused where a server has closed, and nowhere else.
+func TestForgetter(t *testing.T) {
+	e := &Engine{Parts: Parts{Workloads: []econbench.Workload{demanding{}}}}
+	cell := econbench.Cell{Workload: "crr"}
+	for _, c := range []struct {
+		what     string
+		attached econbench.Attachment
+		kind     econbench.FlowKind
+		want     []float64 // client out, server in, server out, client in
+	}{
+		{"connections", forgetfulAttachment{}, econbench.ConnectFlows, []float64{0.2, 0, 0.4, 0.4}},
+		{"lasting flows", forgetfulAttachment{}, econbench.LastingFlows, []float64{0.2, 0.2, 0.4, 0.4}},
+		{"one that remembers", rememberingAttachment{}, econbench.ConnectFlows, []float64{0.2, 0.2, 0.4, 0.4}},
+	} {
+		window := carrierWindow()
+		window.Flows.Kind = c.kind
+		var got []float64
+		for _, one := range e.carriedBy(c.attached, window, cell) {
+			got = append(got, one.Demanded)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: demanded %v, want %v", c.what, got, c.want)
+		}
 	}
 }
 
