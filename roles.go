@@ -405,7 +405,7 @@ type Carrier interface {
 
 // Forgetter is an optional interface of carriers whose flows end with their sockets: what comes for a connection that its program has closed is
 // the kernel's. A server that answers one request and closes is sent nothing but that once the connection is known, so that nothing is
-// demanded of its side of such connections, inwards.
+// demanded of its side of such connections, inwards, and less towards the client.
 type Forgetter interface {
 	ForgetsClosed()
 }
