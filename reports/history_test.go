@@ -294,8 +294,17 @@ func withKernel(run *econbench.Run, kernel, program string) {
 	run.Hosts = map[string]econbench.HostFacts{econbench.ClientHost: facts(), econbench.ServerHost: facts()}
 }
 
-// TestHistoryGate: what fails, and what does not.
-func TestHistoryGate(t *testing.T) {
+// historyGateCase is forty nights, and what a gate makes of them.
+type historyGateCase struct {
+	shape   map[int]float64
+	o       HistoryOptions
+	change  func([]*econbench.Run)
+	exit    int
+	says    string
+	regress []int
+}
+
+func historyGateCases() map[string]historyGateCase {
 	ack := func(night string, change func(*Acknowledgement)) HistoryOptions {
 		a := Acknowledgement{Place: "known.yaml:2", Night: night, Tolerance: 2, Reason: "GRO is off"}
 		if change != nil {
@@ -306,14 +315,7 @@ func TestHistoryGate(t *testing.T) {
 	date := func(night int) string {
 		return time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC).AddDate(0, 0, night).Format(time.DateOnly)
 	}
-	for name, c := range map[string]struct {
-		shape   map[int]float64
-		o       HistoryOptions
-		change  func([]*econbench.Run)
-		exit    int
-		says    string
-		regress []int
-	}{
+	return map[string]historyGateCase{
 		"nothing":              {nil, HistoryOptions{}, nil, 0, "gate: passed", nil},
 		"worse":                {map[int]float64{30: 0.93}, HistoryOptions{}, nil, 2, "regression: overlay tcp_rr", []int{30}},
 		"worse in three":       {map[int]float64{37: 0.93}, HistoryOptions{}, nil, 2, "regression: overlay tcp_rr", []int{37}},
@@ -423,7 +425,12 @@ func TestHistoryGate(t *testing.T) {
 		"levels, absolute": {nil, HistoryOptions{Absolute: true}, func(runs []*econbench.Run) { slowNights(runs[20:], 0.7) }, 2,
 			"2 unacknowledged regressions", []int{20}},
 		"nothing to judge": {nil, HistoryOptions{Arms: []econbench.Arm{arm("host")}}, nil, 1, "nothing of the newest run is judged", nil},
-	} {
+	}
+}
+
+// TestHistoryGate: what fails, and what does not.
+func TestHistoryGate(t *testing.T) {
+	for name, c := range historyGateCases() {
 		t.Run(name, func(t *testing.T) {
 			runs := nightly(12, 40, 0.004, steps(c.shape))
 			if c.change != nil {

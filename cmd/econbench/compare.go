@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -94,22 +93,7 @@ func (f compareFlags) run(w io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	return f.write(w, func(w io.Writer) error { return c.Render(w, f.format) })
-}
-
-// write renders to where the user wants it.
-func (f compareFlags) write(w io.Writer, render func(io.Writer) error) error {
-	if f.out == "" || f.out == "-" {
-		return render(w)
-	}
-	var body bytes.Buffer // a failed rendering must not leave half a file
-	if err := render(&body); err != nil {
-		return err
-	}
-	if err := writeWhole(f.out, body.Bytes()); err != nil {
-		return fmt.Errorf("compare: %w", err)
-	}
-	return nil
+	return renderTo(w, f.out, "compare", func(w io.Writer) error { return c.Render(w, f.format) })
 }
 
 func (f compareFlags) options() (reports.CompareOptions, error) {

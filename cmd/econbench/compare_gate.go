@@ -65,7 +65,7 @@ func (f compareFlags) runGate(w io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	err = f.write(w, func(w io.Writer) error {
+	err = renderTo(w, f.out, "compare", func(w io.Writer) error {
 		if words := f.format == "text" || f.format == "markdown"; words && g.Comparison != nil {
 			if err := errors.Join(g.Comparison.Render(w, f.format), newline(w)); err != nil {
 				return err

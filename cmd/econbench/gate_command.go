@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -41,7 +40,7 @@ The exit code is the gate's: 2 a regression, 1 something could not be judged, 0 
 			if err != nil {
 				return err
 			}
-			if err := writeGate(cmd.OutOrStdout(), g, format, out); err != nil {
+			if err := renderTo(cmd.OutOrStdout(), out, "gate", func(w io.Writer) error { return g.Render(w, format) }); err != nil {
 				return err
 			}
 			if code := gateCode(g); code != 0 {
@@ -80,20 +79,6 @@ func recordedGate(dir string) (*reports.Gate, error) {
 		return nil, fmt.Errorf("read %s: it is about run %s, and this is run %s", path, g.New.Run, run.ID)
 	}
 	return g, nil
-}
-
-func writeGate(w io.Writer, g *reports.Gate, format, out string) error {
-	if out == "" || out == "-" {
-		return g.Render(w, format)
-	}
-	var body bytes.Buffer // a failed rendering must not leave half a file
-	if err := g.Render(&body, format); err != nil {
-		return err
-	}
-	if err := writeWhole(out, body.Bytes()); err != nil {
-		return fmt.Errorf("gate: %w", err)
-	}
-	return nil
 }
 
 // gateCode is the exit code that a gate asks for where nothing else went wrong.

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -106,25 +105,11 @@ func (f historyFlags) run(w io.Writer, args []string) error {
 	for _, text := range unread {
 		h.Warnings = append(h.Warnings, reports.Note{Text: text})
 	}
-	written := f.write(w, h)
+	written := renderTo(w, f.out, "history", func(w io.Writer) error { return h.Render(w, f.format) })
 	if !f.gate || h.Gate.Exit == 0 {
 		return written
 	}
 	return exitError{h.Gate.Exit, errors.Join(errors.New(h.GateText()), written)} // a full disk hides no regression
-}
-
-func (f historyFlags) write(w io.Writer, h *reports.History) error {
-	if f.out == "" || f.out == "-" {
-		return h.Render(w, f.format)
-	}
-	var body bytes.Buffer // a failed rendering must not leave half a file
-	if err := h.Render(&body, f.format); err != nil {
-		return err
-	}
-	if err := writeWhole(f.out, body.Bytes()); err != nil {
-		return fmt.Errorf("history: %w", err)
-	}
-	return nil
 }
 
 func (f historyFlags) options() (o reports.HistoryOptions, err error) {

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 
@@ -43,6 +45,21 @@ func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
+}
+
+// renderTo renders to the file that -o names, or to w without one ("-" is none). command is who does it, for errors.
+func renderTo(w io.Writer, file, command string, render func(io.Writer) error) error {
+	if file == "" || file == "-" {
+		return render(w)
+	}
+	var body bytes.Buffer // a failed rendering must not leave half a file
+	if err := render(&body); err != nil {
+		return err
+	}
+	if err := writeWhole(file, body.Bytes()); err != nil {
+		return fmt.Errorf("%s: %w", command, err)
+	}
+	return nil
 }
 
 // writeWhole writes a file that nobody sees half-written: node_exporter may read the folder at any moment. What is no plain file (/dev/null, a

@@ -3,8 +3,8 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,17 +54,7 @@ Formats:
 					return err
 				}
 			}
-			if out == "" || out == "-" {
-				return printReport(cmd.OutOrStdout(), args[0], format, warn)
-			}
-			var body bytes.Buffer // a failed report must not leave half a file
-			if err := printReport(&body, args[0], format, warn); err != nil {
-				return err
-			}
-			if err := writeWhole(out, body.Bytes()); err != nil {
-				return fmt.Errorf("report: %w", err)
-			}
-			return nil
+			return renderTo(cmd.OutOrStdout(), out, "report", func(w io.Writer) error { return printReport(w, args[0], format, warn) })
 		},
 	}
 	var formats string
