@@ -8,13 +8,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/econbench/econbench"
 )
@@ -110,19 +106,7 @@ func TestCompareGolden(t *testing.T) {
 			if format == "text" {
 				checkWidth(t, got)
 			}
-			path := filepath.Join("testdata", name+"."+format)
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("%s -want +got (go test -update rewrites):\n%s", path, diff)
-			}
+			golden(t, name+"."+format, got)
 		}
 	}
 }

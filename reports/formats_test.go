@@ -5,13 +5,9 @@ package reports
 import (
 	"bytes"
 	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"unicode/utf8"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/econbench/econbench"
 )
@@ -69,20 +65,7 @@ func TestGolden(t *testing.T) {
 				continue
 			}
 			t.Run(name+"/"+r.Name(), func(t *testing.T) {
-				got := render(t, r, run)
-				path := filepath.Join("testdata", name+"."+r.Name())
-				if *update {
-					if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-						t.Fatal(err)
-					}
-				}
-				want, err := os.ReadFile(path)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if diff := cmp.Diff(string(want), got); diff != "" {
-					t.Errorf("-want +got (go test -update rewrites):\n%s", diff)
-				}
+				golden(t, name+"."+r.Name(), render(t, r, run))
 			})
 		}
 	}

@@ -125,6 +125,28 @@ func (s nights) cell(workload int, old, new []float64, o CompareOptions) Compare
 		Metrics: map[string]MetricChange{"transactions": m}}
 }
 
+// namedNights are nights as docs/measuring.md calls them.
+type namedNights struct {
+	name string
+	nights
+}
+
+// simulatedNights are machines of all kinds, drifts the last.
+func simulatedNights(workloads int, drifts ...float64) []namedNights {
+	list := []namedNights{
+		{"spread 1 %", nights{blocks: 10, workloads: workloads, spread: 0.01}},
+		{"spread 2.5 %", nights{blocks: 10, workloads: workloads, spread: 0.025}},
+		{"spread 5 %", nights{blocks: 10, workloads: workloads, spread: 0.05}},
+		{"spread 5 %, 20 blocks", nights{blocks: 20, workloads: workloads, spread: 0.05}},
+		{"spread 10 %", nights{blocks: 10, workloads: workloads, spread: 0.1}},
+		{"spread 2.5 %, bursts", nights{blocks: 10, workloads: workloads, spread: 0.025, bursts: true}},
+	}
+	for _, d := range drifts {
+		list = append(list, namedNights{fmt.Sprintf("spread 2.5 %%, runs drift by %g %%", 100*d), nights{blocks: 10, workloads: workloads, spread: 0.025, drift: d}})
+	}
+	return list
+}
+
 // TestGateErrorRates: false alarms are rare, regressions twice the gate's size are found. With -simulate 20000 it prints the table of
 // docs/measuring.md.
 func TestGateErrorRates(t *testing.T) {
@@ -133,20 +155,7 @@ func TestGateErrorRates(t *testing.T) {
 		gates = 150
 	}
 	random := rand.New(rand.NewPCG(11, 12))
-	for _, c := range []struct {
-		name string
-		nights
-	}{
-		{"spread 1 %", nights{blocks: 10, workloads: 3, spread: 0.01}},
-		{"spread 2.5 %", nights{blocks: 10, workloads: 3, spread: 0.025}},
-		{"spread 5 %", nights{blocks: 10, workloads: 3, spread: 0.05}},
-		{"spread 5 %, 20 blocks", nights{blocks: 20, workloads: 3, spread: 0.05}},
-		{"spread 10 %", nights{blocks: 10, workloads: 3, spread: 0.1}},
-		{"spread 2.5 %, bursts", nights{blocks: 10, workloads: 3, spread: 0.025, bursts: true}},
-		{"spread 2.5 %, runs drift by 1 %", nights{blocks: 10, workloads: 3, spread: 0.025, drift: 0.01}},
-		{"spread 2.5 %, runs drift by 2 %", nights{blocks: 10, workloads: 3, spread: 0.025, drift: 0.02}},
-		{"spread 2.5 %, runs drift by 4 %", nights{blocks: 10, workloads: 3, spread: 0.025, drift: 0.04}},
-	} {
+	for _, c := range simulatedNights(3, 0.01, 0.02, 0.04) {
 		var columns []string
 		for _, loss := range []float64{0, 0.025, 0.05, 0.075, 0.10, 0.15} {
 			s := c.nights
@@ -184,20 +193,7 @@ func TestGateNights(t *testing.T) {
 	const arms = 4
 	night := func(rate float64) float64 { return 1 - math.Pow(1-rate, arms) }
 	random := rand.New(rand.NewPCG(21, 22))
-	for _, c := range []struct {
-		name string
-		nights
-	}{
-		{"spread 1 %", nights{blocks: 10, workloads: 8, spread: 0.01}},
-		{"spread 2.5 %", nights{blocks: 10, workloads: 8, spread: 0.025}},
-		{"spread 5 %", nights{blocks: 10, workloads: 8, spread: 0.05}},
-		{"spread 5 %, 20 blocks", nights{blocks: 20, workloads: 8, spread: 0.05}},
-		{"spread 10 %", nights{blocks: 10, workloads: 8, spread: 0.1}},
-		{"spread 2.5 %, bursts", nights{blocks: 10, workloads: 8, spread: 0.025, bursts: true}},
-		{"spread 2.5 %, runs drift by 1 %", nights{blocks: 10, workloads: 8, spread: 0.025, drift: 0.01}},
-		{"spread 2.5 %, runs drift by 2 %", nights{blocks: 10, workloads: 8, spread: 0.025, drift: 0.02}},
-		{"spread 2.5 %, runs drift by 1.25 %", nights{blocks: 10, workloads: 8, spread: 0.025, drift: 0.0125}},
-	} {
+	for _, c := range simulatedNights(8, 0.01, 0.0125, 0.02) {
 		r := simulateGates(c.nights, gates, random)
 		if c.drift == 0 && r.anyRegressed > 0.05 {
 			t.Errorf("%s: %.3f of the arms fail without a loss", c.name, r.anyRegressed)

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -490,19 +488,7 @@ func TestGateGolden(t *testing.T) {
 			if format == "junit" {
 				checkJUnit(t, name, got)
 			}
-			path := filepath.Join("testdata", name+"."+format)
-			if *update {
-				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("%s -want +got (go test -update rewrites):\n%s", path, diff)
-			}
+			golden(t, name+"."+format, got)
 		}
 	}
 	if err := gates(t)["gate-passed"].Render(new(strings.Builder), "jsn"); err == nil || !strings.Contains(err.Error(), `did you mean "json"`) {

@@ -12,8 +12,6 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -688,19 +686,7 @@ func TestHistoryGolden(t *testing.T) {
 		if format == "html" { // fonts' outlines and a page's style say nothing that the others do not
 			continue
 		}
-		path := filepath.Join("testdata", "history."+format)
-		if *update {
-			if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), got); diff != "" {
-			t.Errorf("%s -want +got (go test -update rewrites):\n%s", path, diff)
-		}
+		golden(t, "history."+format, got)
 	}
 }
 

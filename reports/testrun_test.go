@@ -5,7 +5,12 @@ package reports
 import (
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/econbench/econbench"
 )
@@ -64,4 +69,22 @@ func sampleTrial(run string, block, position int, c econbench.Cell, random *rand
 	t.Metrics["latency_p50"] = ptr(math.Round(0.95/rate*1e6) / 1e6)
 	t.Metrics["latency_p99"] = ptr(math.Round(1.6/rate*1e6) / 1e6)
 	return t
+}
+
+// golden holds an output against the file of that name in testdata, or rewrites that with -update.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s -want +got (go test -update rewrites):\n%s", path, diff)
+	}
 }
