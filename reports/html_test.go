@@ -493,7 +493,7 @@ func TestCommandLine(t *testing.T) {
 		t.Errorf("%q, want %q", got, words)
 	}
 	for _, w := range words {
-		if q := quoted(w); strings.ContainsFunc(q, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if q := ShellWord(w); strings.ContainsFunc(q, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			t.Errorf("%q is quoted %q, which can't be seen", w, q)
 		}
 	}

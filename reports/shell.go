@@ -21,7 +21,7 @@ func commandLine(words []string) string {
 		if i == 0 {
 			w = filepath.Base(w)
 		}
-		out = append(out, quoted(w))
+		out = append(out, ShellWord(w))
 	}
 	return strings.Join(out, " ")
 }
@@ -49,8 +49,8 @@ func againCommand(run *econbench.Run) (argv []string, seeded bool) {
 
 var bare = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./~#-]+$`)
 
-// quoted is a word that bash takes as it is, whatever is in it. What can't be seen, or would move a cursor, is written as bytes.
-func quoted(w string) string {
+// ShellWord is a word that bash takes as it is, whatever is in it. What can't be seen, or would move a cursor, is written as bytes.
+func ShellWord(w string) string {
 	switch {
 	case bare.MatchString(w) && !strings.HasPrefix(w, "~") && !strings.HasPrefix(w, "#"):
 		return w

@@ -19,6 +19,7 @@ import (
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/cmd/internal/engine"
 	"github.com/econbench/econbench/internal/rundir"
+	"github.com/econbench/econbench/reports"
 )
 
 // besideResume are the flags that change nothing about what is measured.
@@ -177,24 +178,13 @@ func takeUp(r *econbench.Run, now time.Time) {
 
 // resumeCommand is what the user types to go on with a run, hosts included.
 func (f *runFlags) resumeCommand(dir string) string {
-	line := "econbench run --resume " + quoted(dir)
+	line := "econbench run --resume " + reports.ShellWord(dir)
 	for _, given := range []struct{ flag, value string }{
 		{"hosts", strings.Join(f.hosts, ",")}, {"underlay", strings.Join(f.underlay, ",")}, {"tls-dir", f.tlsDir}, {"cache-dir", f.cacheDir},
 	} {
 		if given.value != "" {
-			line += " --" + given.flag + " " + quoted(given.value)
+			line += " --" + given.flag + " " + reports.ShellWord(given.value)
 		}
 	}
 	return line
-}
-
-// quoted is a word as a shell reads it.
-func quoted(word string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:,@+", r)
-	}
-	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

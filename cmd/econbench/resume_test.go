@@ -18,6 +18,7 @@ import (
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/cmd/internal/engine"
 	"github.com/econbench/econbench/internal/rundir"
+	"github.com/econbench/econbench/reports"
 )
 
 // leaves makes a run directory as a run leaves it that ended early, on the program's own version:
@@ -132,7 +133,7 @@ func TestResumeCommand(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	for word, want := range map[string]string{"": "''", "a*": "'a*'", "it's": `'it'\''s'`, "/a-b_c.d": "/a-b_c.d"} {
-		if got := quoted(word); got != want {
+		if got := reports.ShellWord(word); got != want {
 			t.Errorf("%q is written %s, want %s", word, got, want)
 		}
 	}
