@@ -89,18 +89,29 @@ func writeSysctl(file, value string) error {
 // normal writes a value with single spaces: the kernel separates a sysctl's numbers by tabs.
 func normal(value string) string { return strings.Join(strings.Fields(value), " ") }
 
-// SetSysctl sets a kernel parameter of a device that is about to be used, or of a namespace, without a journal: it dies with
-// what it belongs to. One that the kernel does not have is passed over.
+// SetSysctl is SetSysctls of one.
 func SetSysctl(ns netns.NsHandle, key, value string) error {
-	file, err := sysctlFile(key)
-	if err != nil {
-		return err
+	return SetSysctls(ns, [2]string{key, value})
+}
+
+// SetSysctls sets kernel parameters, each a key and its value, of a device that is about to be used, or of a namespace, without a journal: they die with
+// what they belong to. One that the kernel does not have is passed over.
+func SetSysctls(ns netns.NsHandle, all ...[2]string) error {
+	for i := range all {
+		file, err := sysctlFile(all[i][0])
+		if err != nil {
+			return err
+		}
+		all[i][0] = file
 	}
-	err = netspace.In(ns, func() error { return writeSysctl(file, value) })
-	if errors.Is(err, errGone) {
+	return netspace.In(ns, func() error {
+		for _, s := range all {
+			if err := writeSysctl(s[0], s[1]); err != nil && !errors.Is(err, errGone) {
+				return err
+			}
+		}
 		return nil
-	}
-	return err
+	})
 }
 
 // SysctlIn reads a kernel parameter in a network namespace.
