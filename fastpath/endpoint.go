@@ -5,8 +5,9 @@ package fastpath
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -21,16 +22,37 @@ import (
 type endpoint struct {
 	local
 	number uint32
-	lane   lane // nil: it is not there yet, or no more
+	ns     netns.NsHandle  // its own, held
+	look   *netlink.Handle // in there; nil: it is not held, or no more
+	lane   lane            // nil: it is not there yet, or no more
 	// toContainer is at work as own while the container's rules ask for it.
 	toContainer *ebpf.Program
-	own         io.Closer
+	own         *handover
+	handovers   []*handover    // what else is at work on the lane's devices
 	undo        []func() error // what leads to the lane, in the order things were done
 	closing     bool           // it was to go, and could not yet
 }
 
 // syncEndpoints lets go of containers that left and takes in those that came.
 func (o *overlay) syncEndpoints(now []local) error {
+	began := time.Now()
+	errs := []error{o.release(now)}
+	for _, l := range now {
+		if slices.ContainsFunc(o.endpoints, func(e *endpoint) bool { return e.local == l || e.sharesAddress(l) }) {
+			continue
+		}
+		e := &endpoint{local: l, number: o.next, ns: netns.None()}
+		o.next++
+		errs = append(errs, o.keepTaken(e, o.take(e)))
+		if o.hasNews(began) {
+			break // to forget comes first, and what else has come is still there at the next look
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// release lets go of containers that left.
+func (o *overlay) release(now []local) error {
 	var errs []error
 	for _, e := range o.endpoints { // all of them at once: to take one lane away takes a while
 		if !slices.Contains(now, e.local) {
@@ -47,40 +69,7 @@ func (o *overlay) syncEndpoints(now []local) error {
 	})
 	left, err := closeAll(leaving)
 	o.endpoints = append(o.endpoints, left...) // to be tried again at the next look
-	errs = append(errs, err)
-	for _, l := range now {
-		if slices.ContainsFunc(o.endpoints, func(e *endpoint) bool { return e.local == l || e.sharesAddress(l) }) {
-			continue
-		}
-		if why := o.unfit(l); why != "" {
-			o.refused[l.addr.String()] = why
-			continue
-		}
-		e := &endpoint{local: l, number: o.next}
-		o.next++
-		err := o.take(e)
-		var unfit noLane
-		if errors.As(err, &unfit) {
-			o.refused[l.addr.String()] = unfit.Error()
-			errs = append(errs, e.unhook())
-			continue
-		}
-		if err != nil {
-			if o.present(l) {
-				errs = append(errs, fmt.Errorf("container %s (%s): %w", l.addr, l.name, err))
-			}
-			e.closing = true
-			left, err := closeAll([]*endpoint{e})
-			o.endpoints = append(o.endpoints, left...)
-			errs = append(errs, err)
-			continue
-		}
-		o.endpoints = append(o.endpoints, e)
-		if o.hasNews() {
-			break // to forget comes first, and what else has come is still there at the next look
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, err)...)
 }
 
 // sharesAddress says whether an endpoint has to go before another container can be one: what it has yet to undo would be the other's.
@@ -88,9 +77,34 @@ func (e *endpoint) sharesAddress(l local) bool {
 	return e.closing && e.vni == l.vni && e.addr == l.addr
 }
 
-// hasNews says whether something has changed since the sandbox was read. What is being attached takes all in.
-func (o *overlay) hasNews() bool {
+// hasNews says whether something has changed since the sandbox was read, or the lease is due and the rest has to wait for the next look. What is
+// being attached takes all in.
+func (o *overlay) hasNews(since time.Time) bool {
+	if o.stop != nil && time.Since(since) > tick {
+		poke(o.news)
+	}
 	return o.stop != nil && (len(o.news) > 0 || o.follower != nil && len(o.follower.changed) > 0)
+}
+
+// keepTaken keeps a container that could be taken in, and lets go of one that could not.
+func (o *overlay) keepTaken(e *endpoint, failed error) error {
+	var unfit noLane
+	switch {
+	case failed == nil:
+		o.endpoints = append(o.endpoints, e)
+		return nil
+	case errors.As(failed, &unfit):
+		o.refused[e.addr.String()] = unfit.Error()
+		return e.unhook()
+	case o.present(e.local):
+		failed = fmt.Errorf("container %s (%s): %w", e.addr, e.name, failed)
+	default:
+		failed = nil
+	}
+	e.closing = true
+	left, err := closeAll([]*endpoint{e})
+	o.endpoints = append(o.endpoints, left...)
+	return errors.Join(failed, err)
 }
 
 // present says whether a container still has its device: whatever failed on one that is just leaving is no error.
@@ -110,107 +124,150 @@ func (o *overlay) present(l local) bool {
 }
 
 // unfit says why a container can't take part.
-func (o *overlay) unfit(l local) string {
-	if l.mtu+encapsulation > o.wireMTU {
-		return fmt.Sprintf("its MTU of %d and %d bytes of encapsulation exceed the wire's %d", l.mtu, encapsulation, o.wireMTU)
+func (o *overlay) unfit(e *endpoint) error {
+	if e.mtu+encapsulation > o.wireMTU {
+		return noLane(fmt.Sprintf("its MTU of %d and %d bytes of encapsulation exceed the wire's %d", e.mtu, encapsulation, o.wireMTU))
 	}
-	ns, err := l.open(o.cfg.spaces())
-	if err != nil {
-		return err.Error()
+	if e.isolated {
+		return noLane("its port of the bridge is isolated")
 	}
-	defer ns.Close()
-	if l.isolated {
-		return "its port of the bridge is isolated"
+	if v, err := tune.SysctlIn(e.ns, "net.ipv4.conf.all.rp_filter"); err == nil && v == "1" {
+		return noLane("net.ipv4.conf.all.rp_filter is 1 in it: what arrives by the lane would be dropped")
 	}
-	if v, err := tune.SysctlIn(ns, "net.ipv4.conf.all.rp_filter"); err == nil && v == "1" {
-		return "net.ipv4.conf.all.rp_filter is 1 in it: what arrives by the lane would be dropped"
-	}
-	return ""
+	return nil
 }
+
+// stopwatch hears of the steps of taking a container in, and returns what is called at a step's end. A test has it read the clock.
+var stopwatch = func(step string) (done func()) { return func() {} }
 
 // take gives a container its lane and its programs. The device's own hook comes last: from then on packets take the lane. When
 // it fails, what it did is in the endpoint's undo.
-func (o *overlay) take(e *endpoint) error {
-	ns, err := e.open(o.cfg.spaces())
+func (o *overlay) take(e *endpoint) (err error) {
+	if err := o.enterContainer(e); err != nil {
+		return err
+	}
+	if err := o.unfit(e); err != nil {
+		return err
+	}
+	done := stopwatch("lane")
+	e.lane, err = makeLane(o.lanes, laneSite{o.host, e.ns, e.local, e.number, o.progs})
+	done()
 	if err != nil {
 		return err
-	}
-	defer ns.Close()
-	unfollow, err := followDevices(ns, o.news)
-	if err != nil {
-		return fmt.Errorf("follow its devices: %w", err)
-	}
-	e.undo = append(e.undo, unfollow)
-	if e.lane, err = makeLane(o.lanes, laneSite{o.host, ns, e.local, e.number, o.progs}); err != nil {
-		return err
-	}
-	around, err := o.progs.around(e.local, e.number, e.lane)
-	if err != nil {
-		return err
-	}
-	e.undo = append(e.undo, func() error { around.Close(); return nil })
-	if err := e.attachLane(o.hooks, o.host, ns, around.Programs); err != nil {
-		return err
-	}
-	if err := o.progs.setEndpoint(e.local, e.number, e.lane); err != nil {
-		return err
-	}
-	e.undo = append(e.undo, func() error { return o.progs.dropEndpoint(e.local) })
-	if prog := around.Programs[o.progs.within()]; prog != nil {
-		if err := e.attach(o.hooks, point{ns, e.lane.receiver(), ebpf.AttachTCXIngress}, prog); err != nil {
-			return err
-		}
 	}
 	if o.cfg.Without == econbench.Egress {
-		return nil
-	}
-	return e.attach(o.hooks, point{ns, e.ifindex, ebpf.AttachTCXEgress}, around.Programs[progFromContainer])
-}
-
-// attachLane attaches what is at work where the lane comes out on either side.
-func (e *endpoint) attachLane(hooks attacher, host, container netns.NsHandle, programs map[string]*ebpf.Program) error {
-	e.toContainer = programs[progToContainer]
-	e.undo = append(e.undo, e.leaveOwn)
-	if err := e.arrive(hooks, container); err != nil {
+		_, err := o.dress(e)
 		return err
 	}
-	outside, hook := e.lane.outside()
-	if hook == ebpf.AttachNetkitPeer {
-		if err := e.attach(hooks, point{host, outside, ebpf.AttachNetkitPrimary}, programs[progToLane]); err != nil {
-			return err
-		}
+	own := o.hooks.reserve(point{e.ns, e.ifindex, ebpf.AttachTCXEgress})
+	programs, err := o.dress(e)
+	if err != nil {
+		return errors.Join(err, own.Close())
 	}
-	return e.attach(hooks, point{host, outside, hook}, programs[progFromLane])
-}
-
-func (e *endpoint) attach(hooks attacher, at point, prog *ebpf.Program) error {
-	c, err := hooks.attach(at, prog)
+	defer stopwatch("wait for the own device's hook")()
+	c, err := own.put(programs[progFromContainer])
 	if err == nil {
 		e.undo = append(e.undo, c.Close)
 	}
 	return err
 }
 
+// dress gives a container with a lane its programs, and has all but that of its own device at work.
+func (o *overlay) dress(e *endpoint) (map[string]*ebpf.Program, error) {
+	done := stopwatch("programs")
+	around, err := o.progs.around(e.local, e.number, e.lane)
+	done()
+	if err != nil {
+		return nil, err
+	}
+	e.undo = append(e.undo, func() error { around.Close(); return nil })
+	if err := o.attachLane(e, around.Programs); err != nil {
+		return nil, err
+	}
+	if err := o.progs.setEndpoint(e.local, e.number, e.lane); err != nil {
+		return nil, err
+	}
+	e.undo = append(e.undo, func() error { return o.progs.dropEndpoint(e.local) })
+	return around.Programs, nil
+}
+
+// enterContainer opens the container's namespace, and begins to follow it.
+func (o *overlay) enterContainer(e *endpoint) (err error) {
+	defer stopwatch("namespace")()
+	if e.ns, err = e.open(o.cfg.spaces()); err != nil {
+		return noLane(err.Error())
+	}
+	e.undo = append(e.undo, e.ns.Close)
+	if e.look, err = netlink.NewHandleAt(e.ns, unix.NETLINK_ROUTE); err != nil {
+		return err
+	}
+	e.undo = append(e.undo, func() error { e.look.Close(); e.look = nil; return nil })
+	unfollow, err := followDevices(e.ns, o.news)
+	if err != nil {
+		return fmt.Errorf("follow its devices: %w", err)
+	}
+	e.undo = append(e.undo, unfollow)
+	return nil
+}
+
+// attachLane attaches what is at work where the lane comes out on either side.
+func (o *overlay) attachLane(e *endpoint, programs map[string]*ebpf.Program) error {
+	defer stopwatch("lane's hooks, rules")()
+	e.toContainer = programs[progToContainer]
+	e.undo = append(e.undo, e.leaveOwn)
+	if err := e.arrive(o.hooks); err != nil {
+		return err
+	}
+	outside, hook := e.lane.outside()
+	if hook == ebpf.AttachNetkitPeer {
+		if err := e.attachOwn(o.hooks, point{o.host, outside, ebpf.AttachNetkitPrimary}, programs[progToLane]); err != nil {
+			return err
+		}
+	}
+	if err := e.attachOwn(o.hooks, point{o.host, outside, hook}, programs[progFromLane]); err != nil {
+		return err
+	}
+	if prog := programs[o.progs.within()]; prog != nil {
+		return e.attachOwn(o.hooks, point{e.ns, e.lane.receiver(), ebpf.AttachTCXIngress}, prog)
+	}
+	return nil
+}
+
+// attachOwn attaches a program to a device of the lane's.
+func (e *endpoint) attachOwn(hooks attacher, at point, prog *ebpf.Program) error {
+	h, err := hooks.attachTo(e.lane, at, prog)
+	if err == nil {
+		e.undo = append(e.undo, h.Close)
+		e.handovers = append(e.handovers, h)
+	}
+	return err
+}
+
 // closeAll takes containers off the fast path: first all that leads to their lanes, then, when no packet can be on its way there any
-// more, the lanes. It returns those for which that failed: to take a lane away from under a hook that still leads to it would lose packets.
+// more, the lanes, beside each other: the kernel waits for much with each. It returns those for which that failed: to take a lane away from under a hook that still
+// leads to it would lose packets.
 func closeAll(list []*endpoint) (left []*endpoint, err error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
-	var errs []error
-	for _, e := range list {
-		errs = append(errs, e.unhook())
+	errs := make([]error, len(list), len(list)+1)
+	for i, e := range list {
+		errs[i] = e.unhook()
 	}
-	errs = append(errs, gracePeriod())
+	grace := gracePeriod()
+	var all sync.WaitGroup
 	for i, e := range list {
 		if errs[i] == nil && e.lane != nil {
-			errs[i] = e.lane.close()
+			all.Go(func() { errs[i] = e.lane.close() })
 		}
+	}
+	all.Wait()
+	for i, e := range list {
 		if errs[i] != nil {
 			left = append(left, e)
 		}
 	}
-	return left, errors.Join(errs...)
+	return left, errors.Join(append(errs, grace)...)
 }
 
 // unhook undoes one thing after the other, newest first, up to the first that fails.

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -57,20 +58,129 @@ func (a attacher) attach(at point, prog *ebpf.Program) (io.Closer, error) {
 	if a.mechanism == econbench.HookFilter {
 		return attachFilter(at, prog, a.owner)
 	}
-	var l link.Link
-	err := netspace.In(at.ns, func() (err error) {
-		l, err = link.AttachTCX(link.TCXOptions{Interface: at.ifindex, Program: prog, Attach: at.hook})
-		return err
-	})
+	l, err := attachTCX(at, prog)
 	switch {
 	case errors.Is(err, ebpf.ErrNotSupported) && a.mechanism == "":
 		return attachFilter(at, prog, a.owner)
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return nil, fmt.Errorf("hook %s: this kernel has none, Linux 6.6 or newer is needed; allowed: %s", a.mechanism, econbench.HookFilter)
-	case err != nil:
+	}
+	return l, err
+}
+
+func attachTCX(at point, prog *ebpf.Program) (l link.Link, err error) {
+	err = netspace.In(at.ns, func() (err error) {
+		l, err = link.AttachTCX(link.TCXOptions{Interface: at.ifindex, Program: prog, Attach: at.hook})
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("attach %s to device %d: %w", prog, at.ifindex, err)
 	}
 	return l, nil
+}
+
+// handover is a program on a lane's device. On one of the lane's own it begins by a filter, which stands in 0.2 ms, and is handed over to tcx
+// when there is time: a program of tcx goes with the agent, and the kernel waits for its readers before it stands (tcx_entry_sync() in include/net/tcx.h;
+// 8 ms where it counts 250 ticks a second), with the lock of all devices held.
+type handover struct {
+	attacher
+	at      point
+	program *ebpf.Program
+	now     io.Closer
+	due     bool // it is a filter's still
+}
+
+// attachTo attaches a program to a device of a lane.
+func (a attacher) attachTo(l lane, at point, prog *ebpf.Program) (h *handover, err error) {
+	h = &handover{attacher: a, at: at, program: prog}
+	tc := at.hook == ebpf.AttachTCXIngress || at.hook == ebpf.AttachTCXEgress
+	if h.due = l.private() && a.mechanism == "" && tc; h.due {
+		h.now, err = attachFilter(at, prog, a.owner)
+	} else {
+		h.now, err = a.attach(at, prog)
+	}
+	return h, err
+}
+
+// handOver has tcx take over from the filter. In between both are at work: what the first decides is not the second's to see, and
+// what it lets pass the second lets pass as well, and neither counts that.
+func (h *handover) handOver() error {
+	if !h.due {
+		return nil
+	}
+	l, err := attachTCX(h.at, h.program)
+	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.ENODEV) {
+		h.due = false // it stays a filter's, or has gone with its device
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	filter := h.now
+	h.now, h.due = l, false
+	return filter.Close()
+}
+
+// Close takes the program off.
+func (h *handover) Close() error { return h.now.Close() }
+
+// place is a hook of a device that a program is going to be put on.
+type place struct {
+	attacher
+	at       point
+	reserved link.Link     // by a program that does nothing; nil: nothing stands there
+	done     chan struct{} // closed once that is decided
+	err      error
+}
+
+// reserve has tcx hold a place while what is to be put there is still being made: the kernel waits for its readers with the first program
+// alone, and another takes its place at once. It works in the background; put waits for it, and one of them or Close has to be called.
+func (a attacher) reserve(at point) *place {
+	p := &place{attacher: a, at: at, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		if a.mechanism != econbench.HookFilter {
+			p.reserved, p.err = reserveTCX(at)
+		}
+		if errors.Is(p.err, ebpf.ErrNotSupported) {
+			p.err = nil // put says so, or does without
+		}
+	}()
+	return p
+}
+
+func reserveTCX(at point) (link.Link, error) {
+	const next = -1 // TCX_NEXT
+	idle, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "reserved", Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm32(asm.R0, next), asm.Return()}})
+	if err != nil {
+		return nil, fmt.Errorf("reserve a hook of device %d: %w", at.ifindex, err)
+	}
+	defer idle.Close() // the link has it
+	return attachTCX(at, idle)
+}
+
+// put puts a program there. Closing takes it off again.
+func (p *place) put(prog *ebpf.Program) (io.Closer, error) {
+	<-p.done
+	switch {
+	case p.err != nil:
+		return nil, p.err
+	case p.reserved == nil:
+		return p.attach(p.at, prog)
+	}
+	if err := p.reserved.Update(prog); err != nil {
+		return nil, errors.Join(fmt.Errorf("attach %s to device %d: %w", prog, p.at.ifindex, err), p.Close())
+	}
+	return p.reserved, nil
+}
+
+// Close gives up a place where nothing was put.
+func (p *place) Close() error {
+	if <-p.done; p.reserved == nil {
+		return nil
+	}
+	return p.reserved.Close()
 }
 
 // attachNetkit puts a program where one end of a netkit pair transmits. There is one mechanism for that.

@@ -44,6 +44,8 @@ type lane interface {
 	// receiver is that peer, mac its hardware address.
 	receiver() int
 	mac() [6]byte
+	// private says whether its devices are its own: nothing else hangs on them, and they go with it.
+	private() bool
 	// intact says whether it still leads there: a device may go, or become another's, while the container stays.
 	intact(host *netlink.Handle) bool
 	// close removes the lane; one that went with its container is fine.
@@ -94,6 +96,7 @@ func (b *builtLane) outside() (int, ebpf.AttachType) { return b.outer, b.hook }
 func (b *builtLane) into() int                       { return b.outer }
 func (b *builtLane) receiver() int                   { return b.peer.index }
 func (b *builtLane) mac() [6]byte                    { return b.peer.mac }
+func (b *builtLane) private() bool                   { return b.undo != nil }
 func (b *builtLane) close() error {
 	if b.undo == nil {
 		return nil
@@ -170,15 +173,14 @@ func quieten(ns netns.NsHandle, h *netlink.Handle, name string) error {
 	if err := h.LinkSetARPOff(link); err != nil {
 		return fmt.Errorf("device %s: no ARP: %w", name, err)
 	}
-	for _, s := range []struct{ key, value string }{
-		{"net.ipv6.conf." + name + ".disable_ipv6", "1"},
-		{"net.ipv4.conf." + name + ".rp_filter", "0"},
-		{"net.ipv4.conf." + name + ".forwarding", "0"},
-		{"net.ipv4.conf." + name + ".arp_ignore", "8"},
-	} {
-		if err := tune.SetSysctl(ns, s.key, s.value); err != nil {
-			return fmt.Errorf("device %s: %w", name, err)
-		}
+	err = tune.SetSysctls(ns,
+		[2]string{"net.ipv6.conf." + name + ".disable_ipv6", "1"},
+		[2]string{"net.ipv4.conf." + name + ".rp_filter", "0"},
+		[2]string{"net.ipv4.conf." + name + ".forwarding", "0"},
+		[2]string{"net.ipv4.conf." + name + ".arp_ignore", "8"},
+	)
+	if err != nil {
+		return fmt.Errorf("device %s: %w", name, err)
 	}
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("device %s: up: %w", name, err)
@@ -191,6 +193,22 @@ func laneName() string {
 	b := make([]byte, 4)
 	_, _ = rand.Read(b) // never fails, says crypto/rand
 	return tune.LinkPrefix + hex.EncodeToString(b)
+}
+
+// undo removes a lane by its device in the host's namespace. The journal, which does one thing at a time, finds it gone: most of what the kernel waits for when
+// a device goes many can wait for at once.
+func (at laneSite) undo(name string, made *tune.Applied) func() error {
+	return func() error {
+		h, err := netlink.NewHandleAt(at.host, unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		if link, err := h.LinkByName(name); err == nil {
+			_ = h.LinkDel(link) // the journal says what it could not do
+		}
+		return made.Undo()
+	}
 }
 
 // handles opens netlink in both namespaces.

@@ -62,7 +62,7 @@ func (m macvlanLanes) make(at laneSite) (_ lane, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("veth pair: %w", err)
 	}
-	made := &builtLane{name: m.kind(), hook: ebpf.AttachTCXEgress, undo: pair.Undo}
+	made := &builtLane{name: m.kind(), hook: ebpf.AttachTCXEgress, undo: at.undo(vph, pair)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, made.close())

@@ -54,7 +54,7 @@ func (n netkitLanes) make(at laneSite) (_ lane, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("netkit pair: %w", err)
 	}
-	made := &builtLane{name: n.kind(), hook: ebpf.AttachNetkitPeer, undo: pair.Undo}
+	made := &builtLane{name: n.kind(), hook: ebpf.AttachNetkitPeer, undo: at.undo(primary, pair)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, made.close())

@@ -217,10 +217,11 @@ func TestLanesBeside(t *testing.T) {
 		o := hosts[0].attached.(*overlay)
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		e := o.endpoints[1]
-		if _, err := closeAll([]*endpoint{e}); err != nil {
+		if _, err := closeAll(o.endpoints[1:]); err != nil {
 			t.Fatal(err)
 		}
+		e := &endpoint{local: o.endpoints[1].local, number: o.endpoints[1].number}
+		o.endpoints[1] = e
 		before := o.lanes
 		defer func() { o.lanes = before }()
 		var err error

@@ -108,6 +108,7 @@ func (fakeLane) outside() (int, ebpf.AttachType) { return 2, ebpf.AttachTCXEgres
 func (fakeLane) into() int                       { return 2 }
 func (fakeLane) receiver() int                   { return 4 }
 func (fakeLane) mac() [6]byte                    { return laneMAC }
+func (fakeLane) private() bool                   { return true }
 func (fakeLane) close() error                    { return nil }
 
 // rig is one container's programs with one peer in their caches.

@@ -190,7 +190,8 @@ func (o *overlay) leave() {
 
 // start loads the programs and attaches the one that all containers share.
 func (o *overlay) start() error {
-	t, err := o.sandbox.read()
+	defer stopwatch("network")()
+	t, err := o.sandbox.read(nil)
 	if err != nil {
 		return err
 	}
@@ -214,13 +215,14 @@ func (o *overlay) start() error {
 			return err
 		}
 	}
-	if err := o.progs.load(h); err != nil {
-		return err
-	}
 	if o.cfg.Without == econbench.Ingress {
-		return nil
+		return o.progs.load(h)
 	}
-	o.onWire, err = o.hooks.attach(point{o.host, h.wire, ebpf.AttachTCXIngress}, o.progs.fromWire())
+	onWire := o.hooks.reserve(point{o.host, h.wire, ebpf.AttachTCXIngress})
+	if err := o.progs.load(h); err != nil {
+		return errors.Join(err, onWire.Close())
+	}
+	o.onWire, err = onWire.put(o.progs.fromWire())
 	return err
 }
 
@@ -286,8 +288,9 @@ func (o *overlay) keep() {
 		defer close(o.stopped)
 		clock := time.NewTicker(tick)
 		defer clock.Stop()
+		o.handOver(ctx)
 		for ticks := 1; ; {
-			step := o.sync
+			step := o.heed
 			var changed <-chan struct{}
 			if o.follower != nil {
 				changed = o.follower.changed
@@ -298,9 +301,10 @@ func (o *overlay) keep() {
 			case <-changed:
 			case <-o.news:
 			case <-clock.C:
-				if ticks = (ticks + 1) % thorough; ticks != 0 {
+				if step = o.sync; ticks%thorough != 0 {
 					step = o.renew
 				}
+				ticks++
 			}
 			o.mu.Lock()
 			err := step()
@@ -309,12 +313,43 @@ func (o *overlay) keep() {
 			}
 			o.syncErr = err
 			o.mu.Unlock()
+			o.handOver(ctx)
 		}
 	}()
 }
 
-// sync brings programs and maps in step with the sandbox as it is now, and renews the lease when that went well.
+// sync brings programs and maps in step with the sandbox and with containers' rules as they are now, and renews the lease when that went well.
 func (o *overlay) sync() error {
+	if err := errors.Join(o.look(), o.followRules()); err != nil {
+		return err
+	}
+	return o.extend()
+}
+
+// heed is sync where something was told of. Of rules nothing is told, so they are left to the clock.
+func (o *overlay) heed() error {
+	if o.syncErr != nil {
+		return o.sync()
+	}
+	if err := o.look(); err != nil {
+		return err
+	}
+	return o.extend()
+}
+
+// renew is sync where nothing was told of and the last one went well.
+func (o *overlay) renew() error {
+	if o.syncErr != nil || o.sandbox == nil || o.follower.broken.Load() || !o.sandbox.current() {
+		return o.sync()
+	}
+	if err := o.followRules(); err != nil {
+		return err
+	}
+	return o.extend()
+}
+
+// look brings programs and maps in step with the sandbox as it is now.
+func (o *overlay) look() error {
 	if o.sandbox != nil && (o.follower.broken.Load() || !o.sandbox.current()) {
 		o.leave()
 	}
@@ -329,7 +364,7 @@ func (o *overlay) sync() error {
 	}
 	if o.sandbox != nil {
 		var err error
-		if t, err = o.sandbox.read(); errors.Is(err, errNoTunnel) {
+		if t, err = o.sandbox.read(o.endpoints); errors.Is(err, errNoTunnel) {
 			t = tables{} // it is being taken down: nobody lives there any more
 		} else if err != nil {
 			return err
@@ -346,21 +381,43 @@ func (o *overlay) sync() error {
 		delete(t.remotes, address{l.vni, l.addr})
 	}
 	clear(o.refused)
-	if err := errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals), o.followRules()); err != nil {
-		return err
-	}
-	return o.extend()
+	return errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals))
 }
 
-// renew is sync where nothing was told of and the last one went well.
-func (o *overlay) renew() error {
-	if o.syncErr != nil || o.sandbox == nil || o.follower.broken.Load() || !o.sandbox.current() {
-		return o.sync()
+// handOver has tcx take over what filters hold of containers that were taken in, one after the other for as long as nothing else is to be done: each
+// takes the kernel a while. What fails is tried again after the next look.
+func (o *overlay) handOver(ctx context.Context) {
+	for began := time.Now(); ctx.Err() == nil && !o.hasNews(began); {
+		o.mu.Lock()
+		h := o.due()
+		var err error
+		if h != nil {
+			err = h.handOver()
+		}
+		o.mu.Unlock()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "agent: hand over to tcx:", err)
+		}
+		if h == nil || err != nil {
+			return
+		}
 	}
-	if err := o.followRules(); err != nil {
-		return err
+}
+
+// due is a program that is still a filter's.
+func (o *overlay) due() *handover {
+	for _, e := range o.endpoints {
+		if e.closing {
+			continue
+		}
+		if e.own != nil && e.own.due {
+			return e.own
+		}
+		if i := slices.IndexFunc(e.handovers, func(h *handover) bool { return h.due }); i >= 0 {
+			return e.handovers[i]
+		}
 	}
-	return o.extend()
+	return nil
 }
 
 // extend renews the lease.

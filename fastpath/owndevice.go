@@ -5,7 +5,6 @@ package fastpath
 import (
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -21,13 +20,13 @@ import (
 // of a packet's 5.5 (TestLaneCosts; with a rule of nftables .45, most of which any path has), and so not for all.
 
 // arrive attaches or removes to_container, as the container's rules are now.
-func (e *endpoint) arrive(hooks attacher, container netns.NsHandle) error {
-	asks, err := asksForInput(container)
+func (e *endpoint) arrive(hooks attacher) error {
+	asks, err := asksForInput(e.ns)
 	switch {
 	case err != nil:
 		return fmt.Errorf("rules: %w", err)
 	case asks && e.own == nil:
-		e.own, err = hooks.attach(point{container, e.lane.receiver(), ebpf.AttachTCXIngress}, e.toContainer)
+		e.own, err = hooks.attachTo(e.lane, point{e.ns, e.lane.receiver(), ebpf.AttachTCXIngress}, e.toContainer)
 		return err
 	case !asks:
 		return e.leaveOwn()
@@ -78,14 +77,9 @@ func (o *overlay) followRules() error {
 		if e.closing {
 			continue
 		}
-		ns, err := e.open(path.Dir(o.cfg.Sandbox))
-		if err != nil {
-			continue
-		}
-		if err := e.arrive(o.hooks, ns); err != nil && o.present(e.local) {
+		if err := e.arrive(o.hooks); err != nil && o.present(e.local) {
 			errs = append(errs, fmt.Errorf("container %s (%s): %w", e.addr, e.name, err))
 		}
-		ns.Close()
 	}
 	return errors.Join(errs...)
 }

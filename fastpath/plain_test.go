@@ -33,10 +33,20 @@ func TestPlain(t *testing.T) {
 	}
 	for name, test := range map[string]func(*testing.T, fastKind){
 		"ComeAndGo": testComeAndGo, "Captures": testCaptures, "TakenDown": testTakenDown, "Forgets": testForgets, "GoneWhenClosed": testGoneWhenClosed,
-		"AttachRounds": testAttachRounds, "ReceivesTheSame": testReceivesTheSame, "SendsNothingElse": testSendsNothingElse,
+		"AttachRounds": testAttachRounds, "RulesThere": testRulesThere, "ReceivesTheSame": testReceivesTheSame, "SendsNothingElse": testSendsNothingElse,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, fastKinds()[0]) })
 	}
+}
+
+// testRulesThere has a container come to have a rule that names devices while it is on the fast path.
+func testRulesThere(t *testing.T, k fastKind) {
+	hosts := twoHosts(t, k)
+	for _, h := range hosts {
+		h.attach(t, econbench.AttachOptions{})
+	}
+	hosts[0].arrivesByItsDevice(t)
+	pingPong(t, hosts[1], hosts[0], 50, 100)
 }
 
 // isPlain says whether hosts of this test are plain.

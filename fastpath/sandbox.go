@@ -141,8 +141,8 @@ type tunnel struct {
 	form
 }
 
-// read takes down what the tables say now.
-func (s *sandbox) read() (t tables, err error) {
+// read takes down what the tables say now. Containers that are held need not be opened for it.
+func (s *sandbox) read(held []*endpoint) (t tables, err error) {
 	t.remotes = map[address]remote{}
 	links, err := netspace.Whole(s.handle.LinkList)
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *sandbox) read() (t tables, err error) {
 			return t, err
 		}
 	}
-	t.locals, err = s.readLocals(links, tunnels)
+	t.locals, err = s.readLocals(links, tunnels, held)
 	return t, err
 }
 
@@ -271,7 +271,7 @@ func ours(name string) bool {
 
 // readLocals finds the containers behind the bridges' ports. A port's other end is in a namespace that the sandbox knows by a
 // number alone, so the engine's namespaces are asked for theirs.
-func (s *sandbox) readLocals(links []netlink.Link, tunnels map[int]tunnel) ([]local, error) {
+func (s *sandbox) readLocals(links []netlink.Link, tunnels map[int]tunnel, held []*endpoint) ([]local, error) {
 	spaces, err := netspace.Under(s.cfg.spaces())
 	if err != nil {
 		return nil, err
@@ -300,7 +300,7 @@ func (s *sandbox) readLocals(links []netlink.Link, tunnels map[int]tunnel) ([]lo
 		if !ok {
 			continue // Docker's own, or gone meanwhile
 		}
-		end, err := readLocal(n, l.Attrs().ParentIndex)
+		end, err := readLocal(n, l.Attrs().ParentIndex, held)
 		if err != nil {
 			continue // without an address yet, or gone meanwhile; whoever changes it is heard of
 		}
@@ -326,16 +326,20 @@ func (s *sandbox) isolated(port netlink.Link) (bool, error) {
 }
 
 // readLocal looks at a container's device.
-func readLocal(n netspace.Named, index int) (l local, err error) {
-	ns := netns.NsHandle(n.Fd())
-	if l.space, err = netspace.Identify(ns); err != nil {
-		return l, err
+func readLocal(n netspace.Named, index int, held []*endpoint) (l local, err error) {
+	var h *netlink.Handle
+	if e := holder(n, held); e != nil {
+		l.space, h = e.space, e.look
+	} else {
+		ns := netns.NsHandle(n.Fd())
+		if l.space, err = netspace.Identify(ns); err != nil {
+			return l, err
+		}
+		if h, err = netlink.NewHandleAt(ns, unix.NETLINK_ROUTE); err != nil {
+			return l, err
+		}
+		defer h.Close()
 	}
-	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-	if err != nil {
-		return l, err
-	}
-	defer h.Close()
 	link, err := h.LinkByIndex(index)
 	if err != nil {
 		return l, err
@@ -355,6 +359,19 @@ func readLocal(n netspace.Named, index int) (l local, err error) {
 	}
 	l.name, l.ifindex, l.device, l.mac, l.mtu = n.Name, index, link.Attrs().Name, mac, link.Attrs().MTU
 	return l, nil
+}
+
+// holder is the endpoint that holds a namespace. Its inode number is no other namespace's for as long.
+func holder(n netspace.Named, held []*endpoint) *endpoint {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(n.Fd()), &st); err != nil {
+		return nil
+	}
+	i := slices.IndexFunc(held, func(e *endpoint) bool { return e.space.Inode == st.Ino && e.space.Dev == st.Dev && e.look != nil })
+	if i < 0 {
+		return nil
+	}
+	return held[i]
 }
 
 // open opens the container's namespace again, and makes sure that it is still the same.
