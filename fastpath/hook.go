@@ -91,15 +91,20 @@ type handover struct {
 }
 
 // attachTo attaches a program to a device of a lane.
-func (a attacher) attachTo(l lane, at point, prog *ebpf.Program) (h *handover, err error) {
-	h = &handover{attacher: a, at: at, program: prog}
+func (a attacher) attachTo(l lane, at point, prog *ebpf.Program) (*handover, error) {
+	h := &handover{attacher: a, at: at, program: prog}
 	tc := at.hook == ebpf.AttachTCXIngress || at.hook == ebpf.AttachTCXEgress
-	if h.due = l.private() && a.mechanism == "" && tc; h.due {
+	h.due = l.private() && a.mechanism == "" && tc
+	var err error
+	if h.due {
 		h.now, err = attachFilter(at, prog, a.owner)
 	} else {
 		h.now, err = a.attach(at, prog)
 	}
-	return h, err
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 // handOver has tcx take over from the filter. In between both are at work: what the first decides is not the second's to see, and
