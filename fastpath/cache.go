@@ -106,8 +106,13 @@ func (p *cache) load(h hostSide) (err error) {
 	if p.collection, err = p.spec(); err != nil {
 		return err
 	}
+	term, err := shortcutTerm()
+	if err != nil {
+		return err
+	}
 	p.host = map[string]any{
-		"wire_ifindex": uint32(h.wire), "tunnel_addr": wire32(h.underlay), "tunnel_port": wire16(h.port),
+		"shortcut_term": term,
+		"wire_ifindex":  uint32(h.wire), "tunnel_addr": wire32(h.underlay), "tunnel_port": wire16(h.port),
 		"source_port_min": h.sourcePorts[0], "source_port_max": h.sourcePorts[1], "learning": h.learning,
 	}
 	p.control.Generation = 1 // 0 is that of what was never filled in
@@ -205,7 +210,8 @@ func (p *cache) around(l local, number uint32, lane lane) (*ebpf.Collection, err
 		programs = append(programs, p.inside)
 	}
 	return p.forEndpoint(map[string]any{
-		"endpoint": number, "own_ifindex": uint32(l.ifindex), "lane_ifindex": uint32(lane.inside()), "container_addr": wire32(l.addr), "container_mac": l.mac,
+		"shortcut_token": shortcutToken(),
+		"endpoint":       number, "own_ifindex": uint32(l.ifindex), "lane_ifindex": uint32(lane.inside()), "container_addr": wire32(l.addr), "container_mac": l.mac,
 		"container_vni": wireVNI(l.vni), "lane_mac": lane.mac(), "lane_kind": uint32(max(0, slices.Index(laneKinds(), lane.kind()))), "max_frame": uint32(l.mtu + ethernetHeader),
 	}, programs...)
 }

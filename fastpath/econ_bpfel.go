@@ -122,6 +122,21 @@ type econPeer struct {
 	Pad     uint16
 }
 
+type econWayOut struct {
+	_          structs.HostLayout
+	Key        econFlowKey
+	Generation uint32
+	Until      uint64
+	Host       uint32
+	NextHop    uint32
+	Voids      uint32
+	Sum        uint32
+	Mac        [6]uint8
+	Ttl        uint8
+	Masked     uint8
+	Pad        uint64
+}
+
 // loadEcon returns the embedded CollectionSpec for econ.
 func loadEcon() (*ebpf.CollectionSpec, error) {
 	reader := bytes.NewReader(_EconBytes)
@@ -186,6 +201,8 @@ type econMapSpecs struct {
 	Living     *ebpf.MapSpec `ebpf:"living"`
 	Peers      *ebpf.MapSpec `ebpf:"peers"`
 	Sockets    *ebpf.MapSpec `ebpf:"sockets"`
+	Voids      *ebpf.MapSpec `ebpf:"voids"`
+	WaysOut    *ebpf.MapSpec `ebpf:"ways_out"`
 }
 
 // econVariableSpecs contains global variables before they are loaded into the kernel.
@@ -202,6 +219,8 @@ type econVariableSpecs struct {
 	Learning      *ebpf.VariableSpec `ebpf:"learning"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
 	OwnIfindex    *ebpf.VariableSpec `ebpf:"own_ifindex"`
+	ShortcutTerm  *ebpf.VariableSpec `ebpf:"shortcut_term"`
+	ShortcutToken *ebpf.VariableSpec `ebpf:"shortcut_token"`
 	SourcePortMax *ebpf.VariableSpec `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.VariableSpec `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.VariableSpec `ebpf:"tunnel_addr"`
@@ -237,6 +256,8 @@ type econMaps struct {
 	Living     *ebpf.Map `ebpf:"living"`
 	Peers      *ebpf.Map `ebpf:"peers"`
 	Sockets    *ebpf.Map `ebpf:"sockets"`
+	Voids      *ebpf.Map `ebpf:"voids"`
+	WaysOut    *ebpf.Map `ebpf:"ways_out"`
 }
 
 func (m *econMaps) Close() error {
@@ -249,6 +270,8 @@ func (m *econMaps) Close() error {
 		m.Living,
 		m.Peers,
 		m.Sockets,
+		m.Voids,
+		m.WaysOut,
 	)
 }
 
@@ -266,6 +289,8 @@ type econVariables struct {
 	Learning      *ebpf.Variable `ebpf:"learning"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`
 	OwnIfindex    *ebpf.Variable `ebpf:"own_ifindex"`
+	ShortcutTerm  *ebpf.Variable `ebpf:"shortcut_term"`
+	ShortcutToken *ebpf.Variable `ebpf:"shortcut_token"`
 	SourcePortMax *ebpf.Variable `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.Variable `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.Variable `ebpf:"tunnel_addr"`

@@ -95,6 +95,21 @@ type oncachePeer struct {
 	Pad     uint16
 }
 
+type oncacheWayOut struct {
+	_          structs.HostLayout
+	Key        oncacheFlowKey
+	Generation uint32
+	Until      uint64
+	Host       uint32
+	NextHop    uint32
+	Voids      uint32
+	Sum        uint32
+	Mac        [6]uint8
+	Ttl        uint8
+	Masked     uint8
+	Pad        uint64
+}
+
 // loadOncache returns the embedded CollectionSpec for oncache.
 func loadOncache() (*ebpf.CollectionSpec, error) {
 	reader := bytes.NewReader(_OncacheBytes)
@@ -154,6 +169,8 @@ type oncacheMapSpecs struct {
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
+	Voids     *ebpf.MapSpec `ebpf:"voids"`
+	WaysOut   *ebpf.MapSpec `ebpf:"ways_out"`
 }
 
 // oncacheVariableSpecs contains global variables before they are loaded into the kernel.
@@ -170,6 +187,8 @@ type oncacheVariableSpecs struct {
 	Learning      *ebpf.VariableSpec `ebpf:"learning"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
 	OwnIfindex    *ebpf.VariableSpec `ebpf:"own_ifindex"`
+	ShortcutTerm  *ebpf.VariableSpec `ebpf:"shortcut_term"`
+	ShortcutToken *ebpf.VariableSpec `ebpf:"shortcut_token"`
 	SourcePortMax *ebpf.VariableSpec `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.VariableSpec `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.VariableSpec `ebpf:"tunnel_addr"`
@@ -202,6 +221,8 @@ type oncacheMaps struct {
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Peers     *ebpf.Map `ebpf:"peers"`
+	Voids     *ebpf.Map `ebpf:"voids"`
+	WaysOut   *ebpf.Map `ebpf:"ways_out"`
 }
 
 func (m *oncacheMaps) Close() error {
@@ -211,6 +232,8 @@ func (m *oncacheMaps) Close() error {
 		m.Endpoints,
 		m.Flows,
 		m.Peers,
+		m.Voids,
+		m.WaysOut,
 	)
 }
 
@@ -228,6 +251,8 @@ type oncacheVariables struct {
 	Learning      *ebpf.Variable `ebpf:"learning"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`
 	OwnIfindex    *ebpf.Variable `ebpf:"own_ifindex"`
+	ShortcutTerm  *ebpf.Variable `ebpf:"shortcut_term"`
+	ShortcutToken *ebpf.Variable `ebpf:"shortcut_token"`
 	SourcePortMax *ebpf.Variable `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.Variable `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.Variable `ebpf:"tunnel_addr"`

@@ -18,7 +18,7 @@ import (
 
 // What arrives by a lane arrives on another device than the container's own on the network. To a container whose rules tell devices apart
 // that would make a difference, so for such a one to_container passes it on to its own device. It is a trip through the backlog more: .27 µs
-// of a packet's 5.5 (TestLaneCosts; with a rule of nftables .45, most of which any path has), and so not for all.
+// of a packet's 5.5 (TestCosts; with a rule of nftables .45, most of which any path has), and so not for all.
 
 // arrive attaches or removes to_container, as the container's rules are now.
 func (e *endpoint) arrive(hooks attacher, container netns.NsHandle) error {

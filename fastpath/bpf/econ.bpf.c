@@ -87,12 +87,6 @@ struct {
 
 #define WAY_TERM 1000000000ULL
 
-static __always_inline bool same_flow(const struct flow_key *a, const struct flow_key *b)
-{
-	return a->remote == b->remote && a->local_port == b->local_port && a->remote_port == b->remote_port &&
-	       a->protocol == b->protocol && a->local == b->local && a->vni == b->vni;
-}
-
 /* The way that the packet's socket remembers for this flow; false: none that can be trusted. */
 static __always_inline bool remembered(struct __sk_buff *skb, const struct flow_key *key, __u32 generation, struct way *way)
 {
@@ -160,12 +154,15 @@ int from_container(struct __sk_buff *skb)
 	struct way way = {};
 	struct ethhdr *eth;
 	enum bail why;
+	__u8 ttl = 0;
 
 	if (!a || !c || c->mode == MODE_OFF)
 		return NEXT;
 	generation = *(volatile __u32 *)&c->generation; /* before any table is looked into */
 	a->egress.seen += segs;
-	why = judge_sent(skb, c, &key);
+	why = judge_sent(skb, &key, &ttl);
+	if (why == BAILS && expired(c))
+		why = BAIL_EXPIRED;
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
 	eth = data(skb);

@@ -53,14 +53,19 @@ int from_lane(struct __sk_buff *skb)
 {
 	__u32 segs = segments(skb), len = skb->len;
 	struct account *a = account();
+	struct control *c = control();
 	struct flow_key key = {};
 	struct address to = {};
 	struct ethhdr *eth;
 	struct peer *peer;
+	struct basis on;
 	__be32 next_hop;
 
-	if (!a)
+	if (!a || !c)
 		return TC_ACT_SHOT;
+	if (handed_over(skb, false))
+		return send_as_known(skb, a, bpf_get_prandom_u32(), segs);
+	on = basis(skb, c);
 	if (from_next_door(skb))
 		return NEXT;
 	if (!may_send(skb, &key))
@@ -73,6 +78,7 @@ int from_lane(struct __sk_buff *skb)
 	if ((void *)(eth + 1) > data_end(skb) || !same_mac(eth->h_dest, peer->mac))
 		return refuse(a, segs);
 	next_hop = peer->next_hop;
+	remember_way(&on, &key, peer, 0);
 	if (!encapsulate(skb, peer->host, bpf_get_prandom_u32()))
 		return fail(a, segs);
 	return send(skb, a, next_hop, len, segs);

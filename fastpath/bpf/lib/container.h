@@ -9,10 +9,11 @@
 #include "control.h"
 #include "flow.h"
 #include "judge.h"
+#include "shortcut.h"
 #include "tag.h"
 
 /* Whether a packet that the container sends is data that may take the lane, and of which flow: a reason to bail, or BAILS. */
-static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct control *c, struct flow_key *key)
+static __always_inline enum bail judge_sent(struct __sk_buff *skb, struct flow_key *key, __u8 *ttl)
 {
 	struct ports ports;
 	struct iphdr *ip;
@@ -27,6 +28,7 @@ static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct 
 		return BAIL_LENGTH;
 	ports = ports_of(ip, data_end(skb));
 	*key = (struct flow_key){container_vni, container_addr, ip->daddr, ports.source, ports.dest, ip->protocol};
+	*ttl = ip->ttl;
 	why = judge(ip, data_end(skb));
 	if (why == BAIL_FLAGS && TCP_FLAGS(ip + 1) & TCP_SYN)
 		bpf_map_delete_elem(&flows, key); /* another connection: its socket may be bound where the last one's was not */
@@ -39,9 +41,7 @@ static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct 
 	why = ask_socket(skb, ip->protocol, ports);
 	if (why == BAIL_BOUND)
 		bpf_map_delete_elem(&flows, key);
-	if (why != BAILS)
-		return why;
-	return expired(c) ? BAIL_EXPIRED : BAILS;
+	return why;
 }
 
 /* Where a packet that may leave is going. */
@@ -88,14 +88,25 @@ static __always_inline int leave_by_lane(struct __sk_buff *skb)
 	struct control *c = control();
 	__u32 segs = segments(skb);
 	struct destination to = {};
+	const struct way_out *way;
 	struct flow_key key = {};
 	enum bail why;
+	__u8 ttl = 0;
 
 	if (!a || !c || c->mode == MODE_OFF)
 		return NEXT;
 	a->egress.seen += segs;
-	why = judge_sent(skb, c, &key);
-	if (why == BAILS && !established(&key))
+	why = judge_sent(skb, &key, &ttl);
+	if (why != BAILS)
+		return bail(&a->egress, why, segs);
+	way = known_way(skb, c, &key, ttl);
+	if (way) {
+		hand_over(skb, way);
+		return leave(skb, &a->egress, c, true, segs);
+	}
+	if (expired(c))
+		why = BAIL_EXPIRED;
+	else if (!established(&key))
 		why = BAIL_FLOW;
 	if (why == BAILS)
 		why = judge_destination(skb, &key, &to);

@@ -9,7 +9,9 @@
 #include "account.h"
 #include "flow.h"
 #include "judge.h"
+#include "shortcut.h"
 #include "tag.h"
+#include "tunnel.h"
 
 /* A program that answers by the device it received on (IP_PKTINFO's ipi_ifindex) sends by the lane's receiving end. Its flow takes the
  * kernel's path from then on: one datagram is lost, the next is received on the container's own device. */
@@ -134,6 +136,19 @@ static __always_inline int fail(struct account *a, __u32 segs)
 {
 	a->failed += segs;
 	return TC_ACT_SHOT;
+}
+
+/* Encapsulates and sends a frame whose way was handed over. */
+static __always_inline int send_as_known(struct __sk_buff *skb, struct account *a, __be16 id, __u32 segs)
+{
+	__be32 host = skb->cb[2], next_hop = skb->cb[3];
+	__u32 len = skb->len;
+
+	if (!of_container(skb))
+		return refuse(a, segs);
+	if (!encapsulate(skb, host, id))
+		return fail(a, segs);
+	return send(skb, a, next_hop, len, segs);
 }
 
 /* The lane's receiving end, ingress, in a container whose rules tell devices apart: what arrives goes up as if by the container's own
