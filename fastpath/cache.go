@@ -32,6 +32,7 @@ type cacheKind struct {
 	inside  string   // the program at the ingress of a lane's end in its container; "": none
 	counts  []string // counters that not every fast path has
 	shared  string   // the map that all networks of a host share; "": none
+	passes  bool     // it can carry what opens and closes connections
 	// settle is called once the programs have been told to stand aside, before they are taken away; nil: there is nothing to wait for.
 	settle func(*ebpf.Collection)
 	// gone says whether a value of the flows' map is of a flow that has ended; nil: they are taken out when they end.
@@ -217,7 +218,10 @@ func (p *cache) around(l local, number uint32, lane lane) (*ebpf.Collection, err
 }
 
 func (p *cache) setControl(c control) error {
-	p.control.Until, p.control.Mode = c.until, uint32(c.mode)
+	p.control.Until, p.control.Mode, p.control.Unruled = c.until, uint32(c.mode), 0
+	if c.unruled && p.passes {
+		p.control.Unruled = 1
+	}
 	return p.tell()
 }
 

@@ -3,6 +3,7 @@
 package fastpath
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -34,7 +35,11 @@ const costBlocks = 12
 // costPath is a way between two sockets, whose cost is compared.
 type costPath struct {
 	name     string
+	spaces   [2]netns.NsHandle
+	addrs    [2]netip.Addr
 	udp, tcp [2]int
+	listener int                        // of this block's connections
+	fresh    []int                      // sockets that have not been connected
 	blocks   map[string][]time.Duration // medians of a round, by what it does
 }
 
@@ -50,7 +55,10 @@ var costRoundsOf = []costRound{
 	{"udp, a byte there and back", func(t *testing.T, p *costPath) { onward(t, p.udp, oneByte); backward(t, p.udp, oneByte) }},
 	{"tcp, a byte there and back", func(t *testing.T, p *costPath) { onward(t, p.tcp, oneByte); backward(t, p.tcp, oneByte) }},
 	{"stream, 64 kB there by tcp", func(t *testing.T, p *costPath) { onward(t, p.tcp, manyBytes) }},
+	{connections, func(t *testing.T, p *costPath) { p.transact(t) }},
 }
+
+const connections = "crr, a connection for a byte there and back"
 
 func onward(t *testing.T, ends [2]int, b []byte)   { move(t, ends[0], ends[1], b) }
 func backward(t *testing.T, ends [2]int, b []byte) { move(t, ends[1], ends[0], b) }
@@ -58,6 +66,7 @@ func backward(t *testing.T, ends [2]int, b []byte) { move(t, ends[1], ends[0], b
 // connect makes connected sockets and returns their descriptors, which do not block.
 func (p *costPath) connect(t *testing.T, from, to netns.NsHandle, here, there netip.Addr) {
 	t.Helper()
+	p.spaces, p.addrs = [2]netns.NsHandle{from, to}, [2]netip.Addr{here, there}
 	raw := func(c syscall.Conn) (fd int) {
 		rc, err := c.SyscallConn()
 		if err == nil {
@@ -113,8 +122,50 @@ func move(t *testing.T, from, to int, b []byte) {
 	}
 }
 
+// prepare makes sockets for a block's connections: what is timed needs no namespace to be entered.
+func (p *costPath) prepare(t *testing.T) {
+	socket := func(ns netns.NsHandle) int {
+		return in(t, ns, func() (int, error) { return unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) })
+	}
+	p.listener = socket(p.spaces[1])
+	if err := errors.Join(unix.Bind(p.listener, &unix.SockaddrInet4{Addr: p.addrs[1].As4()}), unix.Listen(p.listener, 16)); err != nil {
+		t.Fatal(err)
+	}
+	for range *costRounds {
+		p.fresh = append(p.fresh, socket(p.spaces[0]))
+	}
+}
+
+// transact opens a connection for a byte there and back, whose server closes first.
+func (p *costPath) transact(t *testing.T) {
+	client := p.fresh[0]
+	p.fresh = p.fresh[1:]
+	to, err := unix.Getsockname(p.listener)
+	if err == nil {
+		err = unix.Connect(client, to)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, _, err := unix.Accept(p.listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	onward(t, [2]int{client, server}, oneByte)
+	backward(t, [2]int{client, server}, oneByte)
+	unix.Close(server)
+	if n, err := unix.Read(client, make([]byte, 1)); n != 0 || err != nil {
+		t.Fatalf("at the end of a connection: %d bytes, %v", n, err)
+	}
+	unix.Close(client)
+}
+
 // block times rounds of a kind.
 func (p *costPath) block(t *testing.T, round costRound) {
+	if round.name == connections {
+		p.prepare(t)
+		defer func() { unix.Close(p.listener) }()
+	}
 	times := make([]time.Duration, *costRounds)
 	for i := range times {
 		began := time.Now()

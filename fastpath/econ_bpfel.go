@@ -53,6 +53,8 @@ type econControl struct {
 	Until      uint64
 	Mode       uint32
 	Generation uint32
+	Unruled    uint32
+	Pad        uint32
 }
 
 type econDelivery struct {
@@ -209,6 +211,7 @@ type econMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type econVariableSpecs struct {
+	ByDevice      *ebpf.VariableSpec `ebpf:"by_device"`
 	ContainerAddr *ebpf.VariableSpec `ebpf:"container_addr"`
 	ContainerMac  *ebpf.VariableSpec `ebpf:"container_mac"`
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
@@ -279,6 +282,7 @@ func (m *econMaps) Close() error {
 //
 // It can be passed to loadEconObjects or ebpf.CollectionSpec.LoadAndAssign.
 type econVariables struct {
+	ByDevice      *ebpf.Variable `ebpf:"by_device"`
 	ContainerAddr *ebpf.Variable `ebpf:"container_addr"`
 	ContainerMac  *ebpf.Variable `ebpf:"container_mac"`
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`

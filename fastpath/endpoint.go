@@ -5,7 +5,6 @@ package fastpath
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -22,9 +21,9 @@ type endpoint struct {
 	local
 	number uint32
 	lane   lane // nil: it is not there yet, or no more
-	// toContainer is at work as own while the container's rules ask for it.
-	toContainer *ebpf.Program
-	own         io.Closer
+	// byDevice is what to_container was last told by setByDevice: all that arrives goes up by the container's own device.
+	byDevice    bool
+	setByDevice *ebpf.Variable
 	undo        []func() error // what leads to the lane, in the order things were done
 	closing     bool           // it was to go, and could not yet
 }
@@ -149,7 +148,7 @@ func (o *overlay) take(e *endpoint) error {
 		return err
 	}
 	e.undo = append(e.undo, func() error { around.Close(); return nil })
-	if err := e.attachLane(o.hooks, o.host, ns, around.Programs); err != nil {
+	if err := e.attachLane(o.hooks, o.host, ns, around); err != nil {
 		return err
 	}
 	if err := o.progs.setEndpoint(e.local, e.number, e.lane); err != nil {
@@ -168,10 +167,13 @@ func (o *overlay) take(e *endpoint) error {
 }
 
 // attachLane attaches what is at work where the lane comes out on either side.
-func (e *endpoint) attachLane(hooks attacher, host, container netns.NsHandle, programs map[string]*ebpf.Program) error {
-	e.toContainer = programs[progToContainer]
-	e.undo = append(e.undo, e.leaveOwn)
-	if err := e.arrive(hooks, container); err != nil {
+func (e *endpoint) attachLane(hooks attacher, host, container netns.NsHandle, around *ebpf.Collection) error {
+	programs := around.Programs
+	e.setByDevice = around.Variables[varByDevice]
+	if err := e.arrive(container); err != nil {
+		return err
+	}
+	if err := e.attach(hooks, point{container, e.lane.receiver(), ebpf.AttachTCXIngress}, programs[progToContainer]); err != nil {
 		return err
 	}
 	outside, hook := e.lane.outside()

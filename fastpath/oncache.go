@@ -43,4 +43,4 @@ func (o Oncache) Attach(ctx context.Context, tb econbench.Testbed, opt econbench
 	return attachOverlay(ctx, o.Name(), tb, opt)
 }
 
-var oncacheKind = cacheKind{spec: loadOncache, needs: overlayNeeds}
+var oncacheKind = cacheKind{spec: loadOncache, needs: overlayNeeds, passes: true}

@@ -53,6 +53,8 @@ type oncacheControl struct {
 	Until      uint64
 	Mode       uint32
 	Generation uint32
+	Unruled    uint32
+	Pad        uint32
 }
 
 type oncacheDelivery struct {
@@ -177,6 +179,7 @@ type oncacheMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type oncacheVariableSpecs struct {
+	ByDevice      *ebpf.VariableSpec `ebpf:"by_device"`
 	ContainerAddr *ebpf.VariableSpec `ebpf:"container_addr"`
 	ContainerMac  *ebpf.VariableSpec `ebpf:"container_mac"`
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
@@ -241,6 +244,7 @@ func (m *oncacheMaps) Close() error {
 //
 // It can be passed to loadOncacheObjects or ebpf.CollectionSpec.LoadAndAssign.
 type oncacheVariables struct {
+	ByDevice      *ebpf.Variable `ebpf:"by_device"`
 	ContainerAddr *ebpf.Variable `ebpf:"container_addr"`
 	ContainerMac  *ebpf.Variable `ebpf:"container_mac"`
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`

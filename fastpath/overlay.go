@@ -62,6 +62,9 @@ const (
 	progDrop          = "drop"           // the host's end of a lane, ingress
 )
 
+// varByDevice is a variable of to_container's that changes while it is at work.
+const varByDevice = "by_device"
+
 // overlayPrograms are a fast path's programs with their maps. Whoever uses them is overlay.
 type overlayPrograms interface {
 	load(hostSide) error
@@ -369,7 +372,11 @@ func (o *overlay) extend() error {
 	if err != nil {
 		return err
 	}
-	return o.tell(control{until: until, mode: o.control.mode})
+	unruled, err := o.unruled()
+	if err != nil {
+		return err
+	}
+	return o.tell(control{until, o.control.mode, unruled})
 }
 
 // tell tells the programs, and remembers what they were told.

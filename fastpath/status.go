@@ -51,7 +51,7 @@ func (o *overlay) status() OverlayStatus {
 	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
 		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane}
-		if e.own != nil {
+		if e.byDevice {
 			c.Arrives = arrivesDevice
 		}
 		s.Containers = append(s.Containers, c)

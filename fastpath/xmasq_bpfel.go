@@ -53,6 +53,8 @@ type xmasqControl struct {
 	Until      uint64
 	Mode       uint32
 	Generation uint32
+	Unruled    uint32
+	Pad        uint32
 }
 
 type xmasqDelivery struct {
@@ -231,6 +233,7 @@ type xmasqMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xmasqVariableSpecs struct {
+	ByDevice      *ebpf.VariableSpec `ebpf:"by_device"`
 	ContainerAddr *ebpf.VariableSpec `ebpf:"container_addr"`
 	ContainerMac  *ebpf.VariableSpec `ebpf:"container_mac"`
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
@@ -300,6 +303,7 @@ func (m *xmasqMaps) Close() error {
 //
 // It can be passed to loadXmasqObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xmasqVariables struct {
+	ByDevice      *ebpf.Variable `ebpf:"by_device"`
 	ContainerAddr *ebpf.Variable `ebpf:"container_addr"`
 	ContainerMac  *ebpf.Variable `ebpf:"container_mac"`
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`

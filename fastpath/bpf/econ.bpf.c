@@ -150,29 +150,28 @@ int from_container(struct __sk_buff *skb)
 	struct control *c = control();
 	__u32 segs = segments(skb), generation;
 	struct destination to = {};
-	struct flow_key key = {};
+	struct sent p = {};
 	struct way way = {};
 	struct ethhdr *eth;
 	enum bail why;
-	__u8 ttl = 0;
 
 	if (!a || !c || c->mode == MODE_OFF)
 		return NEXT;
 	generation = *(volatile __u32 *)&c->generation; /* before any table is looked into */
 	a->egress.seen += segs;
-	why = judge_sent(skb, &key, &ttl);
+	why = judge_sent(skb, c, &p);
 	if (why == BAILS && expired(c))
 		why = BAIL_EXPIRED;
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
 	eth = data(skb);
-	if (remembered(skb, &key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.mac))
+	if (remembered(skb, &p.key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.mac))
 		return leave(skb, &a->egress, c, true, segs);
-	why = established(&key) ? judge_destination(skb, &key, &to) : BAIL_FLOW;
+	why = established(&p.key) ? judge_destination(skb, &p.key, &to) : BAIL_FLOW;
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
 	if (to.peer)
-		remember(skb, &key, generation, to.peer);
+		remember(skb, &p.key, generation, to.peer);
 	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
 }
 
@@ -193,7 +192,7 @@ int from_lane(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (from_next_door(skb))
 		return NEXT;
-	if (!may_send(skb, &key))
+	if (!may_send(skb, c, &key))
 		return refuse(a, segs);
 	if (!remembered(skb, &key, c->generation, &way)) {
 		to = (struct address){key.vni, key.remote};
@@ -271,7 +270,7 @@ int from_wire(struct __sk_buff *skb)
 		why = judge_carried(skb, o, key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, flow.ifindex, true, segs);
+	return deliver(skb, &a->ingress, c, o, flow.ifindex, TAG_ARRIVES, true, segs);
 }
 
 /* The socket that a packet is for, as the kernel would find it; it has to be released. */

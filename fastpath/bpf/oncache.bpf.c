@@ -68,7 +68,7 @@ int from_lane(struct __sk_buff *skb)
 	on = basis(skb, c);
 	if (from_next_door(skb))
 		return NEXT;
-	if (!may_send(skb, &key))
+	if (!may_send(skb, c, &key))
 		return refuse(a, segs);
 	to = (struct address){key.vni, key.remote};
 	peer = bpf_map_lookup_elem(&peers, &to);
@@ -108,7 +108,7 @@ int from_wire(struct __sk_buff *skb)
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.from, segs);
+	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.how, at.from, segs);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -265,7 +265,7 @@ int from_lane(struct __sk_buff *skb)
 	on = basis(skb, c);
 	if (from_next_door(skb))
 		return NEXT;
-	if (!may_send(skb, &key))
+	if (!may_send(skb, c, &key))
 		return refuse(a, segs);
 	to = (struct address){key.vni, key.remote};
 	peer = bpf_map_lookup_elem(&peers, &to);
@@ -393,13 +393,13 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 		return NEXT;
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
-	if (why == BAILS && at.from)
+	if (why == BAILS && at.from && at.flow && at.how == TAG_ARRIVES)
 		hear(skb, at.flow, c, &at.key, o, ip->ttl);
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.from, segs);
+	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.how, at.from, segs);
 }
 
 /* The flow that a key is given to, on this network. */

@@ -25,8 +25,9 @@ static __always_inline void never_again(const struct flow_key *key)
 
 /* Whether a frame that came out of the lane is one that the container might send by its own device, to whomever: key says to
  * whom. Whoever has CAP_NET_RAW in there can put any frame into the lane, past from_container. */
-static __always_inline bool may_send(struct __sk_buff *skb, struct flow_key *key)
+static __always_inline bool may_send(struct __sk_buff *skb, const struct control *c, struct flow_key *key)
 {
+	enum bail why;
 	struct ports ports;
 	struct ethhdr *eth;
 	struct iphdr *ip;
@@ -38,7 +39,8 @@ static __always_inline bool may_send(struct __sk_buff *skb, struct flow_key *key
 	ip = (void *)(eth + 1);
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return false;
-	if (judge(ip, data_end(skb)) != BAILS || ip->saddr != container_addr ||
+	why = judge(ip, data_end(skb));
+	if ((why != BAILS && !(why == BAIL_FLAGS && passes(c, ip))) || ip->saddr != container_addr ||
 	    bpf_ntohs(ip->tot_len) != (__u16)(skb->len - ETH_HLEN) || (skb->gso_size == 0 && skb->len > max_frame))
 		return false;
 	ports = ports_of(ip, data_end(skb));
@@ -151,15 +153,19 @@ static __always_inline int send_as_known(struct __sk_buff *skb, struct account *
 	return send(skb, a, next_hop, len, segs);
 }
 
-/* The lane's receiving end, ingress, in a container whose rules tell devices apart: what arrives goes up as if by the container's own
- * device. It costs a trip through the backlog; fastpath/owndevice.go has the figure. */
+/* Whether the container's rules tell devices apart: all that arrives goes up by its own. */
+volatile bool by_device;
+
+/* The lane's receiving end, ingress, in the container: what is of no flow goes up as if by the container's own device, to which its sockets
+ * may be bound, and so does everything for a container whose rules tell devices apart. It costs a trip through the backlog;
+ * fastpath/owndevice.go has the figure. */
 SEC("tc")
 int to_container(struct __sk_buff *skb)
 {
 	struct ethhdr *eth = data(skb);
 	__u16 *to = (__u16 *)eth->h_dest;
 
-	if (!untag(skb, TAG_ARRIVES) && lane_kind == LANE_GATEWAY)
+	if (!untag(skb, TAG_PASSES) && (!by_device || (!untag(skb, TAG_ARRIVES) && lane_kind == LANE_GATEWAY)))
 		return NEXT;
 	if ((void *)(eth + 1) > data_end(skb))
 		return TC_ACT_SHOT;

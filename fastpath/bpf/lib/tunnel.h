@@ -140,6 +140,8 @@ static __always_inline enum bail judge_received(struct __sk_buff *skb, const str
 
 	if (why == BAILS)
 		why = judge(ip, data_end(skb));
+	if (why == BAIL_FLAGS && passes(c, ip))
+		why = BAILS;
 	if (why != BAILS)
 		return why;
 	if (bpf_ntohs(ip->tot_len) != bpf_ntohs(o->ip.tot_len) - OUTER_LEN)
@@ -163,7 +165,7 @@ static __always_inline enum bail judge_carried(const struct __sk_buff *skb, cons
 
 /* Counts a packet that may be delivered, by the device whose other end is in the container, and delivers it; known: that its sender is. */
 static __always_inline int deliver(struct __sk_buff *skb, struct direction *d, const struct control *c, const struct outer *o,
-				   __u32 ifindex, bool known, __u32 segs)
+				   __u32 ifindex, enum tag how, bool known, __u32 segs)
 {
 	__be32 vni = o->vxlan.vni;
 
@@ -178,7 +180,7 @@ static __always_inline int deliver(struct __sk_buff *skb, struct direction *d, c
 	}
 	d->hits += segs;
 	d->hit_bytes += skb->len;
-	tag(skb, TAG_ARRIVES, vni);
+	tag(skb, how, vni);
 	return bpf_redirect_peer(ifindex, 0);
 }
 

@@ -13,6 +13,7 @@ struct arrival {
 	const struct delivery *to;
 	const struct peer *from; /* NULL: nobody that is known */
 	struct flow *flow;	 /* likewise */
+	enum tag how;		 /* it is delivered */
 };
 
 /* Whether an encapsulated packet is for a container of ours, as far as one can tell. */
@@ -24,8 +25,15 @@ static __always_inline bool ours(const struct outer *o, const struct iphdr *ip, 
 	return at->to && o->eth.h_proto == bpf_htons(ETH_P_IP);
 }
 
-/* Whether it is sound, and of a flow that this host's side established, with a sender that lives where it came from: a reason to bail,
- * or BAILS. That the flow was heard is noted. */
+static __always_inline bool is_syn(const struct iphdr *ip, const void *end)
+{
+	const struct tcphdr *tcp = (const void *)(ip + 1);
+
+	return ip->protocol == IPPROTO_TCP && (const void *)(tcp + 1) <= end && TCP_FLAGS(tcp) & TCP_SYN;
+}
+
+/* Whether it is sound, and of a flow that this host's side established or of a connection that nothing is remembered of, with a sender
+ * that lives where it came from: a reason to bail, or BAILS. That the flow was heard is noted. */
 static __always_inline enum bail judge_arrival(struct __sk_buff *skb, const struct control *c, const struct outer *o, const struct iphdr *ip,
 					       struct arrival *at)
 {
@@ -39,11 +47,12 @@ static __always_inline enum bail judge_arrival(struct __sk_buff *skb, const stru
 	at->key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	at->from = bpf_map_lookup_elem(&peers, &remote);
 	at->flow = flow_of(&at->key, at->to->endpoint);
-	if (!at->flow)
+	at->how = !at->flow || is_syn(ip, data_end(skb)) ? TAG_PASSES : TAG_ARRIVES;
+	if (at->how == TAG_PASSES && !(c->unruled && ip->protocol == IPPROTO_TCP))
 		return BAIL_FLOW;
 	if (at->from && (at->from->host != o->ip.saddr || !same_mac(o->eth.h_source, at->from->mac)))
 		return BAIL_SPOOFED;
-	return heard(at->flow, at->from) ? BAILS : BAIL_FLOW;
+	return !at->flow || heard(at->flow, at->from) ? BAILS : BAIL_FLOW;
 }
 
 #endif
