@@ -44,7 +44,7 @@ struct flow {
 SEC("tc")
 int from_container(struct __sk_buff *skb)
 {
-	return leave_by_lane(skb);
+	return leave_by_lane(skb, false);
 }
 
 /* Where frames come out of a lane, on the host's side. Nothing else may use that device: what is not sent is dropped. */

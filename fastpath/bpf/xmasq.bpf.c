@@ -130,7 +130,7 @@ static __always_inline struct mask_key mask_key_of(const struct flow_key *key, _
 SEC("tc")
 int from_container(struct __sk_buff *skb)
 {
-	return leave_by_lane(skb);
+	return leave_by_lane(skb, true);
 }
 
 /* What other addresses make of a sum over them. */
@@ -393,7 +393,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 		return NEXT;
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
-	if (why == BAILS && at.from && at.flow && at.how == TAG_ARRIVES)
+	if (why == BAILS && at.from && at.flow)
 		hear(skb, at.flow, c, &at.key, o, ip->ttl);
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);

@@ -108,8 +108,8 @@ static __always_inline enum bail find_destination(struct __sk_buff *skb, const s
 	return why == BAILS && p->passing && to->next_door ? BAIL_FLOW : why;
 }
 
-/* All of it, for a fast path that asks no more. */
-static __always_inline int leave_by_lane(struct __sk_buff *skb)
+/* All of it, for a fast path that asks no more; speaks: it has something to say on every packet of a flow that it knows. */
+static __always_inline int leave_by_lane(struct __sk_buff *skb, bool speaks)
 {
 	struct account *a = account();
 	struct control *c = control();
@@ -133,6 +133,8 @@ static __always_inline int leave_by_lane(struct __sk_buff *skb)
 	why = find_destination(skb, c, &p, &to);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
+	if (p.passing && to.peer && !(speaks && flow_of(&p.key, endpoint)))
+		hand_over_passing(skb, to.peer);
 	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
 }
 

@@ -46,8 +46,8 @@ static __always_inline enum bail judge_arrival(struct __sk_buff *skb, const stru
 	ports = ports_of(ip, data_end(skb));
 	at->key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	at->from = bpf_map_lookup_elem(&peers, &remote);
-	at->flow = flow_of(&at->key, at->to->endpoint);
-	at->how = !at->flow || is_syn(ip, data_end(skb)) ? TAG_PASSES : TAG_ARRIVES;
+	at->flow = is_syn(ip, data_end(skb)) ? NULL : flow_of(&at->key, at->to->endpoint);
+	at->how = at->flow ? TAG_ARRIVES : TAG_PASSES;
 	if (at->how == TAG_PASSES && !(c->unruled && ip->protocol == IPPROTO_TCP))
 		return BAIL_FLOW;
 	if (at->from && (at->from->host != o->ip.saddr || !same_mac(o->eth.h_source, at->from->mac)))
