@@ -124,6 +124,21 @@ type econPeer struct {
 	Pad     uint16
 }
 
+type econWayHome struct {
+	_          structs.HostLayout
+	Key        econFlowKey
+	Generation uint32
+	Until      uint64
+	Voids      uint32
+	Host       uint32
+	PeerMac    [6]uint8
+	Mac        [6]uint8
+	Ifindex    uint32
+	Id         uint16
+	Pad        uint16
+	Pad2       uint32
+}
+
 type econWayOut struct {
 	_          structs.HostLayout
 	Key        econFlowKey
@@ -204,6 +219,7 @@ type econMapSpecs struct {
 	Peers      *ebpf.MapSpec `ebpf:"peers"`
 	Sockets    *ebpf.MapSpec `ebpf:"sockets"`
 	Voids      *ebpf.MapSpec `ebpf:"voids"`
+	WaysHome   *ebpf.MapSpec `ebpf:"ways_home"`
 	WaysOut    *ebpf.MapSpec `ebpf:"ways_out"`
 }
 
@@ -260,6 +276,7 @@ type econMaps struct {
 	Peers      *ebpf.Map `ebpf:"peers"`
 	Sockets    *ebpf.Map `ebpf:"sockets"`
 	Voids      *ebpf.Map `ebpf:"voids"`
+	WaysHome   *ebpf.Map `ebpf:"ways_home"`
 	WaysOut    *ebpf.Map `ebpf:"ways_out"`
 }
 
@@ -274,6 +291,7 @@ func (m *econMaps) Close() error {
 		m.Peers,
 		m.Sockets,
 		m.Voids,
+		m.WaysHome,
 		m.WaysOut,
 	)
 }

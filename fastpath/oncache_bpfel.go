@@ -97,6 +97,21 @@ type oncachePeer struct {
 	Pad     uint16
 }
 
+type oncacheWayHome struct {
+	_          structs.HostLayout
+	Key        oncacheFlowKey
+	Generation uint32
+	Until      uint64
+	Voids      uint32
+	Host       uint32
+	PeerMac    [6]uint8
+	Mac        [6]uint8
+	Ifindex    uint32
+	Id         uint16
+	Pad        uint16
+	Pad2       uint32
+}
+
 type oncacheWayOut struct {
 	_          structs.HostLayout
 	Key        oncacheFlowKey
@@ -172,6 +187,7 @@ type oncacheMapSpecs struct {
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
 	Voids     *ebpf.MapSpec `ebpf:"voids"`
+	WaysHome  *ebpf.MapSpec `ebpf:"ways_home"`
 	WaysOut   *ebpf.MapSpec `ebpf:"ways_out"`
 }
 
@@ -225,6 +241,7 @@ type oncacheMaps struct {
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Peers     *ebpf.Map `ebpf:"peers"`
 	Voids     *ebpf.Map `ebpf:"voids"`
+	WaysHome  *ebpf.Map `ebpf:"ways_home"`
 	WaysOut   *ebpf.Map `ebpf:"ways_out"`
 }
 
@@ -236,6 +253,7 @@ func (m *oncacheMaps) Close() error {
 		m.Flows,
 		m.Peers,
 		m.Voids,
+		m.WaysHome,
 		m.WaysOut,
 	)
 }

@@ -130,6 +130,21 @@ type xmasqPeer struct {
 	Pad     uint16
 }
 
+type xmasqWayHome struct {
+	_          structs.HostLayout
+	Key        xmasqFlowKey
+	Generation uint32
+	Until      uint64
+	Voids      uint32
+	Host       uint32
+	PeerMac    [6]uint8
+	Mac        [6]uint8
+	Ifindex    uint32
+	Id         uint16
+	Pad        uint16
+	Pad2       uint32
+}
+
 type xmasqWayIn struct {
 	_          structs.HostLayout
 	Key        xmasqMaskKey
@@ -225,6 +240,7 @@ type xmasqMapSpecs struct {
 	Masks     *ebpf.MapSpec `ebpf:"masks"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
 	Voids     *ebpf.MapSpec `ebpf:"voids"`
+	WaysHome  *ebpf.MapSpec `ebpf:"ways_home"`
 	WaysIn    *ebpf.MapSpec `ebpf:"ways_in"`
 	WaysOut   *ebpf.MapSpec `ebpf:"ways_out"`
 }
@@ -281,6 +297,7 @@ type xmasqMaps struct {
 	Masks     *ebpf.Map `ebpf:"masks"`
 	Peers     *ebpf.Map `ebpf:"peers"`
 	Voids     *ebpf.Map `ebpf:"voids"`
+	WaysHome  *ebpf.Map `ebpf:"ways_home"`
 	WaysIn    *ebpf.Map `ebpf:"ways_in"`
 	WaysOut   *ebpf.Map `ebpf:"ways_out"`
 }
@@ -294,6 +311,7 @@ func (m *xmasqMaps) Close() error {
 		m.Masks,
 		m.Peers,
 		m.Voids,
+		m.WaysHome,
 		m.WaysIn,
 		m.WaysOut,
 	)

@@ -160,17 +160,17 @@ int from_container(struct __sk_buff *skb)
 	generation = *(volatile __u32 *)&c->generation; /* before any table is looked into */
 	a->egress.seen += segs;
 	why = judge_sent(skb, c, &p);
-	if (why == BAILS && expired(c))
-		why = BAIL_EXPIRED;
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
 	eth = data(skb);
-	if (remembered(skb, &p.key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.mac))
+	if (!p.passing && !expired(c) && remembered(skb, &p.key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.mac))
 		return leave(skb, &a->egress, c, true, segs);
-	why = established(&p.key) ? judge_destination(skb, &p.key, &to) : BAIL_FLOW;
+	why = find_destination(skb, c, &p, &to);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
-	if (to.peer)
+	if (p.passing && to.peer)
+		hand_over_passing(skb, to.peer);
+	else if (to.peer)
 		remember(skb, &p.key, generation, to.peer);
 	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
 }
@@ -190,6 +190,8 @@ int from_lane(struct __sk_buff *skb)
 
 	if (!a || !c)
 		return TC_ACT_SHOT;
+	if (handed_over(skb, false))
+		return send_as_known(skb, a, skb->cb[4], segs);
 	if (from_next_door(skb))
 		return NEXT;
 	if (!may_send(skb, c, &key))
@@ -212,7 +214,7 @@ int from_lane(struct __sk_buff *skb)
 }
 
 /* A packet of a flow that leads nowhere, as far as is known. It is established for the next packet that the container sends, if this one
- * comes from where it should. */
+ * comes from where it should; one of a connection is delivered. */
 static __always_inline int look_up(struct __sk_buff *skb, struct account *a, const struct control *c, const struct outer *o, __u32 segs)
 {
 	const struct iphdr *ip = (const void *)(o + 1);
@@ -223,7 +225,11 @@ static __always_inline int look_up(struct __sk_buff *skb, struct account *a, con
 		return NEXT;
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
-	return bail(&a->ingress, why == BAILS ? BAIL_FLOW : why, segs);
+	if (why == BAILS)
+		why = at.how == TAG_PASSES ? judge_carried(skb, o, at.key.protocol) : BAIL_FLOW;
+	if (why != BAILS)
+		return bail(&a->ingress, why, segs);
+	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.how, at.from, segs);
 }
 
 /* Whether the socket that a flow ends in is still somebody's. */
@@ -255,17 +261,20 @@ int from_wire(struct __sk_buff *skb)
 	ports = ports_of(ip, data_end(skb));
 	key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	known = bpf_map_lookup_elem(&flows, &key);
-	if (!known || known->state != FLOW_ESTABLISHED || known->generation != c->generation || o->eth.h_proto != bpf_htons(ETH_P_IP))
+	if (known && !lives(known->socket)) {
+		bpf_map_delete_elem(&flows, &key);
+		known = NULL;
+	}
+	if (!known || known->state != FLOW_ESTABLISHED || known->generation != c->generation || o->eth.h_proto != bpf_htons(ETH_P_IP) ||
+	    is_syn(ip, data_end(skb)))
 		return look_up(skb, a, c, o, segs);
 	flow = *known;
 	a->ingress.seen += segs;
 	why = judge_received(skb, c, o, ip, flow.mac);
+	if (why == BAILS && expired(c))
+		why = BAIL_EXPIRED;
 	if (why == BAILS && (flow.host != o->ip.saddr || !same_mac(o->eth.h_source, flow.peer_mac)))
 		why = BAIL_SPOOFED;
-	if (why == BAILS && !lives(flow.socket)) {
-		bpf_map_delete_elem(&flows, &key);
-		why = BAIL_FLOW;
-	}
 	if (why == BAILS)
 		why = judge_carried(skb, o, key.protocol);
 	if (why != BAILS)

@@ -91,7 +91,9 @@ int from_wire(struct __sk_buff *skb)
 	struct control *c = control();
 	struct account *a = account();
 	__u32 segs = segments(skb);
+	const struct way_home *way;
 	struct arrival at = {};
+	struct basis on;
 	struct outer *o;
 	struct iphdr *ip;
 	enum bail why;
@@ -100,10 +102,18 @@ int from_wire(struct __sk_buff *skb)
 	if (!o || !a || !c || c->mode == MODE_OFF)
 		return NEXT;
 	ip = (void *)(o + 1);
-	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || !ours(o, ip, &at))
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
+		return NEXT;
+	way = known_home(skb, c, o, ip, 0);
+	if (way)
+		return deliver_home(skb, a, c, o, ip, way, segs);
+	on = basis(skb, c);
+	if (!ours(o, ip, &at))
 		return NEXT;
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
+	if (why == BAILS)
+		remember_home(&on, &at, 0);
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)

@@ -73,6 +73,8 @@ const volatile bool masquerading = true;
 #define ENCAP_TTL 64 /* of write_outer() */
 #define LEAST_TTL (MASKED_TTL - ENCAP_TTL + 1)
 
+#define WORDS bpf_htons(0xffc0)
+
 /* What is said: bits 7 and 6 of the identification; below them segmentation counts, above them is a hash of the flow. */
 enum {
 	OFFER = 1,
@@ -386,15 +388,26 @@ static __always_inline void hear(struct __sk_buff *skb, struct flow *flow, const
 static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a, struct control *c, struct outer *o, __u32 segs)
 {
 	struct iphdr *ip = (void *)(o + 1);
+	const struct way_home *way;
 	struct arrival at = {};
+	struct basis on;
 	enum bail why;
 
-	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || !ours(o, ip, &at))
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
+		return NEXT;
+	way = known_home(skb, c, o, ip, WORDS);
+	if (way)
+		return deliver_home(skb, a, c, o, ip, way, segs);
+	on = basis(skb, c);
+	if (!ours(o, ip, &at))
 		return NEXT;
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
-	if (why == BAILS && at.from && at.flow)
+	if (why == BAILS && at.from && at.flow) {
 		hear(skb, at.flow, c, &at.key, o, ip->ttl);
+		if (at.flow->trust == TRUST) /* until then each of them counts */
+			remember_home(&on, &at, o->ip.id & WORDS);
+	}
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)

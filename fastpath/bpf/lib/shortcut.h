@@ -79,11 +79,17 @@ static __always_inline void void_shortcuts(void)
 		__sync_fetch_and_add(n, 1);
 }
 
-/* A flow's place. */
-static __always_inline struct way_out *way_out(const struct flow_key *key)
+/* A flow's place in a table. */
+static __always_inline __u32 place_of(const struct flow_key *key)
 {
 	__u64 h = ((__u64)key->local << 32 | key->remote) ^ ((__u64)key->local_port << 16 | key->remote_port) * 0x9e3779b97f4a7c15ULL ^ key->vni;
-	__u32 place = h * 0xbf58476d1ce4e5b9ULL >> SHORTCUTS_SHIFT;
+
+	return h * 0xbf58476d1ce4e5b9ULL >> SHORTCUTS_SHIFT;
+}
+
+static __always_inline struct way_out *way_out(const struct flow_key *key)
+{
+	__u32 place = place_of(key);
 
 	return bpf_map_lookup_elem(&ways_out, &place);
 }

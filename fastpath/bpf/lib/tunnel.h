@@ -131,8 +131,8 @@ static __always_inline struct outer *tunnelled(struct __sk_buff *skb)
 	return o;
 }
 
-/* Whether a packet is what it seems to be, for the container with this hardware address: a reason to bail, or BAILS. The outer checksum
- * is not looked at. */
+/* Whether a packet is what it seems to be, for the container with this hardware address: a reason to bail, or BAILS. Neither the outer
+ * checksum nor the lease is looked at. */
 static __always_inline enum bail judge_received(struct __sk_buff *skb, const struct control *c, const struct outer *o,
 						const struct iphdr *ip, const __u8 *mac)
 {
@@ -146,9 +146,7 @@ static __always_inline enum bail judge_received(struct __sk_buff *skb, const str
 		return why;
 	if (bpf_ntohs(ip->tot_len) != bpf_ntohs(o->ip.tot_len) - OUTER_LEN)
 		return BAIL_LENGTH;
-	if (!same_mac(o->eth.h_dest, mac))
-		return BAIL_ADDRESS;
-	return expired(c) ? BAIL_EXPIRED : BAILS;
+	return same_mac(o->eth.h_dest, mac) ? BAILS : BAIL_ADDRESS;
 }
 
 /* Whether a packet of an established flow can be delivered without its tunnel's device: a reason to bail, or BAILS. */

@@ -6,6 +6,7 @@
 #define ECONBENCH_WIRE_H
 
 #include "flow.h"
+#include "shortcut.h"
 #include "tunnel.h"
 
 struct arrival {
@@ -43,6 +44,8 @@ static __always_inline enum bail judge_arrival(struct __sk_buff *skb, const stru
 
 	if (why != BAILS)
 		return why;
+	if (expired(c))
+		return BAIL_EXPIRED;
 	ports = ports_of(ip, data_end(skb));
 	at->key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	at->from = bpf_map_lookup_elem(&peers, &remote);
@@ -53,6 +56,82 @@ static __always_inline enum bail judge_arrival(struct __sk_buff *skb, const stru
 	if (at->from && (at->from->host != o->ip.saddr || !same_mac(o->eth.h_source, at->from->mac)))
 		return BAIL_SPOOFED;
 	return !at->flow || heard(at->flow, at->from) ? BAILS : BAIL_FLOW;
+}
+
+/* Shortcuts on the way in: what the last look found for an established flow, by CPU, with the terms of those on the way out. */
+struct way_home {
+	struct flow_key key;
+	__u32 generation;
+	__u64 until; /* jiffies */
+	__u32 voids;
+	__be32 host; /* the sender's, and */
+	__u8 peer_mac[ETH_ALEN];
+	__u8 mac[ETH_ALEN]; /* of the container */
+	__u32 ifindex;
+	__be16 id; /* of the outer header, as far as it says something */
+	__u16 pad;
+	__u32 pad2;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct way_home);
+	__uint(max_entries, SHORTCUTS);
+} ways_home SEC(".maps");
+
+/* A flow's place. */
+static __always_inline struct way_home *way_home(const struct flow_key *key)
+{
+	__u32 place = place_of(key);
+
+	return bpf_map_lookup_elem(&ways_home, &place);
+}
+
+/* The way of a packet whose flow was delivered lately, or NULL; words: the bits of the outer identification that have to be the same. A SYN
+ * is never of a flow that is known. */
+static __always_inline const struct way_home *known_home(struct __sk_buff *skb, const struct control *c, const struct outer *o,
+							 const struct iphdr *ip, __be16 words)
+{
+	struct ports ports = ports_of(ip, data_end(skb));
+	struct flow_key key = {o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
+	const struct way_home *way = way_home(&key);
+
+	if (!way || !same_flow(&way->key, &key) || way->generation != c->generation || way->voids != times_voided() ||
+	    bpf_jiffies64() >= way->until || (o->ip.id & words) != way->id || o->eth.h_proto != bpf_htons(ETH_P_IP) || is_syn(ip, data_end(skb)))
+		return NULL;
+	return way;
+}
+
+/* Delivers it, or leaves it to the kernel's path. */
+static __always_inline int deliver_home(struct __sk_buff *skb, struct account *a, const struct control *c, const struct outer *o,
+					const struct iphdr *ip, const struct way_home *way, __u32 segs)
+{
+	enum bail why = judge_received(skb, c, o, ip, way->mac);
+
+	a->ingress.seen += segs;
+	if (why == BAILS && (way->host != o->ip.saddr || !same_mac(o->eth.h_source, way->peer_mac)))
+		why = BAIL_SPOOFED;
+	if (why == BAILS)
+		why = judge_carried(skb, o, way->key.protocol);
+	if (why != BAILS)
+		return bail(&a->ingress, why, segs);
+	return deliver(skb, &a->ingress, c, o, way->ifindex, TAG_ARRIVES, true, segs);
+}
+
+/* Remembers the way of a packet that is of an established flow from a known peer. */
+static __always_inline void remember_home(const struct basis *on, const struct arrival *at, __be16 id)
+{
+	struct way_home *way = at->how == TAG_ARRIVES && at->from && shortcut_term ? way_home(&at->key) : NULL;
+
+	if (!way)
+		return;
+	*way = (struct way_home){
+		.key = at->key, .generation = on->generation, .until = bpf_jiffies64() + shortcut_term, .voids = on->voids, .host = at->from->host,
+		.ifindex = at->to->ifindex, .id = id,
+	};
+	__builtin_memcpy(way->peer_mac, at->from->mac, ETH_ALEN);
+	__builtin_memcpy(way->mac, at->to->mac, ETH_ALEN);
 }
 
 #endif
