@@ -156,17 +156,46 @@ static __always_inline int send_as_known(struct __sk_buff *skb, struct account *
 /* Whether the container's rules tell devices apart: all that arrives goes up by its own. */
 volatile bool by_device;
 
-/* The lane's receiving end, ingress, in the container: what is of no flow goes up as if by the container's own device, to which its sockets
- * may be bound, and so does everything for a container whose rules tell devices apart. It costs a trip through the backlog;
- * fastpath/owndevice.go has the figure. */
+/* Whether a TCP packet is for a socket that takes it from whatever device. One that begins a connection is for whichever of those that
+ * listen the stack will choose. */
+static __always_inline bool any_device(struct __sk_buff *skb)
+{
+	struct iphdr *ip = data(skb) + ETH_HLEN;
+	struct tcphdr *tcp = (void *)(ip + 1);
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	bool any;
+
+	if ((void *)(tcp + 1) > data_end(skb) || ip->protocol != IPPROTO_TCP || TCP_FLAGS(tcp) & TCP_SYN)
+		return false;
+	tuple.ipv4.saddr = ip->saddr;
+	tuple.ipv4.daddr = ip->daddr;
+	tuple.ipv4.sport = tcp->source;
+	tuple.ipv4.dport = tcp->dest;
+	sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	any = !sk->bound_dev_if && sk->state != BPF_TCP_LISTEN;
+	bpf_sk_release(sk);
+	return any;
+}
+
+/* The lane's receiving end, ingress, in the container: what may be for a socket that is bound to a device goes up as if by the container's
+ * own, and so does everything for a container whose rules tell devices apart. It costs a trip through the backlog; fastpath/owndevice.go
+ * has the figure. */
 SEC("tc")
 int to_container(struct __sk_buff *skb)
 {
-	struct ethhdr *eth = data(skb);
-	__u16 *to = (__u16 *)eth->h_dest;
+	bool passes = untag(skb, TAG_PASSES);
+	struct ethhdr *eth;
+	__u16 *to;
 
-	if (!untag(skb, TAG_PASSES) && (!by_device || (!untag(skb, TAG_ARRIVES) && lane_kind == LANE_GATEWAY)))
+	if (!by_device && (!passes || any_device(skb)))
 		return NEXT;
+	if (!passes && !untag(skb, TAG_ARRIVES) && lane_kind == LANE_GATEWAY)
+		return NEXT;
+	eth = data(skb);
+	to = (__u16 *)eth->h_dest;
 	if ((void *)(eth + 1) > data_end(skb))
 		return TC_ACT_SHOT;
 	to[0] = container_mac[0]; /* from next door it has the receiving end's */
