@@ -39,7 +39,7 @@ static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct 
 	why = judge(ip, data_end(skb));
 	p->passing = why == BAIL_FLAGS && passes(c, ip);
 	if (why == BAIL_FLAGS && !p->passing && TCP_FLAGS(ip + 1) & TCP_SYN)
-		bpf_map_delete_elem(&flows, &p->key); /* another connection: its socket may be bound where the last one's was not */
+		forget_flow(&p->key); /* another connection: its socket may be bound where the last one's was not */
 	if (why != BAILS && !p->passing)
 		return why;
 	if (ip->saddr != container_addr)
@@ -52,7 +52,7 @@ static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct 
 		why = ask_connection(skb, ports);
 	}
 	if (why == BAIL_BOUND)
-		bpf_map_delete_elem(&flows, &p->key);
+		forget_flow(&p->key);
 	return why;
 }
 

@@ -19,8 +19,10 @@ static __always_inline void never_again(const struct flow_key *key)
 {
 	struct flow *flow = flow_of(key, endpoint);
 
-	if (flow)
+	if (flow && flow->state != FLOW_REFUSED) {
 		flow->state = FLOW_REFUSED;
+		void_shortcuts();
+	}
 }
 
 /* Whether a frame that came out of the lane is one that the container might send by its own device, to whomever: key says to

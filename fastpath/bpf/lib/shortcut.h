@@ -79,6 +79,13 @@ static __always_inline void void_shortcuts(void)
 		__sync_fetch_and_add(n, 1);
 }
 
+/* Forgets a flow, and all that was found for it. */
+static __always_inline void forget_flow(const struct flow_key *key)
+{
+	if (!bpf_map_delete_elem(&flows, key))
+		void_shortcuts();
+}
+
 /* A flow's place in a table. */
 static __always_inline __u32 place_of(const struct flow_key *key)
 {
