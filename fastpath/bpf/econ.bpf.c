@@ -10,7 +10,7 @@
  *	                      the flow ends in, and who alone may send on it
  *	lane's end in B       into_container: the packet is given its socket (where that is asked for)
  *
- * The first packets of a flow take the kernel's path, and what is remembered is filled in by from_container out of the tables of
+ * A flow's first packets take the kernel's path (UDP) or oncache's (TCP), and what is remembered is filled in by from_container out of the tables of
  * peers and endpoints, with their generation: as soon as one of them changes all of it is void, and filled in anew.
  *
  * A flow ends with its socket. What a socket remembers goes with it; what leads to it goes when its program lets go of it (released,

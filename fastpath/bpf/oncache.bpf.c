@@ -16,6 +16,9 @@
  * To a container C next door, on the same host and network, the lane's end leads to that of C's lane, and there is nothing to
  * encapsulate: from_lane of A, then from_lane of C, which lets it pass, and C's stack. The kernel's path: A's eth0 ─► bridge ─► C's.
  *
+ * What opens or closes a TCP connection goes the same way where no rule stands on the kernel's (struct control's unruled); what is of no
+ * flow that is remembered arrives by to_container, which knows for which device.
+ *
  * On any doubt the packet goes on as it came (NEXT), untouched. The caches are filled by the agent from the sandbox's
  * neighbour and forwarding tables (peers, endpoints) and by from_container (flows). A flow is known to be established by
  * its own socket (TCP), or when it has been seen in both directions (UDP, and ICMP's echo with its identifier for ports). Nothing is done once the agent has stopped
