@@ -150,6 +150,7 @@ int from_container(struct __sk_buff *skb)
 	struct control *c = control();
 	__u32 segs = segments(skb), generation;
 	struct destination to = {};
+	const struct way_out *known;
 	struct sent p = {};
 	struct way way = {};
 	struct ethhdr *eth;
@@ -162,6 +163,11 @@ int from_container(struct __sk_buff *skb)
 	why = judge_sent(skb, c, &p);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
+	known = p.passing ? NULL : known_way(skb, c, &p.key, p.ttl);
+	if (known) {
+		hand_over(skb, known);
+		return leave(skb, &a->egress, c, true, segs);
+	}
 	eth = data(skb);
 	if (!p.passing && !expired(c) && remembered(skb, &p.key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.mac))
 		return leave(skb, &a->egress, c, true, segs);
@@ -186,12 +192,14 @@ int from_lane(struct __sk_buff *skb)
 	struct address to = {};
 	struct way way = {};
 	struct ethhdr *eth;
-	struct peer *peer;
+	struct peer *peer, to_peer = {};
+	struct basis on;
 
 	if (!a || !c)
 		return TC_ACT_SHOT;
 	if (handed_over(skb, false))
-		return send_as_known(skb, a, skb->cb[4], segs);
+		return send_as_known(skb, a, bpf_get_prandom_u32(), segs);
+	on = basis(skb, c);
 	if (from_next_door(skb))
 		return NEXT;
 	if (!may_send(skb, c, &key))
@@ -208,6 +216,9 @@ int from_lane(struct __sk_buff *skb)
 	eth = data(skb);
 	if ((void *)(eth + 1) > data_end(skb) || !same_mac(eth->h_dest, way.mac))
 		return refuse(a, segs);
+	to_peer = (struct peer){.host = way.host, .next_hop = way.next_hop};
+	__builtin_memcpy(to_peer.mac, way.mac, ETH_ALEN);
+	remember_way(&on, &key, &to_peer, 0);
 	if (!encapsulate(skb, way.host, bpf_get_prandom_u32()))
 		return fail(a, segs);
 	return send(skb, a, way.next_hop, len, segs);
@@ -246,8 +257,10 @@ int from_wire(struct __sk_buff *skb)
 	struct account *a = account();
 	__u32 segs = segments(skb);
 	struct flow_key key = {};
+	const struct way_home *way;
 	struct flow *known, flow;
 	struct ports ports;
+	struct basis on;
 	struct outer *o;
 	struct iphdr *ip;
 	enum bail why;
@@ -258,6 +271,10 @@ int from_wire(struct __sk_buff *skb)
 	ip = (void *)(o + 1);
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return NEXT;
+	way = known_home(skb, c, o, ip, 0);
+	if (way)
+		return deliver_home(skb, a, c, o, ip, way, segs);
+	on = basis(skb, c);
 	ports = ports_of(ip, data_end(skb));
 	key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	known = bpf_map_lookup_elem(&flows, &key);
@@ -275,8 +292,10 @@ int from_wire(struct __sk_buff *skb)
 		why = BAIL_EXPIRED;
 	if (why == BAILS && (flow.host != o->ip.saddr || !same_mac(o->eth.h_source, flow.peer_mac)))
 		why = BAIL_SPOOFED;
-	if (why == BAILS)
+	if (why == BAILS) {
+		remember_home(&on, &key, flow.ifindex, flow.mac, flow.host, flow.peer_mac, 0);
 		why = judge_carried(skb, o, key.protocol);
+	}
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
 	return deliver(skb, &a->ingress, c, o, flow.ifindex, TAG_ARRIVES, true, segs);
@@ -340,7 +359,7 @@ int released(struct bpf_sock *sk)
 	key = d->way.key; /* nobody writes it any more: whoever did had the socket, too */
 	cookie = bpf_get_socket_cookie(sk);
 	bpf_map_delete_elem(&living, &cookie);
-	bpf_map_delete_elem(&flows, &key);
+	forget_flow(&key);
 	return 1;
 }
 

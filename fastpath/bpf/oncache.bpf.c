@@ -116,7 +116,7 @@ int from_wire(struct __sk_buff *skb)
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
 	if (why == BAILS)
-		remember_home(&on, &at, 0);
+		remember_arrival(&on, &at, 0);
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)

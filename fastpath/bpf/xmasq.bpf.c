@@ -406,7 +406,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 	if (why == BAILS && at.from && at.flow) {
 		hear(skb, at.flow, c, &at.key, o, ip->ttl);
 		if (at.flow->trust == TRUST) /* until then each of them counts */
-			remember_home(&on, &at, o->ip.id & WORDS);
+			remember_arrival(&on, &at, o->ip.id & WORDS);
 	}
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);

@@ -119,19 +119,27 @@ static __always_inline int deliver_home(struct __sk_buff *skb, struct account *a
 	return deliver(skb, &a->ingress, c, o, way->ifindex, TAG_ARRIVES, true, segs);
 }
 
-/* Remembers the way of a packet that is of an established flow from a known peer. */
-static __always_inline void remember_home(const struct basis *on, const struct arrival *at, __be16 id)
+/* Remembers the way of packets of an established flow, whose sender is known; id: as far as their outer identification says something. */
+static __always_inline void remember_home(const struct basis *on, const struct flow_key *key, __u32 ifindex, const __u8 *mac, __be32 host,
+					  const __u8 *peer_mac, __be16 id)
 {
-	struct way_home *way = at->how == TAG_ARRIVES && at->from && shortcut_term ? way_home(&at->key) : NULL;
+	struct way_home *way = shortcut_term ? way_home(key) : NULL;
 
 	if (!way)
 		return;
 	*way = (struct way_home){
-		.key = at->key, .generation = on->generation, .until = bpf_jiffies64() + shortcut_term, .voids = on->voids, .host = at->from->host,
-		.ifindex = at->to->ifindex, .id = id,
+		.key = *key, .generation = on->generation, .until = bpf_jiffies64() + shortcut_term, .voids = on->voids, .host = host,
+		.ifindex = ifindex, .id = id,
 	};
-	__builtin_memcpy(way->peer_mac, at->from->mac, ETH_ALEN);
-	__builtin_memcpy(way->mac, at->to->mac, ETH_ALEN);
+	__builtin_memcpy(way->mac, mac, ETH_ALEN);
+	__builtin_memcpy(way->peer_mac, peer_mac, ETH_ALEN);
+}
+
+/* The same of a packet that was judged; of one that is of no flow there is nothing to remember. */
+static __always_inline void remember_arrival(const struct basis *on, const struct arrival *at, __be16 id)
+{
+	if (at->how == TAG_ARRIVES && at->from)
+		remember_home(on, &at->key, at->to->ifindex, at->to->mac, at->from->host, at->from->mac, id);
 }
 
 #endif
