@@ -140,9 +140,13 @@ type xmasqWayHome struct {
 	PeerMac    [6]uint8
 	Mac        [6]uint8
 	Ifindex    uint32
-	Id         uint16
-	Pad        uint16
-	Pad2       uint32
+	Words      struct {
+		_        structs.HostLayout
+		Id       uint16
+		OuterTtl uint8
+		InnerTtl uint8
+		Pad      uint32
+	}
 }
 
 type xmasqWayIn struct {

@@ -257,6 +257,7 @@ int from_wire(struct __sk_buff *skb)
 	struct account *a = account();
 	__u32 segs = segments(skb);
 	struct flow_key key = {};
+	const struct words silence = {};
 	const struct way_home *way;
 	struct flow *known, flow;
 	struct ports ports;
@@ -271,7 +272,7 @@ int from_wire(struct __sk_buff *skb)
 	ip = (void *)(o + 1);
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return NEXT;
-	way = known_home(skb, c, o, ip, 0);
+	way = known_home(skb, c, o, ip, &silence);
 	if (way)
 		return deliver_home(skb, a, c, o, ip, way, segs);
 	on = basis(skb, c);
@@ -293,7 +294,7 @@ int from_wire(struct __sk_buff *skb)
 	if (why == BAILS && (flow.host != o->ip.saddr || !same_mac(o->eth.h_source, flow.peer_mac)))
 		why = BAIL_SPOOFED;
 	if (why == BAILS) {
-		remember_home(&on, &key, flow.ifindex, flow.mac, flow.host, flow.peer_mac, 0);
+		remember_home(&on, &key, flow.ifindex, flow.mac, flow.host, flow.peer_mac, &silence);
 		why = judge_carried(skb, o, key.protocol);
 	}
 	if (why != BAILS)

@@ -94,6 +94,7 @@ int from_wire(struct __sk_buff *skb)
 	struct control *c = control();
 	struct account *a = account();
 	__u32 segs = segments(skb);
+	const struct words silence = {};
 	const struct way_home *way;
 	struct arrival at = {};
 	struct basis on;
@@ -107,7 +108,7 @@ int from_wire(struct __sk_buff *skb)
 	ip = (void *)(o + 1);
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return NEXT;
-	way = known_home(skb, c, o, ip, 0);
+	way = known_home(skb, c, o, ip, &silence);
 	if (way)
 		return deliver_home(skb, a, c, o, ip, way, segs);
 	on = basis(skb, c);
@@ -116,7 +117,7 @@ int from_wire(struct __sk_buff *skb)
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
 	if (why == BAILS)
-		remember_arrival(&on, &at, 0);
+		remember_arrival(&on, &at, &silence);
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)

@@ -388,6 +388,7 @@ static __always_inline void hear(struct __sk_buff *skb, struct flow *flow, const
 static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a, struct control *c, struct outer *o, __u32 segs)
 {
 	struct iphdr *ip = (void *)(o + 1);
+	struct words says = {};
 	const struct way_home *way;
 	struct arrival at = {};
 	struct basis on;
@@ -395,7 +396,8 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return NEXT;
-	way = known_home(skb, c, o, ip, WORDS);
+	says = (struct words){o->ip.id & WORDS, o->ip.ttl, ip->ttl, 0};
+	way = known_home(skb, c, o, ip, &says);
 	if (way)
 		return deliver_home(skb, a, c, o, ip, way, segs);
 	on = basis(skb, c);
@@ -406,7 +408,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 	if (why == BAILS && at.from && at.flow) {
 		hear(skb, at.flow, c, &at.key, o, ip->ttl);
 		if (at.flow->trust == TRUST) /* until then each of them counts */
-			remember_arrival(&on, &at, o->ip.id & WORDS);
+			remember_arrival(&on, &at, &says);
 	}
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);
@@ -516,8 +518,11 @@ static __always_inline void note_restored(const struct mask_key *key, struct mas
 	struct flow *flow = flow_behind(key, mask);
 
 	mask->used_at = bpf_ktime_get_coarse_ns();
-	if (flow)
-		flow->restored_at = mask->used_at;
+	if (!flow)
+		return;
+	if (mask->used_at >= flow->restored_at + LATELY)
+		void_shortcuts(); /* there is news to tell: CONFIRMED */
+	flow->restored_at = mask->used_at;
 }
 
 /* Puts the containers' addresses back and delivers. */

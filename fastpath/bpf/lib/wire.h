@@ -58,6 +58,18 @@ static __always_inline enum bail judge_arrival(struct __sk_buff *skb, const stru
 	return !at->flow || heard(at->flow, at->from) ? BAILS : BAIL_FLOW;
 }
 
+/* What encapsulated packets may say to each other's hosts besides: zero where nobody listens. */
+struct words {
+	__be16 id; /* of the outer header, as far as it says something */
+	__u8 outer_ttl, inner_ttl;
+	__u32 pad;
+};
+
+static __always_inline bool same_words(const struct words *a, const struct words *b)
+{
+	return a->id == b->id && a->outer_ttl == b->outer_ttl && a->inner_ttl == b->inner_ttl;
+}
+
 /* Shortcuts on the way in: what the last look found for an established flow, by CPU, with the terms of those on the way out. */
 struct way_home {
 	struct flow_key key;
@@ -68,9 +80,7 @@ struct way_home {
 	__u8 peer_mac[ETH_ALEN];
 	__u8 mac[ETH_ALEN]; /* of the container */
 	__u32 ifindex;
-	__be16 id; /* of the outer header, as far as it says something */
-	__u16 pad;
-	__u32 pad2;
+	struct words words;
 };
 
 struct {
@@ -88,17 +98,16 @@ static __always_inline struct way_home *way_home(const struct flow_key *key)
 	return bpf_map_lookup_elem(&ways_home, &place);
 }
 
-/* The way of a packet whose flow was delivered lately, or NULL; words: the bits of the outer identification that have to be the same. A SYN
- * is never of a flow that is known. */
+/* The way of a packet whose flow was delivered lately and that says nothing new, or NULL. A SYN is never of a flow that is known. */
 static __always_inline const struct way_home *known_home(struct __sk_buff *skb, const struct control *c, const struct outer *o,
-							 const struct iphdr *ip, __be16 words)
+							 const struct iphdr *ip, const struct words *says)
 {
 	struct ports ports = ports_of(ip, data_end(skb));
 	struct flow_key key = {o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	const struct way_home *way = way_home(&key);
 
 	if (!way || !same_flow(&way->key, &key) || way->generation != c->generation || way->voids != times_voided() ||
-	    bpf_jiffies64() >= way->until || (o->ip.id & words) != way->id || o->eth.h_proto != bpf_htons(ETH_P_IP) || is_syn(ip, data_end(skb)))
+	    bpf_jiffies64() >= way->until || !same_words(&way->words, says) || o->udp.check || o->eth.h_proto != bpf_htons(ETH_P_IP) || is_syn(ip, data_end(skb)))
 		return NULL;
 	return way;
 }
@@ -119,9 +128,9 @@ static __always_inline int deliver_home(struct __sk_buff *skb, struct account *a
 	return deliver(skb, &a->ingress, c, o, way->ifindex, TAG_ARRIVES, true, segs);
 }
 
-/* Remembers the way of packets of an established flow, whose sender is known; id: as far as their outer identification says something. */
+/* Remembers the way of packets of an established flow, whose sender is known, that say the same. */
 static __always_inline void remember_home(const struct basis *on, const struct flow_key *key, __u32 ifindex, const __u8 *mac, __be32 host,
-					  const __u8 *peer_mac, __be16 id)
+					  const __u8 *peer_mac, const struct words *says)
 {
 	struct way_home *way = shortcut_term ? way_home(key) : NULL;
 
@@ -129,17 +138,17 @@ static __always_inline void remember_home(const struct basis *on, const struct f
 		return;
 	*way = (struct way_home){
 		.key = *key, .generation = on->generation, .until = bpf_jiffies64() + shortcut_term, .voids = on->voids, .host = host,
-		.ifindex = ifindex, .id = id,
+		.ifindex = ifindex, .words = *says,
 	};
 	__builtin_memcpy(way->mac, mac, ETH_ALEN);
 	__builtin_memcpy(way->peer_mac, peer_mac, ETH_ALEN);
 }
 
 /* The same of a packet that was judged; of one that is of no flow there is nothing to remember. */
-static __always_inline void remember_arrival(const struct basis *on, const struct arrival *at, __be16 id)
+static __always_inline void remember_arrival(const struct basis *on, const struct arrival *at, const struct words *says)
 {
 	if (at->how == TAG_ARRIVES && at->from)
-		remember_home(on, &at->key, at->to->ifindex, at->to->mac, at->from->host, at->from->mac, id);
+		remember_home(on, &at->key, at->to->ifindex, at->to->mac, at->from->host, at->from->mac, says);
 }
 
 #endif
