@@ -199,7 +199,7 @@ type Bulk interface {
 }
 
 // Coverage is the least share of the endpoint's packets that a fast path must have carried in each direction; 0 is no
-// demand. The rest is what takes the kernel's path by nature: SYN, FIN and a flow's first packets.
+// demand. The rest is what may take the kernel's path by nature: SYN, FIN and a flow's first packets.
 type Coverage struct {
 	ToServer float64 `json:"to_server"`
 	ToClient float64 `json:"to_client"`

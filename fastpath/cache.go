@@ -32,6 +32,7 @@ type cacheKind struct {
 	inside  string   // the program at the ingress of a lane's end in its container; "": none
 	counts  []string // counters that not every fast path has
 	shared  string   // the map that all networks of a host share; "": none
+	passes  bool     // it can carry what opens and closes connections
 	// settle is called once the programs have been told to stand aside, before they are taken away; nil: there is nothing to wait for.
 	settle func(*ebpf.Collection)
 	// gone says whether a value of the flows' map is of a flow that has ended; nil: they are taken out when they end.
@@ -106,8 +107,13 @@ func (p *cache) load(h hostSide) (err error) {
 	if p.collection, err = p.spec(); err != nil {
 		return err
 	}
+	term, err := shortcutTerm()
+	if err != nil {
+		return err
+	}
 	p.host = map[string]any{
-		"wire_ifindex": uint32(h.wire), "tunnel_addr": wire32(h.underlay), "tunnel_port": wire16(h.port),
+		"shortcut_term": term,
+		"wire_ifindex":  uint32(h.wire), "tunnel_addr": wire32(h.underlay), "tunnel_port": wire16(h.port),
 		"source_port_min": h.sourcePorts[0], "source_port_max": h.sourcePorts[1], "learning": h.learning,
 	}
 	p.control.Generation = 1 // 0 is that of what was never filled in
@@ -205,13 +211,17 @@ func (p *cache) around(l local, number uint32, lane lane) (*ebpf.Collection, err
 		programs = append(programs, p.inside)
 	}
 	return p.forEndpoint(map[string]any{
-		"endpoint": number, "own_ifindex": uint32(l.ifindex), "lane_ifindex": uint32(lane.inside()), "container_addr": wire32(l.addr), "container_mac": l.mac,
+		"shortcut_token": shortcutToken(),
+		"endpoint":       number, "own_ifindex": uint32(l.ifindex), "lane_ifindex": uint32(lane.inside()), "container_addr": wire32(l.addr), "container_mac": l.mac,
 		"container_vni": wireVNI(l.vni), "lane_mac": lane.mac(), "lane_kind": uint32(max(0, slices.Index(laneKinds(), lane.kind()))), "max_frame": uint32(l.mtu + ethernetHeader),
 	}, programs...)
 }
 
 func (p *cache) setControl(c control) error {
-	p.control.Until, p.control.Mode = c.until, uint32(c.mode)
+	p.control.Until, p.control.Mode, p.control.Unruled = c.until, uint32(c.mode), 0
+	if c.unruled && p.passes {
+		p.control.Unruled = 1
+	}
 	return p.tell()
 }
 

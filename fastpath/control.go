@@ -25,8 +25,9 @@ func (m mode) String() string { return string(modes[m]) }
 
 // control is what programs are told: struct control of bpf/lib/control.h.
 type control struct {
-	until uint64 // CLOCK_MONOTONIC, ns
-	mode  mode
+	until   uint64 // CLOCK_MONOTONIC, ns
+	mode    mode
+	unruled bool // no rule on the kernel's path asks about packets
 }
 
 var _ econbench.Commanded = (*overlay)(nil)
@@ -50,5 +51,5 @@ func (o *overlay) Obey(order econbench.Order) error {
 			return err
 		}
 	}
-	return o.tell(control{until: o.control.until, mode: mode(m)}) // the lease is for sync alone to renew
+	return o.tell(control{o.control.until, mode(m), o.control.unruled}) // the lease is for sync alone to renew
 }

@@ -83,6 +83,7 @@ var econKind = cacheKind{
 	needs:   append([]helperNeed{{asm.FnSkStorageGet, "5.2"}}, overlayNeeds...),
 	release: "released",
 	gone:    econGone,
+	passes:  true,
 }
 
 // econOf is its kind with a setting.

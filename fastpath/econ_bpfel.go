@@ -53,6 +53,8 @@ type econControl struct {
 	Until      uint64
 	Mode       uint32
 	Generation uint32
+	Unruled    uint32
+	Pad        uint32
 }
 
 type econDelivery struct {
@@ -122,6 +124,40 @@ type econPeer struct {
 	Pad     uint16
 }
 
+type econWayHome struct {
+	_          structs.HostLayout
+	Key        econFlowKey
+	Generation uint32
+	Until      uint64
+	Voids      uint32
+	Host       uint32
+	PeerMac    [6]uint8
+	Mac        [6]uint8
+	Ifindex    uint32
+	Words      struct {
+		_        structs.HostLayout
+		Id       uint16
+		OuterTtl uint8
+		InnerTtl uint8
+		Pad      uint32
+	}
+}
+
+type econWayOut struct {
+	_          structs.HostLayout
+	Key        econFlowKey
+	Generation uint32
+	Until      uint64
+	Host       uint32
+	NextHop    uint32
+	Voids      uint32
+	Sum        uint32
+	Mac        [6]uint8
+	Ttl        uint8
+	Masked     uint8
+	Pad        uint64
+}
+
 // loadEcon returns the embedded CollectionSpec for econ.
 func loadEcon() (*ebpf.CollectionSpec, error) {
 	reader := bytes.NewReader(_EconBytes)
@@ -186,12 +222,16 @@ type econMapSpecs struct {
 	Living     *ebpf.MapSpec `ebpf:"living"`
 	Peers      *ebpf.MapSpec `ebpf:"peers"`
 	Sockets    *ebpf.MapSpec `ebpf:"sockets"`
+	Voids      *ebpf.MapSpec `ebpf:"voids"`
+	WaysHome   *ebpf.MapSpec `ebpf:"ways_home"`
+	WaysOut    *ebpf.MapSpec `ebpf:"ways_out"`
 }
 
 // econVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type econVariableSpecs struct {
+	ByDevice      *ebpf.VariableSpec `ebpf:"by_device"`
 	ContainerAddr *ebpf.VariableSpec `ebpf:"container_addr"`
 	ContainerMac  *ebpf.VariableSpec `ebpf:"container_mac"`
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
@@ -202,6 +242,8 @@ type econVariableSpecs struct {
 	Learning      *ebpf.VariableSpec `ebpf:"learning"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
 	OwnIfindex    *ebpf.VariableSpec `ebpf:"own_ifindex"`
+	ShortcutTerm  *ebpf.VariableSpec `ebpf:"shortcut_term"`
+	ShortcutToken *ebpf.VariableSpec `ebpf:"shortcut_token"`
 	SourcePortMax *ebpf.VariableSpec `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.VariableSpec `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.VariableSpec `ebpf:"tunnel_addr"`
@@ -237,6 +279,9 @@ type econMaps struct {
 	Living     *ebpf.Map `ebpf:"living"`
 	Peers      *ebpf.Map `ebpf:"peers"`
 	Sockets    *ebpf.Map `ebpf:"sockets"`
+	Voids      *ebpf.Map `ebpf:"voids"`
+	WaysHome   *ebpf.Map `ebpf:"ways_home"`
+	WaysOut    *ebpf.Map `ebpf:"ways_out"`
 }
 
 func (m *econMaps) Close() error {
@@ -249,6 +294,9 @@ func (m *econMaps) Close() error {
 		m.Living,
 		m.Peers,
 		m.Sockets,
+		m.Voids,
+		m.WaysHome,
+		m.WaysOut,
 	)
 }
 
@@ -256,6 +304,7 @@ func (m *econMaps) Close() error {
 //
 // It can be passed to loadEconObjects or ebpf.CollectionSpec.LoadAndAssign.
 type econVariables struct {
+	ByDevice      *ebpf.Variable `ebpf:"by_device"`
 	ContainerAddr *ebpf.Variable `ebpf:"container_addr"`
 	ContainerMac  *ebpf.Variable `ebpf:"container_mac"`
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`
@@ -266,6 +315,8 @@ type econVariables struct {
 	Learning      *ebpf.Variable `ebpf:"learning"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`
 	OwnIfindex    *ebpf.Variable `ebpf:"own_ifindex"`
+	ShortcutTerm  *ebpf.Variable `ebpf:"shortcut_term"`
+	ShortcutToken *ebpf.Variable `ebpf:"shortcut_token"`
 	SourcePortMax *ebpf.Variable `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.Variable `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.Variable `ebpf:"tunnel_addr"`

@@ -25,10 +25,10 @@ type endpoint struct {
 	ns     netns.NsHandle  // its own, held
 	look   *netlink.Handle // in there; nil: it is not held, or no more
 	lane   lane            // nil: it is not there yet, or no more
-	// toContainer is at work as own while the container's rules ask for it.
-	toContainer *ebpf.Program
-	own         *handover
-	handovers   []*handover    // what else is at work on the lane's devices
+	// byDevice is what to_container was last told by setByDevice: all that arrives goes up by the container's own device.
+	byDevice    bool
+	setByDevice *ebpf.Variable
+	handovers   []*handover    // what is at work on the lane's devices
 	undo        []func() error // what leads to the lane, in the order things were done
 	closing     bool           // it was to go, and could not yet
 }
@@ -181,7 +181,7 @@ func (o *overlay) dress(e *endpoint) (map[string]*ebpf.Program, error) {
 		return nil, err
 	}
 	e.undo = append(e.undo, func() error { around.Close(); return nil })
-	if err := o.attachLane(e, around.Programs); err != nil {
+	if err := o.attachLane(e, around); err != nil {
 		return nil, err
 	}
 	if err := o.progs.setEndpoint(e.local, e.number, e.lane); err != nil {
@@ -211,11 +211,14 @@ func (o *overlay) enterContainer(e *endpoint) (err error) {
 }
 
 // attachLane attaches what is at work where the lane comes out on either side.
-func (o *overlay) attachLane(e *endpoint, programs map[string]*ebpf.Program) error {
+func (o *overlay) attachLane(e *endpoint, around *ebpf.Collection) error {
 	defer stopwatch("lane's hooks, rules")()
-	e.toContainer = programs[progToContainer]
-	e.undo = append(e.undo, e.leaveOwn)
-	if err := e.arrive(o.hooks); err != nil {
+	programs := around.Programs
+	e.setByDevice = around.Variables[varByDevice]
+	if err := e.arrive(); err != nil {
+		return err
+	}
+	if err := e.attachOwn(o.hooks, point{e.ns, e.lane.receiver(), ebpf.AttachTCXIngress}, programs[progToContainer]); err != nil {
 		return err
 	}
 	outside, hook := e.lane.outside()

@@ -225,7 +225,7 @@ func (at laneSite) handles() (host, container *netlink.Handle, done func(), err 
 
 // lanes are the kinds that there are, the preferred one first.
 //
-// macvlan is the fastest where it was measured, by 4 % over gateway (TestLaneCosts; docs/fastpath.md has the table), and serves --internal
+// macvlan is the fastest where it was measured, by 4 % over gateway (TestCosts; docs/fastpath.md has the table), and serves --internal
 // networks and old kernels too. gateway comes last: it shares its device with other traffic and with the container's rules for that.
 func lanes(j *tune.Journal) []laneMaker {
 	return []laneMaker{macvlanLanes{j}, netkitLanes{j}, gatewayLanes{}}

@@ -13,10 +13,10 @@ import (
 // Oncache is an encapsulation cache after ONCache (see bpf/oncache.bpf.c for the packets' journey): outer headers by
 // destination on the way out, devices by destination on the way in, for established flows of TCP, UDP and ICMP's echo over IPv4.
 //
-// Eligible is data (no SYN, FIN, RST or URG; no fragment; no IP options) of a flow that the sender's own socket calls
-// established (TCP) or that has been seen in both directions (UDP, echoes), sent by a socket that is bound to no device; on the way
-// in, data of a flow that this host's side has sent on as such. So the first packets of a flow, and those that open and close
-// it, take the kernel's path, and with them whatever rules are looked up there for new flows.
+// Eligible is data (no URG, no fragment, no IP options) of a flow that the sender's own socket calls established (TCP) or that has been
+// seen in both directions (UDP, echoes), sent by a socket that is bound to no device; on the way in, data of a flow that this host's side
+// has sent on as such. What opens and closes a TCP connection, or is of one that is not remembered, is so too, unless rules stand on the
+// kernel's path: then it goes there, and with it whatever they ask of new flows.
 type Oncache struct{}
 
 var (
@@ -43,4 +43,4 @@ func (o Oncache) Attach(ctx context.Context, tb econbench.Testbed, opt econbench
 	return attachOverlay(ctx, o.Name(), tb, opt)
 }
 
-var oncacheKind = cacheKind{spec: loadOncache, needs: overlayNeeds}
+var oncacheKind = cacheKind{spec: loadOncache, needs: overlayNeeds, passes: true}

@@ -53,6 +53,8 @@ type oncacheControl struct {
 	Until      uint64
 	Mode       uint32
 	Generation uint32
+	Unruled    uint32
+	Pad        uint32
 }
 
 type oncacheDelivery struct {
@@ -93,6 +95,40 @@ type oncachePeer struct {
 	NextHop uint32
 	Mac     [6]uint8
 	Pad     uint16
+}
+
+type oncacheWayHome struct {
+	_          structs.HostLayout
+	Key        oncacheFlowKey
+	Generation uint32
+	Until      uint64
+	Voids      uint32
+	Host       uint32
+	PeerMac    [6]uint8
+	Mac        [6]uint8
+	Ifindex    uint32
+	Words      struct {
+		_        structs.HostLayout
+		Id       uint16
+		OuterTtl uint8
+		InnerTtl uint8
+		Pad      uint32
+	}
+}
+
+type oncacheWayOut struct {
+	_          structs.HostLayout
+	Key        oncacheFlowKey
+	Generation uint32
+	Until      uint64
+	Host       uint32
+	NextHop    uint32
+	Voids      uint32
+	Sum        uint32
+	Mac        [6]uint8
+	Ttl        uint8
+	Masked     uint8
+	Pad        uint64
 }
 
 // loadOncache returns the embedded CollectionSpec for oncache.
@@ -154,12 +190,16 @@ type oncacheMapSpecs struct {
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
+	Voids     *ebpf.MapSpec `ebpf:"voids"`
+	WaysHome  *ebpf.MapSpec `ebpf:"ways_home"`
+	WaysOut   *ebpf.MapSpec `ebpf:"ways_out"`
 }
 
 // oncacheVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type oncacheVariableSpecs struct {
+	ByDevice      *ebpf.VariableSpec `ebpf:"by_device"`
 	ContainerAddr *ebpf.VariableSpec `ebpf:"container_addr"`
 	ContainerMac  *ebpf.VariableSpec `ebpf:"container_mac"`
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
@@ -170,6 +210,8 @@ type oncacheVariableSpecs struct {
 	Learning      *ebpf.VariableSpec `ebpf:"learning"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
 	OwnIfindex    *ebpf.VariableSpec `ebpf:"own_ifindex"`
+	ShortcutTerm  *ebpf.VariableSpec `ebpf:"shortcut_term"`
+	ShortcutToken *ebpf.VariableSpec `ebpf:"shortcut_token"`
 	SourcePortMax *ebpf.VariableSpec `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.VariableSpec `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.VariableSpec `ebpf:"tunnel_addr"`
@@ -202,6 +244,9 @@ type oncacheMaps struct {
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Peers     *ebpf.Map `ebpf:"peers"`
+	Voids     *ebpf.Map `ebpf:"voids"`
+	WaysHome  *ebpf.Map `ebpf:"ways_home"`
+	WaysOut   *ebpf.Map `ebpf:"ways_out"`
 }
 
 func (m *oncacheMaps) Close() error {
@@ -211,6 +256,9 @@ func (m *oncacheMaps) Close() error {
 		m.Endpoints,
 		m.Flows,
 		m.Peers,
+		m.Voids,
+		m.WaysHome,
+		m.WaysOut,
 	)
 }
 
@@ -218,6 +266,7 @@ func (m *oncacheMaps) Close() error {
 //
 // It can be passed to loadOncacheObjects or ebpf.CollectionSpec.LoadAndAssign.
 type oncacheVariables struct {
+	ByDevice      *ebpf.Variable `ebpf:"by_device"`
 	ContainerAddr *ebpf.Variable `ebpf:"container_addr"`
 	ContainerMac  *ebpf.Variable `ebpf:"container_mac"`
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`
@@ -228,6 +277,8 @@ type oncacheVariables struct {
 	Learning      *ebpf.Variable `ebpf:"learning"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`
 	OwnIfindex    *ebpf.Variable `ebpf:"own_ifindex"`
+	ShortcutTerm  *ebpf.Variable `ebpf:"shortcut_term"`
+	ShortcutToken *ebpf.Variable `ebpf:"shortcut_token"`
 	SourcePortMax *ebpf.Variable `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.Variable `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.Variable `ebpf:"tunnel_addr"`

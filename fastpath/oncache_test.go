@@ -574,9 +574,9 @@ func testFromWireState(t *testing.T, k fastKind) {
 	pass("heard by the kernel's path", byKernel, bailed("ingress", "outer", 1), flowAgreed)
 	r.expect(r.cache.fromWire(), frame, skbuff{}, verdictRedirect, received(frame), frame[encapsulation:])
 
-	r.must(r.cache.setControl(control{math.MaxUint64, modeOff}))
+	r.must(r.cache.setControl(control{until: math.MaxUint64, mode: modeOff}))
 	pass("off", frame, econbench.Counters{}, flowAgreed)
-	r.must(r.cache.setControl(control{math.MaxUint64, modeDry}))
+	r.must(r.cache.setControl(control{until: math.MaxUint64, mode: modeDry}))
 	pass("dry", frame, econbench.Counters{"ingress.seen": 1, "ingress.eligible": 1, "ingress.dry": 1}, flowAgreed)
 	r.must(r.cache.setControl(control{until: math.MaxUint64}))
 	r.expect(r.cache.fromWire(), frame, skbuff{}, verdictRedirect, received(frame), frame[encapsulation:])

@@ -62,6 +62,9 @@ const (
 	progDrop          = "drop"           // the host's end of a lane, ingress
 )
 
+// varByDevice is a variable of to_container's that changes while it is at work.
+const varByDevice = "by_device"
+
 // overlayPrograms are a fast path's programs with their maps. Whoever uses them is overlay.
 type overlayPrograms interface {
 	load(hostSide) error
@@ -410,9 +413,6 @@ func (o *overlay) due() *handover {
 		if e.closing {
 			continue
 		}
-		if e.own != nil && e.own.due {
-			return e.own
-		}
 		if i := slices.IndexFunc(e.handovers, func(h *handover) bool { return h.due }); i >= 0 {
 			return e.handovers[i]
 		}
@@ -426,7 +426,11 @@ func (o *overlay) extend() error {
 	if err != nil {
 		return err
 	}
-	return o.tell(control{until: until, mode: o.control.mode})
+	unruled, err := o.unruled()
+	if err != nil {
+		return err
+	}
+	return o.tell(control{until, o.control.mode, unruled})
 }
 
 // tell tells the programs, and remembers what they were told.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -17,32 +16,23 @@ import (
 
 // What arrives by a lane arrives on another device than the container's own on the network. To a container whose rules tell devices apart
 // that would make a difference, so for such a one to_container passes it on to its own device. It is a trip through the backlog more: .27 µs
-// of a packet's 5.5 (TestLaneCosts; with a rule of nftables .45, most of which any path has), and so not for all.
+// of a packet's 5.5 (TestCosts; with a rule of nftables .45, most of which any path has), and so not for all. What opens a connection or is
+// of none that is remembered takes it for every container: its socket may be bound to that device.
 
-// arrive attaches or removes to_container, as the container's rules are now.
-func (e *endpoint) arrive(hooks attacher) error {
+// arrive tells to_container what to do with what is of a flow, as the container's rules are now.
+func (e *endpoint) arrive() error {
 	asks, err := asksForInput(e.ns)
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("rules: %w", err)
-	case asks && e.own == nil:
-		e.own, err = hooks.attachTo(e.lane, point{e.ns, e.lane.receiver(), ebpf.AttachTCXIngress}, e.toContainer)
-		return err
-	case !asks:
-		return e.leaveOwn()
 	}
-	return nil
-}
-
-func (e *endpoint) leaveOwn() error {
-	if e.own == nil {
+	if asks == e.byDevice {
 		return nil
 	}
-	err := e.own.Close()
-	if err == nil {
-		e.own = nil
+	if err := e.setByDevice.Set(asks); err != nil {
+		return fmt.Errorf("program's variable %s: %w", varByDevice, err)
 	}
-	return err
+	e.byDevice = asks
+	return nil
 }
 
 // asksForInput says whether a container's rules may judge a packet by the device that it came in by. Of iptables-legacy's tables nat alone
@@ -70,6 +60,32 @@ func asksForInput(container netns.NsHandle) (asks bool, err error) {
 	return c.AsksForInput()
 }
 
+// unruled says whether a packet on the kernel's path between containers and tunnel meets no rule: no chain of nftables is hooked where the
+// bridge is, and there is no table of iptables-legacy. Docker's sandboxes are like that; a host's own namespace hardly ever is.
+func (o *overlay) unruled() (bool, error) {
+	if o.sandbox == nil {
+		return false, nil
+	}
+	var legacy []string
+	err := netspace.In(o.sandbox.ns, func() (err error) {
+		legacy, err = nft.LegacyTables()
+		return err
+	})
+	if err != nil || len(legacy) > 0 {
+		return false, err
+	}
+	c, err := nft.Dial(o.sandbox.ns)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return true, nil // a kernel without nf_tables
+	}
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	hooked, err := c.Hooked()
+	return !hooked, err
+}
+
 // followRules looks at the containers' rules again. One that is just leaving has none that matter.
 func (o *overlay) followRules() error {
 	var errs []error
@@ -77,7 +93,7 @@ func (o *overlay) followRules() error {
 		if e.closing {
 			continue
 		}
-		if err := e.arrive(o.hooks); err != nil && o.present(e.local) {
+		if err := e.arrive(); err != nil && o.present(e.local) {
 			errs = append(errs, fmt.Errorf("container %s (%s): %w", e.addr, e.name, err))
 		}
 	}

@@ -12,17 +12,19 @@ import (
 
 // OverlayStatus is what an attached fast path says of itself.
 type OverlayStatus struct {
-	Sandbox    string             `json:"sandbox"` // "": in the host's own namespace, by its vxlan device
-	Tunnel     string             `json:"tunnel,omitempty"`
-	Mechanism  string             `json:"mechanism"` // of the hook at the underlay's device
-	Mode       string             `json:"mode"`      // on, off, dry
-	Containers []ContainerStatus  `json:"containers"`
-	Peers      int                `json:"peers"` // containers on other hosts
-	Flows      int                `json:"flows"` // known, at most 65536: the least used ones give way
-	Refused    map[string]string  `json:"refused"`
-	Error      string             `json:"error,omitempty"` // why the caches are not kept at present
-	Counters   econbench.Counters `json:"counters"`
-	Items      []FlowStatus       `json:"items,omitempty"` // each flow, where asked for
+	Sandbox   string `json:"sandbox"` // "": in the host's own namespace, by its vxlan device
+	Tunnel    string `json:"tunnel,omitempty"`
+	Mechanism string `json:"mechanism"` // of the hook at the underlay's device
+	Mode      string `json:"mode"`      // on, off, dry
+	// Connections says that what opens and closes TCP connections is carried, too: no rule stands on the kernel's path.
+	Connections bool               `json:"connections"`
+	Containers  []ContainerStatus  `json:"containers"`
+	Peers       int                `json:"peers"` // containers on other hosts
+	Flows       int                `json:"flows"` // known, at most 65536: the least used ones give way
+	Refused     map[string]string  `json:"refused"`
+	Error       string             `json:"error,omitempty"` // why the caches are not kept at present
+	Counters    econbench.Counters `json:"counters"`
+	Items       []FlowStatus       `json:"items,omitempty"` // each flow, where asked for
 }
 
 // ContainerStatus is a container on the fast path.
@@ -48,10 +50,10 @@ func (o *overlay) Status() (any, error) {
 
 // status is what the agent knows by itself.
 func (o *overlay) status() OverlayStatus {
-	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
+	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Connections: o.control.unruled, Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
 		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane}
-		if e.own != nil {
+		if e.byDevice {
 			c.Arrives = arrivesDevice
 		}
 		s.Containers = append(s.Containers, c)

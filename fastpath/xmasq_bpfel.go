@@ -53,6 +53,8 @@ type xmasqControl struct {
 	Until      uint64
 	Mode       uint32
 	Generation uint32
+	Unruled    uint32
+	Pad        uint32
 }
 
 type xmasqDelivery struct {
@@ -128,6 +130,59 @@ type xmasqPeer struct {
 	Pad     uint16
 }
 
+type xmasqWayHome struct {
+	_          structs.HostLayout
+	Key        xmasqFlowKey
+	Generation uint32
+	Until      uint64
+	Voids      uint32
+	Host       uint32
+	PeerMac    [6]uint8
+	Mac        [6]uint8
+	Ifindex    uint32
+	Words      struct {
+		_        structs.HostLayout
+		Id       uint16
+		OuterTtl uint8
+		InnerTtl uint8
+		Pad      uint32
+	}
+}
+
+type xmasqWayIn struct {
+	_          structs.HostLayout
+	Key        xmasqMaskKey
+	Generation uint32
+	Until      uint64
+	Voids      uint32
+	Remote     uint32
+	Local      uint32
+	Sum        uint32
+	Ifindex    uint32
+	Vni        uint32
+	Mac        [6]uint8
+	PeerMac    [6]uint8
+	Ttl        uint8
+	WireTtl    uint8
+	Sound      uint8
+	Pad        uint8
+}
+
+type xmasqWayOut struct {
+	_          structs.HostLayout
+	Key        xmasqFlowKey
+	Generation uint32
+	Until      uint64
+	Host       uint32
+	NextHop    uint32
+	Voids      uint32
+	Sum        uint32
+	Mac        [6]uint8
+	Ttl        uint8
+	Masked     uint8
+	Pad        uint64
+}
+
 // loadXmasq returns the embedded CollectionSpec for xmasq.
 func loadXmasq() (*ebpf.CollectionSpec, error) {
 	reader := bytes.NewReader(_XmasqBytes)
@@ -188,12 +243,17 @@ type xmasqMapSpecs struct {
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Masks     *ebpf.MapSpec `ebpf:"masks"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
+	Voids     *ebpf.MapSpec `ebpf:"voids"`
+	WaysHome  *ebpf.MapSpec `ebpf:"ways_home"`
+	WaysIn    *ebpf.MapSpec `ebpf:"ways_in"`
+	WaysOut   *ebpf.MapSpec `ebpf:"ways_out"`
 }
 
 // xmasqVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xmasqVariableSpecs struct {
+	ByDevice      *ebpf.VariableSpec `ebpf:"by_device"`
 	ContainerAddr *ebpf.VariableSpec `ebpf:"container_addr"`
 	ContainerMac  *ebpf.VariableSpec `ebpf:"container_mac"`
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
@@ -205,6 +265,8 @@ type xmasqVariableSpecs struct {
 	Masquerading  *ebpf.VariableSpec `ebpf:"masquerading"`
 	MaxFrame      *ebpf.VariableSpec `ebpf:"max_frame"`
 	OwnIfindex    *ebpf.VariableSpec `ebpf:"own_ifindex"`
+	ShortcutTerm  *ebpf.VariableSpec `ebpf:"shortcut_term"`
+	ShortcutToken *ebpf.VariableSpec `ebpf:"shortcut_token"`
 	SourcePortMax *ebpf.VariableSpec `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.VariableSpec `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.VariableSpec `ebpf:"tunnel_addr"`
@@ -238,6 +300,10 @@ type xmasqMaps struct {
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Masks     *ebpf.Map `ebpf:"masks"`
 	Peers     *ebpf.Map `ebpf:"peers"`
+	Voids     *ebpf.Map `ebpf:"voids"`
+	WaysHome  *ebpf.Map `ebpf:"ways_home"`
+	WaysIn    *ebpf.Map `ebpf:"ways_in"`
+	WaysOut   *ebpf.Map `ebpf:"ways_out"`
 }
 
 func (m *xmasqMaps) Close() error {
@@ -248,6 +314,10 @@ func (m *xmasqMaps) Close() error {
 		m.Flows,
 		m.Masks,
 		m.Peers,
+		m.Voids,
+		m.WaysHome,
+		m.WaysIn,
+		m.WaysOut,
 	)
 }
 
@@ -255,6 +325,7 @@ func (m *xmasqMaps) Close() error {
 //
 // It can be passed to loadXmasqObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xmasqVariables struct {
+	ByDevice      *ebpf.Variable `ebpf:"by_device"`
 	ContainerAddr *ebpf.Variable `ebpf:"container_addr"`
 	ContainerMac  *ebpf.Variable `ebpf:"container_mac"`
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`
@@ -266,6 +337,8 @@ type xmasqVariables struct {
 	Masquerading  *ebpf.Variable `ebpf:"masquerading"`
 	MaxFrame      *ebpf.Variable `ebpf:"max_frame"`
 	OwnIfindex    *ebpf.Variable `ebpf:"own_ifindex"`
+	ShortcutTerm  *ebpf.Variable `ebpf:"shortcut_term"`
+	ShortcutToken *ebpf.Variable `ebpf:"shortcut_token"`
 	SourcePortMax *ebpf.Variable `ebpf:"source_port_max"`
 	SourcePortMin *ebpf.Variable `ebpf:"source_port_min"`
 	TunnelAddr    *ebpf.Variable `ebpf:"tunnel_addr"`

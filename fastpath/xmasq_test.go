@@ -693,10 +693,11 @@ func TestRestoredState(t *testing.T) {
 	}
 	good("as agreed")
 	for _, m := range []mode{modeOff, modeDry} {
-		r.must(r.cache.setControl(control{math.MaxUint64, m}))
+		r.must(r.cache.setControl(control{until: math.MaxUint64, mode: m}))
 		good("what is under way is put back in mode " + m.String())
 	}
 	r.must(r.cache.setControl(control{}))
+	time.Sleep(2 * shortcutTime)
 	pass("lease ran out", frame, bailed("ingress", "expired", 1))
 	r.must(r.cache.setControl(control{until: math.MaxUint64}))
 	pass("another TTL: forwarded by its host", edits(set(22, 254), resum(14))(bytes.Clone(frame)), bailed("ingress", "spoofed", 1))

@@ -22,10 +22,11 @@ const (
 // tcpCRR is one connection for each transaction: connect, request, response, close: netperf's TCP_CRR. netserver notices the
 // end of a test up to 4 s late, when its last connection is over, so a trial may take that much longer than its run.
 //
-// Its coverage follows from the five segments that a transaction takes each way (measured with oncache, 6141 connections:
-// 30705 and 31073). To the server: SYN, the handshake's ACK, request, ACK of the response, FIN. SYN and FIN are the kernel's,
-// and the server's side makes the connection known with its response: 1 of 5 is left (6141). To the client: SYN-ACK, ACK of
-// the request by a socket that is not established yet, response, ACK of the FIN, FIN: 2 of 5 (12650).
+// Its coverage is what is carried where rules stand on the kernel's path, which SYN and FIN have to meet; without, all of it is. It follows
+// from the five segments that a transaction takes each way (measured with oncache, 6141 connections: 30705 and 31073). To the server: SYN,
+// the handshake's ACK, request, ACK of the response, FIN. SYN and FIN are the kernel's, and the server's side makes the connection known
+// with its response: 1 of 5 is left (6141). To the client: SYN-ACK, ACK of the request by a socket that is not established yet, response,
+// ACK of the FIN, FIN: 2 of 5 (12650).
 var tcpCRR = netperf{
 	name:     "tcp_crr",
 	help:     "connect, one request, one response, close, one after the other",

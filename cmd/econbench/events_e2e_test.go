@@ -237,7 +237,7 @@ func (u *turmoil) settle(after string, since int64) {
 	}
 }
 
-// await waits until all are answered. Connections are opened by the kernel's path, whatever is attached: where that works and the
+// await waits until all are answered. Connections with IP options are opened by the kernel's path, whatever is attached: where that works and the
 // rest does not follow, it is the fast path's fault. opened is how long the first took.
 func (u *turmoil) await(since int64) (silent []asking, opened time.Duration, fast bool) {
 	type pair struct {
@@ -361,7 +361,7 @@ func (u *turmoil) complaint(first, second []fastpath.OverlayStatus) string {
 			grown := func(name string) float64 {
 				return s.Counters[direction+"."+name] - first[i].Counters[direction+"."+name]
 			}
-			// A short connection's opening and closing take the kernel's path: two thirds of its packets.
+			// A connection with IP options before each short one takes the kernel's path.
 			seen, hits := grown(econbench.CounterSeen), grown(econbench.CounterHits)
 			if on := u.mode == econbench.OrderOn || u.mode == econbench.OrderClear; on && hits < 0.5*seen || on && hits == 0 || !on && hits > 0 {
 				return fmt.Sprintf("host %d, %s: %.0f hits of %.0f segments with the fast path %s; %v", i, direction, hits, seen, u.mode, s.Counters)

@@ -292,7 +292,8 @@ func printOverlay(w io.Writer, o fastpath.OverlayStatus) {
 	for _, c := range o.Containers {
 		fmt.Fprintf(w, "  container %s (%s) by lane %s%s, hooks %s\n", c.Address, c.Device, c.Lane, arriving(c), o.Mechanism)
 	}
-	fmt.Fprintf(w, "  %s; %d peers, %d flows known\n", o.Mode, o.Peers, o.Flows)
+	fmt.Fprintf(w, "  %s; %d peers, %d flows known; connections open and close on the %s\n", o.Mode, o.Peers, o.Flows,
+		map[bool]string{true: "fast path", false: "kernel's path: it has rules"}[o.Connections])
 	for _, what := range slices.Sorted(maps.Keys(o.Refused)) {
 		fmt.Fprintf(w, "  left to the kernel's path: %s: %s\n", what, o.Refused[what])
 	}

@@ -40,7 +40,7 @@ const (
 	byStream = "stream"
 	byTCP    = "tcp"
 	byEcho   = "echo" // answered by the kernel, which has no name
-	bySYN    = "syn"  // so are the packets that open a connection of byTCP: the kernel's path, whatever is attached
+	bySYN    = "syn"  // so are the packets that open a connection with IP options before each of byTCP: the kernel's path, whatever is attached
 )
 
 var whoamiProtocols = []string{byUDP, byStream, byTCP, byEcho, bySYN}
@@ -330,23 +330,43 @@ func (w *whoami) take(to netip.Addr, protocol, said string) {
 	w.reports <- r
 }
 
+// openPlainly opens and closes a connection whose packets are the kernel's, both ways: they record their route (RFC 791), which TCP answers
+// in kind, and IP options are for no fast path.
+func (w *whoami) openPlainly(to netip.Addr, d net.Dialer) error {
+	d.Control = func(_, _ string, raw syscall.RawConn) (err error) {
+		const recordRoute, length, first = 7, 7, 4
+		failed := raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptString(int(fd), unix.IPPROTO_IP, unix.IP_OPTIONS, string([]byte{recordRoute, length, first, 0, 0, 0, 0, 0}))
+		})
+		return errors.Join(failed, err)
+	}
+	begun := clock()
+	c, err := d.Dial("tcp4", netip.AddrPortFrom(to, whoamiPort).String())
+	if err != nil {
+		return err
+	}
+	w.reports <- record{Kind: answer, Protocol: bySYN, Name: to.String(), Client: w.name, To: to, Sent: begun, Received: clock()}
+	return c.Close()
+}
+
 // askTCP asks on one connection for as long as it lasts (keep), or on one a question.
 func (w *whoami) askTCP(keep bool) func(netip.Addr, time.Duration) (string, error) {
 	var c *net.TCPConn
 	var lines *bufio.Reader
 	return func(to netip.Addr, patience time.Duration) (said string, err error) {
 		if c == nil {
-			begun := clock()
 			d := net.Dialer{Timeout: patience, KeepAlive: -1}
+			if !keep {
+				if err := w.openPlainly(to, d); err != nil {
+					return "", err
+				}
+			}
 			dialled, err := d.Dial("tcp4", netip.AddrPortFrom(to, whoamiPort).String())
 			if err != nil {
 				return "", err
 			}
 			c = dialled.(*net.TCPConn)
 			lines = bufio.NewReader(c)
-			if !keep {
-				w.reports <- record{Kind: answer, Protocol: bySYN, Name: to.String(), Client: w.name, To: to, Sent: begun, Received: clock()}
-			}
 		}
 		defer func() {
 			if err != nil {

@@ -10,7 +10,7 @@
  *	                      the flow ends in, and who alone may send on it
  *	lane's end in B       into_container: the packet is given its socket (where that is asked for)
  *
- * The first packets of a flow take the kernel's path, and what is remembered is filled in by from_container out of the tables of
+ * A flow's first packets take the kernel's path (UDP) or oncache's (TCP), and what is remembered is filled in by from_container out of the tables of
  * peers and endpoints, with their generation: as soon as one of them changes all of it is void, and filled in anew.
  *
  * A flow ends with its socket. What a socket remembers goes with it; what leads to it goes when its program lets go of it (released,
@@ -87,12 +87,6 @@ struct {
 
 #define WAY_TERM 1000000000ULL
 
-static __always_inline bool same_flow(const struct flow_key *a, const struct flow_key *b)
-{
-	return a->remote == b->remote && a->local_port == b->local_port && a->remote_port == b->remote_port &&
-	       a->protocol == b->protocol && a->local == b->local && a->vni == b->vni;
-}
-
 /* The way that the packet's socket remembers for this flow; false: none that can be trusted. */
 static __always_inline bool remembered(struct __sk_buff *skb, const struct flow_key *key, __u32 generation, struct way *way)
 {
@@ -156,7 +150,8 @@ int from_container(struct __sk_buff *skb)
 	struct control *c = control();
 	__u32 segs = segments(skb), generation;
 	struct destination to = {};
-	struct flow_key key = {};
+	const struct way_out *known;
+	struct sent p = {};
 	struct way way = {};
 	struct ethhdr *eth;
 	enum bail why;
@@ -165,17 +160,24 @@ int from_container(struct __sk_buff *skb)
 		return NEXT;
 	generation = *(volatile __u32 *)&c->generation; /* before any table is looked into */
 	a->egress.seen += segs;
-	why = judge_sent(skb, c, &key);
+	why = judge_sent(skb, c, &p);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
-	eth = data(skb);
-	if (remembered(skb, &key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.mac))
+	known = p.passing ? NULL : known_way(skb, c, &p.key, p.ttl);
+	if (known) {
+		hand_over(skb, known);
 		return leave(skb, &a->egress, c, true, segs);
-	why = established(&key) ? judge_destination(skb, &key, &to) : BAIL_FLOW;
+	}
+	eth = data(skb);
+	if (!p.passing && !expired(c) && remembered(skb, &p.key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.mac))
+		return leave(skb, &a->egress, c, true, segs);
+	why = find_destination(skb, c, &p, &to);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
-	if (to.peer)
-		remember(skb, &key, generation, to.peer);
+	if (p.passing && to.peer)
+		hand_over_passing(skb, to.peer);
+	else if (to.peer)
+		remember(skb, &p.key, generation, to.peer);
 	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
 }
 
@@ -190,13 +192,17 @@ int from_lane(struct __sk_buff *skb)
 	struct address to = {};
 	struct way way = {};
 	struct ethhdr *eth;
-	struct peer *peer;
+	struct peer *peer, to_peer = {};
+	struct basis on;
 
 	if (!a || !c)
 		return TC_ACT_SHOT;
+	if (handed_over(skb, false))
+		return send_as_known(skb, a, bpf_get_prandom_u32(), segs);
+	on = basis(skb, c);
 	if (from_next_door(skb))
 		return NEXT;
-	if (!may_send(skb, &key))
+	if (!may_send(skb, c, &key))
 		return refuse(a, segs);
 	if (!remembered(skb, &key, c->generation, &way)) {
 		to = (struct address){key.vni, key.remote};
@@ -210,13 +216,16 @@ int from_lane(struct __sk_buff *skb)
 	eth = data(skb);
 	if ((void *)(eth + 1) > data_end(skb) || !same_mac(eth->h_dest, way.mac))
 		return refuse(a, segs);
+	to_peer = (struct peer){.host = way.host, .next_hop = way.next_hop};
+	__builtin_memcpy(to_peer.mac, way.mac, ETH_ALEN);
+	remember_way(&on, &key, &to_peer, 0);
 	if (!encapsulate(skb, way.host, bpf_get_prandom_u32()))
 		return fail(a, segs);
 	return send(skb, a, way.next_hop, len, segs);
 }
 
 /* A packet of a flow that leads nowhere, as far as is known. It is established for the next packet that the container sends, if this one
- * comes from where it should. */
+ * comes from where it should; one of a connection is delivered. */
 static __always_inline int look_up(struct __sk_buff *skb, struct account *a, const struct control *c, const struct outer *o, __u32 segs)
 {
 	const struct iphdr *ip = (const void *)(o + 1);
@@ -227,7 +236,11 @@ static __always_inline int look_up(struct __sk_buff *skb, struct account *a, con
 		return NEXT;
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
-	return bail(&a->ingress, why == BAILS ? BAIL_FLOW : why, segs);
+	if (why == BAILS)
+		why = at.how == TAG_PASSES ? judge_carried(skb, o, at.key.protocol) : BAIL_FLOW;
+	if (why != BAILS)
+		return bail(&a->ingress, why, segs);
+	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.how, at.from, segs);
 }
 
 /* Whether the socket that a flow ends in is still somebody's. */
@@ -244,8 +257,11 @@ int from_wire(struct __sk_buff *skb)
 	struct account *a = account();
 	__u32 segs = segments(skb);
 	struct flow_key key = {};
+	const struct words silence = {};
+	const struct way_home *way;
 	struct flow *known, flow;
 	struct ports ports;
+	struct basis on;
 	struct outer *o;
 	struct iphdr *ip;
 	enum bail why;
@@ -256,25 +272,34 @@ int from_wire(struct __sk_buff *skb)
 	ip = (void *)(o + 1);
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return NEXT;
+	way = known_home(skb, c, o, ip, &silence);
+	if (way)
+		return deliver_home(skb, a, c, o, ip, way, segs);
+	on = basis(skb, c);
 	ports = ports_of(ip, data_end(skb));
 	key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	known = bpf_map_lookup_elem(&flows, &key);
-	if (!known || known->state != FLOW_ESTABLISHED || known->generation != c->generation || o->eth.h_proto != bpf_htons(ETH_P_IP))
+	if (known && !lives(known->socket)) {
+		bpf_map_delete_elem(&flows, &key);
+		known = NULL;
+	}
+	if (!known || known->state != FLOW_ESTABLISHED || known->generation != c->generation || o->eth.h_proto != bpf_htons(ETH_P_IP) ||
+	    is_syn(ip, data_end(skb)))
 		return look_up(skb, a, c, o, segs);
 	flow = *known;
 	a->ingress.seen += segs;
 	why = judge_received(skb, c, o, ip, flow.mac);
+	if (why == BAILS && expired(c))
+		why = BAIL_EXPIRED;
 	if (why == BAILS && (flow.host != o->ip.saddr || !same_mac(o->eth.h_source, flow.peer_mac)))
 		why = BAIL_SPOOFED;
-	if (why == BAILS && !lives(flow.socket)) {
-		bpf_map_delete_elem(&flows, &key);
-		why = BAIL_FLOW;
-	}
-	if (why == BAILS)
+	if (why == BAILS) {
+		remember_home(&on, &key, flow.ifindex, flow.mac, flow.host, flow.peer_mac, &silence);
 		why = judge_carried(skb, o, key.protocol);
+	}
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, flow.ifindex, true, segs);
+	return deliver(skb, &a->ingress, c, o, flow.ifindex, TAG_ARRIVES, true, segs);
 }
 
 /* The socket that a packet is for, as the kernel would find it; it has to be released. */
@@ -335,7 +360,7 @@ int released(struct bpf_sock *sk)
 	key = d->way.key; /* nobody writes it any more: whoever did had the socket, too */
 	cookie = bpf_get_socket_cookie(sk);
 	bpf_map_delete_elem(&living, &cookie);
-	bpf_map_delete_elem(&flows, &key);
+	forget_flow(&key);
 	return 1;
 }
 

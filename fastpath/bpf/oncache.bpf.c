@@ -16,6 +16,9 @@
  * To a container C next door, on the same host and network, the lane's end leads to that of C's lane, and there is nothing to
  * encapsulate: from_lane of A, then from_lane of C, which lets it pass, and C's stack. The kernel's path: A's eth0 ─► bridge ─► C's.
  *
+ * What opens or closes a TCP connection goes the same way where no rule stands on the kernel's (struct control's unruled); what is of no
+ * flow that is remembered arrives by to_container, which knows for which device.
+ *
  * On any doubt the packet goes on as it came (NEXT), untouched. The caches are filled by the agent from the sandbox's
  * neighbour and forwarding tables (peers, endpoints) and by from_container (flows). A flow is known to be established by
  * its own socket (TCP), or when it has been seen in both directions (UDP, and ICMP's echo with its identifier for ports). Nothing is done once the agent has stopped
@@ -44,7 +47,7 @@ struct flow {
 SEC("tc")
 int from_container(struct __sk_buff *skb)
 {
-	return leave_by_lane(skb);
+	return leave_by_lane(skb, false);
 }
 
 /* Where frames come out of a lane, on the host's side. Nothing else may use that device: what is not sent is dropped. */
@@ -53,17 +56,22 @@ int from_lane(struct __sk_buff *skb)
 {
 	__u32 segs = segments(skb), len = skb->len;
 	struct account *a = account();
+	struct control *c = control();
 	struct flow_key key = {};
 	struct address to = {};
 	struct ethhdr *eth;
 	struct peer *peer;
+	struct basis on;
 	__be32 next_hop;
 
-	if (!a)
+	if (!a || !c)
 		return TC_ACT_SHOT;
+	if (handed_over(skb, false))
+		return send_as_known(skb, a, bpf_get_prandom_u32(), segs);
+	on = basis(skb, c);
 	if (from_next_door(skb))
 		return NEXT;
-	if (!may_send(skb, &key))
+	if (!may_send(skb, c, &key))
 		return refuse(a, segs);
 	to = (struct address){key.vni, key.remote};
 	peer = bpf_map_lookup_elem(&peers, &to);
@@ -73,6 +81,7 @@ int from_lane(struct __sk_buff *skb)
 	if ((void *)(eth + 1) > data_end(skb) || !same_mac(eth->h_dest, peer->mac))
 		return refuse(a, segs);
 	next_hop = peer->next_hop;
+	remember_way(&on, &key, peer, 0);
 	if (!encapsulate(skb, peer->host, bpf_get_prandom_u32()))
 		return fail(a, segs);
 	return send(skb, a, next_hop, len, segs);
@@ -85,7 +94,10 @@ int from_wire(struct __sk_buff *skb)
 	struct control *c = control();
 	struct account *a = account();
 	__u32 segs = segments(skb);
+	const struct words silence = {};
+	const struct way_home *way;
 	struct arrival at = {};
+	struct basis on;
 	struct outer *o;
 	struct iphdr *ip;
 	enum bail why;
@@ -94,15 +106,23 @@ int from_wire(struct __sk_buff *skb)
 	if (!o || !a || !c || c->mode == MODE_OFF)
 		return NEXT;
 	ip = (void *)(o + 1);
-	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || !ours(o, ip, &at))
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
+		return NEXT;
+	way = known_home(skb, c, o, ip, &silence);
+	if (way)
+		return deliver_home(skb, a, c, o, ip, way, segs);
+	on = basis(skb, c);
+	if (!ours(o, ip, &at))
 		return NEXT;
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
 	if (why == BAILS)
+		remember_arrival(&on, &at, &silence);
+	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.from, segs);
+	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.how, at.from, segs);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -73,6 +73,8 @@ const volatile bool masquerading = true;
 #define ENCAP_TTL 64 /* of write_outer() */
 #define LEAST_TTL (MASKED_TTL - ENCAP_TTL + 1)
 
+#define WORDS bpf_htons(0xffc0)
+
 /* What is said: bits 7 and 6 of the identification; below them segmentation counts, above them is a hash of the flow. */
 enum {
 	OFFER = 1,
@@ -130,23 +132,25 @@ static __always_inline struct mask_key mask_key_of(const struct flow_key *key, _
 SEC("tc")
 int from_container(struct __sk_buff *skb)
 {
-	return leave_by_lane(skb);
+	return leave_by_lane(skb, true);
+}
+
+/* What other addresses make of a sum over them. */
+static __always_inline __u32 sum_of(__be32 from, __be32 from2, __be32 to, __be32 to2)
+{
+	__be32 before[2] = {from, from2}, after[2] = {to, to2};
+
+	return bpf_csum_diff(before, sizeof(before), after, sizeof(after), 0);
 }
 
 /* Rewrites addresses and TTL, and makes the checksums right: the transport's is changed by what changed, whoever will compute it. */
-static __always_inline bool readdress(struct __sk_buff *skb, __u8 protocol, __be32 saddr, __be32 daddr, __u8 ttl)
+static __always_inline bool readdress(struct __sk_buff *skb, __u8 protocol, __be32 saddr, __be32 daddr, __u32 sum, __u8 ttl)
 {
 	__u32 at = ETH_HLEN + sizeof(struct iphdr) +
 		   (protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check) : offsetof(struct udphdr, check));
-	__be32 to[2] = {saddr, daddr}, from[2];
-	struct iphdr *ip = data(skb) + ETH_HLEN;
+	struct iphdr *ip;
 
-	if ((void *)(ip + 1) > data_end(skb))
-		return false;
-	from[0] = ip->saddr;
-	from[1] = ip->daddr;
-	if (bpf_l4_csum_replace(skb, at, 0, bpf_csum_diff(from, sizeof(from), to, sizeof(to), 0),
-				BPF_F_PSEUDO_HDR | (protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0)))
+	if (bpf_l4_csum_replace(skb, at, 0, sum, BPF_F_PSEUDO_HDR | (protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0)))
 		return false;
 	ip = data(skb) + ETH_HLEN;
 	if ((void *)(ip + 1) > data_end(skb))
@@ -211,11 +215,36 @@ static __always_inline __be16 say(struct flow *flow, const struct control *c, co
 	return bpf_htons(tag | flow->told << 6);
 }
 
+/* Sends a frame under the hosts' addresses. */
+static __always_inline int send_masked(struct __sk_buff *skb, struct account *a, __u8 protocol, __be32 host, __be32 next_hop, __u32 sum, __u32 segs)
+{
+	if (!readdress(skb, protocol, tunnel_addr, host, sum, MASKED_TTL))
+		return fail(a, segs);
+	a->egress.masked += segs;
+	return send(skb, a, next_hop, skb->len, segs);
+}
+
+/* The same of one whose way was handed over. */
+static __always_inline int send_masked_as_known(struct __sk_buff *skb, struct account *a, __u32 segs)
+{
+	struct iphdr *ip = data(skb) + ETH_HLEN;
+
+	if (!of_container(skb) || (void *)(ip + 1) > data_end(skb))
+		return refuse(a, segs);
+	return send_masked(skb, a, ip->protocol, skb->cb[2], skb->cb[3], skb->cb[4], segs);
+}
+
+/* Whether all that a flow's packets say is the same for a while: there is nobody who hears, or nothing comes of it. */
+static __always_inline bool monotonous(const struct flow *flow, __u64 now)
+{
+	return flow && (!flow->trust || now < flow->blocked_until);
+}
+
 /* Where frames come out of a lane, on the host's side. Nothing else may use that device: what is not sent is dropped. */
 SEC("tc")
 int from_lane(struct __sk_buff *skb)
 {
-	__u32 segs = segments(skb), len = skb->len;
+	__u32 segs = segments(skb), len = skb->len, sum;
 	struct account *a = account();
 	struct control *c = control();
 	struct flow_key key = {};
@@ -224,14 +253,21 @@ int from_lane(struct __sk_buff *skb)
 	struct flow *flow;
 	struct peer *peer;
 	struct iphdr *ip;
+	struct basis on;
 	__be32 next_hop;
+	__be16 id;
 	__u64 now;
 
 	if (!a || !c)
 		return TC_ACT_SHOT;
+	if (handed_over(skb, true))
+		return send_masked_as_known(skb, a, segs);
+	if (handed_over(skb, false))
+		return send_as_known(skb, a, skb->cb[4], segs);
+	on = basis(skb, c);
 	if (from_next_door(skb))
 		return NEXT;
-	if (!may_send(skb, &key))
+	if (!may_send(skb, c, &key))
 		return refuse(a, segs);
 	to = (struct address){key.vni, key.remote};
 	peer = bpf_map_lookup_elem(&peers, &to);
@@ -245,12 +281,16 @@ int from_lane(struct __sk_buff *skb)
 	flow = flow_of(&key, endpoint);
 	now = bpf_ktime_get_coarse_ns();
 	if (flow && maskable(key.protocol) && masks_now(flow, c, ip->ttl, now)) {
-		if (!readdress(skb, key.protocol, tunnel_addr, peer->host, MASKED_TTL))
-			return fail(a, segs);
-		a->egress.masked += segs;
-	} else if (!encapsulate(skb, peer->host, say(flow, c, &key, ip->ttl, now))) {
-		return fail(a, segs);
+		sum = sum_of(ip->saddr, ip->daddr, tunnel_addr, peer->host);
+		if (now < flow->confirmed_at + LATELY)
+			remember_masked(&on, &key, peer, sum, ip->ttl);
+		return send_masked(skb, a, key.protocol, peer->host, next_hop, sum, segs);
 	}
+	id = say(flow, c, &key, ip->ttl, now);
+	if (monotonous(flow, now))
+		remember_way(&on, &key, peer, id);
+	if (!encapsulate(skb, peer->host, id))
+		return fail(a, segs);
 	return send(skb, a, next_hop, len, segs);
 }
 
@@ -289,6 +329,8 @@ static __always_inline bool grant(struct __sk_buff *skb, const struct flow_key *
 	if (claimed(skb, &on_wire))
 		return false; /* what is under way is still put back: the hosts' own has another TTL */
 	if (ours) {
+		if (has->ttl != ttl || has->wire_ttl != mask.wire_ttl)
+			void_shortcuts();
 		has->ttl = ttl;
 		has->wire_ttl = mask.wire_ttl;
 		has->used_at = now;
@@ -302,6 +344,8 @@ static __always_inline bool grant(struct __sk_buff *skb, const struct flow_key *
 /* Nothing is agreed on any more. */
 static __always_inline void forget(struct flow *flow)
 {
+	if (flow->trust)
+		void_shortcuts();
 	flow->trust = flow->granted = 0;
 	flow->ready_at = flow->confirmed_at = 0;
 }
@@ -312,6 +356,7 @@ static __always_inline void hear(struct __sk_buff *skb, struct flow *flow, const
 {
 	__u16 id = bpf_ntohs(o->ip.id), what = (id >> 6) & 3;
 	__u64 now = bpf_ktime_get_coarse_ns();
+	bool granted;
 
 	if (!masquerading || c->mode != MODE_ON || !maskable(key->protocol))
 		return;
@@ -320,11 +365,16 @@ static __always_inline void hear(struct __sk_buff *skb, struct flow *flow, const
 		forget(flow);
 		return;
 	}
+	if (!flow->trust)
+		void_shortcuts(); /* from now on there is something to say */
 	if (!(id & 0x3f) && flow->trust < TRUST)
 		flow->trust++;
 	if (flow->trust < TRUST)
 		return;
-	flow->granted = grant(skb, key, flow->endpoint, o, ttl, now);
+	granted = grant(skb, key, flow->endpoint, o, ttl, now);
+	if ((flow->granted && !granted) || (flow->ready_at && what < READY))
+		void_shortcuts();
+	flow->granted = granted;
 	flow->ready_at = what >= READY ? now : 0;
 	if (what == READY)
 		unconfirmed(flow, now);
@@ -338,20 +388,33 @@ static __always_inline void hear(struct __sk_buff *skb, struct flow *flow, const
 static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a, struct control *c, struct outer *o, __u32 segs)
 {
 	struct iphdr *ip = (void *)(o + 1);
+	struct words says = {};
+	const struct way_home *way;
 	struct arrival at = {};
+	struct basis on;
 	enum bail why;
 
-	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || !ours(o, ip, &at))
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
+		return NEXT;
+	says = (struct words){o->ip.id & WORDS, o->ip.ttl, ip->ttl, 0};
+	way = known_home(skb, c, o, ip, &says);
+	if (way)
+		return deliver_home(skb, a, c, o, ip, way, segs);
+	on = basis(skb, c);
+	if (!ours(o, ip, &at))
 		return NEXT;
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
-	if (why == BAILS && at.from)
+	if (why == BAILS && at.from && at.flow) {
 		hear(skb, at.flow, c, &at.key, o, ip->ttl);
+		if (at.flow->trust == TRUST) /* until then each of them counts */
+			remember_arrival(&on, &at, &says);
+	}
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.from, segs);
+	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.how, at.from, segs);
 }
 
 /* The flow that a key is given to, on this network. */
@@ -371,9 +434,71 @@ static __always_inline struct delivery *delivery_of(const struct mask *mask)
 	return to && to->endpoint == mask->endpoint ? to : NULL;
 }
 
+/* What the last look into the tables found for a key, by CPU: shortcuts on the way in, with the terms of those on the way out. */
+struct way_in {
+	struct mask_key key;
+	__u32 generation;
+	__u64 until; /* jiffies; 0: the agent has not been heard of */
+	__u32 voids;
+	__be32 remote, local; /* to put back */
+	__u32 sum;
+	__u32 ifindex;
+	__be32 vni;
+	__u8 mac[ETH_ALEN], peer_mac[ETH_ALEN];
+	__u8 ttl, wire_ttl; /* as in struct mask */
+	__u8 sound; /* the sender lives where it came from */
+	__u8 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct way_in);
+	__uint(max_entries, SHORTCUTS);
+} ways_in SEC(".maps");
+
+static __always_inline struct way_in *way_in(const struct mask_key *key)
+{
+	__u64 h = ((__u64)key->host << 32 | (__u32)key->remote_port << 16 | key->local_port) * 0x9e3779b97f4a7c15ULL;
+	__u32 place = h >> SHORTCUTS_SHIFT;
+
+	return bpf_map_lookup_elem(&ways_in, &place);
+}
+
+static __always_inline bool knows(const struct way_in *way, const struct control *c, const struct mask_key *key)
+{
+	return way->key.host == key->host && way->key.remote_port == key->remote_port && way->key.local_port == key->local_port &&
+	       way->key.protocol == key->protocol && way->generation == c->generation && way->voids == times_voided() &&
+	       bpf_jiffies64() < way->until;
+}
+
+/* Looks into the tables for a key; NULL: it is nobody's on this network, else what it was given for. */
+static __always_inline struct mask *find_way(struct way_in *way, const struct control *c, const struct mask_key *key)
+{
+	__u32 generation = *(const volatile __u32 *)&c->generation, voids = times_voided();
+	struct mask *mask = bpf_map_lookup_elem(&masks, key);
+	const struct delivery *to = mask ? delivery_of(mask) : NULL;
+	struct address remote = {};
+	const struct peer *from;
+
+	if (!to)
+		return NULL;
+	remote = (struct address){mask->vni, mask->remote};
+	from = bpf_map_lookup_elem(&peers, &remote);
+	*way = (struct way_in){
+		.key = *key, .generation = generation, .voids = voids, .until = expired(c) ? 0 : bpf_jiffies64() + shortcut_term,
+		.remote = mask->remote, .local = mask->local, .sum = sum_of(key->host, tunnel_addr, mask->remote, mask->local), .ifindex = to->ifindex,
+		.vni = mask->vni,
+		.ttl = mask->ttl, .wire_ttl = mask->wire_ttl, .sound = from && from->host == key->host,
+	};
+	__builtin_memcpy(way->mac, to->mac, ETH_ALEN);
+	if (from)
+		__builtin_memcpy(way->peer_mac, from->mac, ETH_ALEN);
+	return mask;
+}
+
 /* Whether a masqueraded packet is one that the other side was told to send so: a reason to bail, or BAILS. Short frames are padded. */
-static __always_inline enum bail judge_masked(struct __sk_buff *skb, const struct control *c, const struct iphdr *ip, const struct mask *mask,
-					      const struct peer *from)
+static __always_inline enum bail judge_masked(struct __sk_buff *skb, const struct iphdr *ip, const struct way_in *way)
 {
 	__u32 len = skb->len - ETH_HLEN;
 	enum bail why = judge(ip, data_end(skb));
@@ -382,48 +507,63 @@ static __always_inline enum bail judge_masked(struct __sk_buff *skb, const struc
 		return why;
 	if (bpf_ntohs(ip->tot_len) != len && (skb->len > ETH_ZLEN || bpf_ntohs(ip->tot_len) > len))
 		return BAIL_LENGTH;
-	if (ip->ttl != mask->wire_ttl || !from || from->host != ip->saddr)
+	if (ip->ttl != way->wire_ttl || !way->sound)
 		return BAIL_SPOOFED;
-	return expired(c) ? BAIL_EXPIRED : BAILS;
+	return way->until ? BAILS : BAIL_EXPIRED;
+}
+
+/* Remembers that a key's packets are put back. */
+static __always_inline void note_restored(const struct mask_key *key, struct mask *mask)
+{
+	struct flow *flow = flow_behind(key, mask);
+
+	mask->used_at = bpf_ktime_get_coarse_ns();
+	if (!flow)
+		return;
+	if (mask->used_at >= flow->restored_at + LATELY)
+		void_shortcuts(); /* there is news to tell: CONFIRMED */
+	flow->restored_at = mask->used_at;
 }
 
 /* Puts the containers' addresses back and delivers. */
-static __always_inline int restore(struct __sk_buff *skb, struct account *a, const struct control *c, const struct mask_key *on_wire,
-				   struct mask *mask, __u32 segs)
+static __always_inline int restore(struct __sk_buff *skb, struct account *a, const struct control *c, const struct mask_key *key, __u32 segs)
 {
-	struct address remote = {mask->vni, mask->remote};
-	struct delivery *to = delivery_of(mask);
-	struct peer *from = bpf_map_lookup_elem(&peers, &remote);
 	struct iphdr *ip = data(skb) + ETH_HLEN;
-	struct flow *flow;
+	struct way_in *way = way_in(key);
+	struct mask *mask = NULL;
 	struct ethhdr *eth;
 	enum bail why;
 
-	if (!to || (void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
-		return NEXT; /* another network's, or nobody's */
+	if (!way)
+		return NEXT;
+	if (!knows(way, c, key)) {
+		mask = find_way(way, c, key);
+		if (!mask)
+			return NEXT; /* another network's, or nobody's */
+	}
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
+		return NEXT;
 	a->ingress.seen += segs;
-	why = judge_masked(skb, c, ip, mask, from);
-	if (why != BAILS || !from)
+	why = judge_masked(skb, ip, way);
+	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
 	a->ingress.eligible += segs;
-	mask->used_at = bpf_ktime_get_coarse_ns();
-	flow = flow_behind(on_wire, mask);
-	if (flow)
-		flow->restored_at = mask->used_at;
-	if (!readdress(skb, on_wire->protocol, mask->remote, mask->local, mask->ttl)) {
+	if (mask)
+		note_restored(key, mask);
+	if (!readdress(skb, key->protocol, way->remote, way->local, way->sum, way->ttl)) {
 		a->ingress.misses += segs;
 		return NEXT;
 	}
 	eth = data(skb);
 	if ((void *)(eth + 1) > data_end(skb))
 		return TC_ACT_SHOT;
-	__builtin_memcpy(eth->h_dest, to->mac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, from->mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_dest, way->mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, way->peer_mac, ETH_ALEN);
 	a->ingress.hits += segs;
 	a->ingress.masked += segs;
 	a->ingress.hit_bytes += skb->len;
-	tag(skb, TAG_ARRIVES, mask->vni);
-	return bpf_redirect_peer(to->ifindex, 0);
+	tag(skb, TAG_ARRIVES, way->vni);
+	return bpf_redirect_peer(way->ifindex, 0);
 }
 
 /* ICMP's errors (RFC 792), as much as is needed. */
@@ -513,10 +653,8 @@ static __always_inline int from_host(struct __sk_buff *skb, struct account *a, c
 	if (!maskable(ip->protocol) || ip->frag_off & bpf_htons(IP_FRAGMENT))
 		return NEXT;
 	on_wire = (struct mask_key){ip->saddr, tcp->source, tcp->dest, ip->protocol};
-	if (ip->ttl >= LEAST_TTL) {
-		mask = bpf_map_lookup_elem(&masks, &on_wire);
-		return mask ? restore(skb, a, c, &on_wire, mask, segs) : NEXT;
-	}
+	if (ip->ttl >= LEAST_TTL)
+		return restore(skb, a, c, &on_wire, segs);
 	if (ip->protocol != IPPROTO_TCP || (const void *)(tcp + 1) > data_end(skb) || !(TCP_FLAGS(tcp) & (TCP_SYN | TCP_RST)))
 		return NEXT;
 	/* The host's own: a connection that begins, or a RST from one who knows nothing of the flow. */

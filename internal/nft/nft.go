@@ -126,6 +126,20 @@ func (c *Conn) Tables() (all []Table, err error) {
 	return all, nil
 }
 
+// Hooked says whether any chain of any family is hooked: whether a packet may meet a rule, or a policy, at all.
+func (c *Conn) Hooked() (bool, error) {
+	chains, err := c.dump(unix.NFT_MSG_GETCHAIN)
+	if err != nil {
+		return false, fmt.Errorf("nft chains: %w", err)
+	}
+	for _, m := range chains {
+		if _, base, err := parseChain(m); base || err != nil {
+			return base, err
+		}
+	}
+	return false, nil
+}
+
 // Table reads one table; ErrNoTable when there is none.
 func (c *Conn) Table(name string) (Table, error) {
 	all, err := c.Tables()

@@ -9,10 +9,18 @@
 #include "control.h"
 #include "flow.h"
 #include "judge.h"
+#include "shortcut.h"
 #include "tag.h"
 
-/* Whether a packet that the container sends is data that may take the lane, and of which flow: a reason to bail, or BAILS. */
-static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct control *c, struct flow_key *key)
+/* A packet that the container sends. */
+struct sent {
+	struct flow_key key;
+	__u8 ttl;
+	bool passing; /* it opens or closes a connection, or belongs to one that nothing is remembered of: its destination alone matters */
+};
+
+/* Whether it may take the lane: a reason to bail, or BAILS. */
+static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct control *c, struct sent *p)
 {
 	struct ports ports;
 	struct iphdr *ip;
@@ -26,22 +34,26 @@ static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct 
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return BAIL_LENGTH;
 	ports = ports_of(ip, data_end(skb));
-	*key = (struct flow_key){container_vni, container_addr, ip->daddr, ports.source, ports.dest, ip->protocol};
+	p->key = (struct flow_key){container_vni, container_addr, ip->daddr, ports.source, ports.dest, ip->protocol};
+	p->ttl = ip->ttl;
 	why = judge(ip, data_end(skb));
-	if (why == BAIL_FLAGS && TCP_FLAGS(ip + 1) & TCP_SYN)
-		bpf_map_delete_elem(&flows, key); /* another connection: its socket may be bound where the last one's was not */
-	if (why != BAILS)
+	p->passing = why == BAIL_FLAGS && passes(c, ip);
+	if (why == BAIL_FLAGS && !p->passing && TCP_FLAGS(ip + 1) & TCP_SYN)
+		forget_flow(&p->key); /* another connection: its socket may be bound where the last one's was not */
+	if (why != BAILS && !p->passing)
 		return why;
 	if (ip->saddr != container_addr)
 		return BAIL_ADDRESS;
 	if (skb->gso_size == 0 && skb->len > max_frame)
 		return BAIL_LENGTH;
-	why = ask_socket(skb, ip->protocol, ports);
+	why = p->passing ? BAIL_FLOW : ask_socket(skb, ip->protocol, ports);
+	if (c->unruled && p->key.protocol == IPPROTO_TCP && (why == BAIL_FLOW || why == BAIL_SOCKET)) {
+		p->passing = true;
+		why = ask_connection(skb, ports);
+	}
 	if (why == BAIL_BOUND)
-		bpf_map_delete_elem(&flows, key);
-	if (why != BAILS)
-		return why;
-	return expired(c) ? BAIL_EXPIRED : BAILS;
+		forget_flow(&p->key);
+	return why;
 }
 
 /* Where a packet that may leave is going. */
@@ -81,26 +93,48 @@ static __always_inline int leave(struct __sk_buff *skb, struct direction *d, con
 	return bpf_redirect(lane_ifindex, 0);
 }
 
-/* All of it, for a fast path that asks no more. */
-static __always_inline int leave_by_lane(struct __sk_buff *skb)
+/* What the tables say of a packet that may leave: a reason to bail, or BAILS. */
+static __always_inline enum bail find_destination(struct __sk_buff *skb, const struct control *c, struct sent *p, struct destination *to)
+{
+	enum bail why;
+
+	if (expired(c))
+		return BAIL_EXPIRED;
+	if (!p->passing && c->unruled && p->key.protocol == IPPROTO_TCP)
+		p->passing = is_young(skb);
+	if (!p->passing && !established(&p->key))
+		return BAIL_FLOW;
+	why = judge_destination(skb, &p->key, to);
+	return why == BAILS && p->passing && to->next_door ? BAIL_FLOW : why;
+}
+
+/* All of it, for a fast path that asks no more; speaks: it has something to say on every packet of a flow that it knows. */
+static __always_inline int leave_by_lane(struct __sk_buff *skb, bool speaks)
 {
 	struct account *a = account();
 	struct control *c = control();
 	__u32 segs = segments(skb);
 	struct destination to = {};
-	struct flow_key key = {};
+	const struct way_out *way;
+	struct sent p = {};
 	enum bail why;
 
 	if (!a || !c || c->mode == MODE_OFF)
 		return NEXT;
 	a->egress.seen += segs;
-	why = judge_sent(skb, c, &key);
-	if (why == BAILS && !established(&key))
-		why = BAIL_FLOW;
-	if (why == BAILS)
-		why = judge_destination(skb, &key, &to);
+	why = judge_sent(skb, c, &p);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
+	way = p.passing ? NULL : known_way(skb, c, &p.key, p.ttl);
+	if (way) {
+		hand_over(skb, way);
+		return leave(skb, &a->egress, c, true, segs);
+	}
+	why = find_destination(skb, c, &p, &to);
+	if (why != BAILS)
+		return bail(&a->egress, why, segs);
+	if (p.passing && to.peer && !(speaks && flow_of(&p.key, endpoint)))
+		hand_over_passing(skb, to.peer);
 	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
 }
 

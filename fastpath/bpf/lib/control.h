@@ -9,6 +9,8 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "packet.h"
+
 /* fastpath/control.go has their names in the same order. */
 enum mode {
 	MODE_ON,
@@ -20,6 +22,8 @@ struct control {
 	__u64 until; /* CLOCK_MONOTONIC, ns: an agent that is not heard of any more keeps no cache either */
 	__u32 mode;
 	__u32 generation; /* another one: what flows remember of peers and containers is void */
+	__u32 unruled;	  /* no rule on the kernel's path asks about packets: connections may begin and end on the fast path */
+	__u32 pad;
 };
 
 struct {
@@ -34,6 +38,12 @@ static __always_inline struct control *control(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&controls, &zero);
+}
+
+/* Whether a packet that judge() bails for its flags may be carried all the same. Urgent data is none that the stack should miss. */
+static __always_inline bool passes(const struct control *c, const struct iphdr *ip)
+{
+	return c->unruled && !(TCP_FLAGS(ip + 1) & TCP_URG);
 }
 
 static __always_inline bool expired(const struct control *c)

@@ -88,4 +88,37 @@ static __always_inline enum bail ask_socket(struct __sk_buff *skb, __u8 protocol
 	return sk->state == BPF_TCP_ESTABLISHED || sk->state == BPF_TCP_CLOSE_WAIT ? BAILS : BAIL_FLOW;
 }
 
+/* Whether a TCP packet that is no data of an established flow, or of one that has just begun, is the stack's own word on a connection of
+ * this container: a reason to bail, or BAILS. It may come from what stands for a socket: a request for one (SYN, ACK), or the namespace's
+ * own, which is of type SOCK_RAW (RST, the last acknowledgement). */
+static __always_inline enum bail ask_connection(struct __sk_buff *skb, struct ports ports)
+{
+	struct bpf_sock *sk = skb->sk, *full;
+
+	if (!sk)
+		return BAIL_SOCKET;
+	if (sk->bound_dev_if)
+		return BAIL_BOUND;
+	full = bpf_sk_fullsock(sk);
+	if (full && full->protocol != IPPROTO_TCP)
+		return BAIL_SOCKET;
+	if (full && full->type == 3 /* SOCK_RAW */)
+		return BAILS;
+	return sk->src_port == bpf_ntohs(ports.source) && sk->dst_port == ports.dest ? BAILS : BAIL_SOCKET;
+}
+
+/* Segments that a connection sends before its flow is remembered: most of those that there are end sooner. */
+#define YOUNG 4
+
+static __always_inline bool is_young(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct bpf_tcp_sock *tcp;
+
+	if (!sk)
+		return false;
+	tcp = bpf_tcp_sock(sk);
+	return tcp && tcp->segs_out < YOUNG;
+}
+
 #endif

@@ -9,7 +9,9 @@
 #include "account.h"
 #include "flow.h"
 #include "judge.h"
+#include "shortcut.h"
 #include "tag.h"
+#include "tunnel.h"
 
 /* A program that answers by the device it received on (IP_PKTINFO's ipi_ifindex) sends by the lane's receiving end. Its flow takes the
  * kernel's path from then on: one datagram is lost, the next is received on the container's own device. */
@@ -17,14 +19,17 @@ static __always_inline void never_again(const struct flow_key *key)
 {
 	struct flow *flow = flow_of(key, endpoint);
 
-	if (flow)
+	if (flow && flow->state != FLOW_REFUSED) {
 		flow->state = FLOW_REFUSED;
+		void_shortcuts();
+	}
 }
 
 /* Whether a frame that came out of the lane is one that the container might send by its own device, to whomever: key says to
  * whom. Whoever has CAP_NET_RAW in there can put any frame into the lane, past from_container. */
-static __always_inline bool may_send(struct __sk_buff *skb, struct flow_key *key)
+static __always_inline bool may_send(struct __sk_buff *skb, const struct control *c, struct flow_key *key)
 {
+	enum bail why;
 	struct ports ports;
 	struct ethhdr *eth;
 	struct iphdr *ip;
@@ -36,7 +41,8 @@ static __always_inline bool may_send(struct __sk_buff *skb, struct flow_key *key
 	ip = (void *)(eth + 1);
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return false;
-	if (judge(ip, data_end(skb)) != BAILS || ip->saddr != container_addr ||
+	why = judge(ip, data_end(skb));
+	if ((why != BAILS && !(why == BAIL_FLAGS && passes(c, ip))) || ip->saddr != container_addr ||
 	    bpf_ntohs(ip->tot_len) != (__u16)(skb->len - ETH_HLEN) || (skb->gso_size == 0 && skb->len > max_frame))
 		return false;
 	ports = ports_of(ip, data_end(skb));
@@ -136,16 +142,62 @@ static __always_inline int fail(struct account *a, __u32 segs)
 	return TC_ACT_SHOT;
 }
 
-/* The lane's receiving end, ingress, in a container whose rules tell devices apart: what arrives goes up as if by the container's own
- * device. It costs a trip through the backlog; fastpath/owndevice.go has the figure. */
+/* Encapsulates and sends a frame whose way was handed over. */
+static __always_inline int send_as_known(struct __sk_buff *skb, struct account *a, __be16 id, __u32 segs)
+{
+	__be32 host = skb->cb[2], next_hop = skb->cb[3];
+	__u32 len = skb->len;
+
+	if (!of_container(skb))
+		return refuse(a, segs);
+	if (!encapsulate(skb, host, id))
+		return fail(a, segs);
+	return send(skb, a, next_hop, len, segs);
+}
+
+/* Whether the container's rules tell devices apart: all that arrives goes up by its own. */
+volatile bool by_device;
+
+/* Whether a TCP packet is for a socket that takes it from whatever device. One that begins a connection is for whichever of those that
+ * listen the stack will choose. */
+static __always_inline bool any_device(struct __sk_buff *skb)
+{
+	struct iphdr *ip = data(skb) + ETH_HLEN;
+	struct tcphdr *tcp = (void *)(ip + 1);
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	bool any;
+
+	if ((void *)(tcp + 1) > data_end(skb) || ip->protocol != IPPROTO_TCP || TCP_FLAGS(tcp) & TCP_SYN)
+		return false;
+	tuple.ipv4.saddr = ip->saddr;
+	tuple.ipv4.daddr = ip->daddr;
+	tuple.ipv4.sport = tcp->source;
+	tuple.ipv4.dport = tcp->dest;
+	sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	any = !sk->bound_dev_if && sk->state != BPF_TCP_LISTEN;
+	bpf_sk_release(sk);
+	return any;
+}
+
+/* The lane's receiving end, ingress, in the container: what may be for a socket that is bound to a device goes up as if by the container's
+ * own, and so does everything for a container whose rules tell devices apart. It costs a trip through the backlog; fastpath/owndevice.go
+ * has the figure. */
 SEC("tc")
 int to_container(struct __sk_buff *skb)
 {
-	struct ethhdr *eth = data(skb);
-	__u16 *to = (__u16 *)eth->h_dest;
+	bool passes = untag(skb, TAG_PASSES);
+	struct ethhdr *eth;
+	__u16 *to;
 
-	if (!untag(skb, TAG_ARRIVES) && lane_kind == LANE_GATEWAY)
+	if (!by_device && (!passes || any_device(skb)))
 		return NEXT;
+	if (!passes && !untag(skb, TAG_ARRIVES) && lane_kind == LANE_GATEWAY)
+		return NEXT;
+	eth = data(skb);
+	to = (__u16 *)eth->h_dest;
 	if ((void *)(eth + 1) > data_end(skb))
 		return TC_ACT_SHOT;
 	to[0] = container_mac[0]; /* from next door it has the receiving end's */

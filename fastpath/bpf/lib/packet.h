@@ -27,6 +27,7 @@
 #define TCP_NO_DATA_FLAGS 0x27 /* FIN, SYN, RST, URG */
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
+#define TCP_URG 0x20
 #define TCP_FLAGS(tcp) (((const __u8 *)(tcp))[13])
 
 struct vxlan {

@@ -14,6 +14,7 @@
 enum tag {
 	TAG_LEAVES = 0x8000,  /* from_container's, for from_lane */
 	TAG_ARRIVES = 0x4000, /* for to_container */
+	TAG_PASSES = 0xc000,  /* likewise, of no flow that is remembered: nothing is known of the sockets that it may be for */
 };
 
 static __always_inline __u16 tag_of(enum tag way, __be32 vni)

@@ -131,8 +131,8 @@ static __always_inline struct outer *tunnelled(struct __sk_buff *skb)
 	return o;
 }
 
-/* Whether a packet is what it seems to be, for the container with this hardware address: a reason to bail, or BAILS. The outer checksum
- * is not looked at. */
+/* Whether a packet is what it seems to be, for the container with this hardware address: a reason to bail, or BAILS. Neither the outer
+ * checksum nor the lease is looked at. */
 static __always_inline enum bail judge_received(struct __sk_buff *skb, const struct control *c, const struct outer *o,
 						const struct iphdr *ip, const __u8 *mac)
 {
@@ -140,13 +140,13 @@ static __always_inline enum bail judge_received(struct __sk_buff *skb, const str
 
 	if (why == BAILS)
 		why = judge(ip, data_end(skb));
+	if (why == BAIL_FLAGS && passes(c, ip))
+		why = BAILS;
 	if (why != BAILS)
 		return why;
 	if (bpf_ntohs(ip->tot_len) != bpf_ntohs(o->ip.tot_len) - OUTER_LEN)
 		return BAIL_LENGTH;
-	if (!same_mac(o->eth.h_dest, mac))
-		return BAIL_ADDRESS;
-	return expired(c) ? BAIL_EXPIRED : BAILS;
+	return same_mac(o->eth.h_dest, mac) ? BAILS : BAIL_ADDRESS;
 }
 
 /* Whether a packet of an established flow can be delivered without its tunnel's device: a reason to bail, or BAILS. */
@@ -163,7 +163,7 @@ static __always_inline enum bail judge_carried(const struct __sk_buff *skb, cons
 
 /* Counts a packet that may be delivered, by the device whose other end is in the container, and delivers it; known: that its sender is. */
 static __always_inline int deliver(struct __sk_buff *skb, struct direction *d, const struct control *c, const struct outer *o,
-				   __u32 ifindex, bool known, __u32 segs)
+				   __u32 ifindex, enum tag how, bool known, __u32 segs)
 {
 	__be32 vni = o->vxlan.vni;
 
@@ -178,7 +178,7 @@ static __always_inline int deliver(struct __sk_buff *skb, struct direction *d, c
 	}
 	d->hits += segs;
 	d->hit_bytes += skb->len;
-	tag(skb, TAG_ARRIVES, vni);
+	tag(skb, how, vni);
 	return bpf_redirect_peer(ifindex, 0);
 }
 

@@ -6,6 +6,7 @@
 #define ECONBENCH_WIRE_H
 
 #include "flow.h"
+#include "shortcut.h"
 #include "tunnel.h"
 
 struct arrival {
@@ -13,6 +14,7 @@ struct arrival {
 	const struct delivery *to;
 	const struct peer *from; /* NULL: nobody that is known */
 	struct flow *flow;	 /* likewise */
+	enum tag how;		 /* it is delivered */
 };
 
 /* Whether an encapsulated packet is for a container of ours, as far as one can tell. */
@@ -24,8 +26,15 @@ static __always_inline bool ours(const struct outer *o, const struct iphdr *ip, 
 	return at->to && o->eth.h_proto == bpf_htons(ETH_P_IP);
 }
 
-/* Whether it is sound, and of a flow that this host's side established, with a sender that lives where it came from: a reason to bail,
- * or BAILS. That the flow was heard is noted. */
+static __always_inline bool is_syn(const struct iphdr *ip, const void *end)
+{
+	const struct tcphdr *tcp = (const void *)(ip + 1);
+
+	return ip->protocol == IPPROTO_TCP && (const void *)(tcp + 1) <= end && TCP_FLAGS(tcp) & TCP_SYN;
+}
+
+/* Whether it is sound, and of a flow that this host's side established or of a connection that nothing is remembered of, with a sender
+ * that lives where it came from: a reason to bail, or BAILS. That the flow was heard is noted. */
 static __always_inline enum bail judge_arrival(struct __sk_buff *skb, const struct control *c, const struct outer *o, const struct iphdr *ip,
 					       struct arrival *at)
 {
@@ -35,15 +44,111 @@ static __always_inline enum bail judge_arrival(struct __sk_buff *skb, const stru
 
 	if (why != BAILS)
 		return why;
+	if (expired(c))
+		return BAIL_EXPIRED;
 	ports = ports_of(ip, data_end(skb));
 	at->key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	at->from = bpf_map_lookup_elem(&peers, &remote);
-	at->flow = flow_of(&at->key, at->to->endpoint);
-	if (!at->flow)
+	at->flow = is_syn(ip, data_end(skb)) ? NULL : flow_of(&at->key, at->to->endpoint);
+	at->how = at->flow ? TAG_ARRIVES : TAG_PASSES;
+	if (at->how == TAG_PASSES && !(c->unruled && ip->protocol == IPPROTO_TCP))
 		return BAIL_FLOW;
 	if (at->from && (at->from->host != o->ip.saddr || !same_mac(o->eth.h_source, at->from->mac)))
 		return BAIL_SPOOFED;
-	return heard(at->flow, at->from) ? BAILS : BAIL_FLOW;
+	return !at->flow || heard(at->flow, at->from) ? BAILS : BAIL_FLOW;
+}
+
+/* What encapsulated packets may say to each other's hosts besides: zero where nobody listens. */
+struct words {
+	__be16 id; /* of the outer header, as far as it says something */
+	__u8 outer_ttl, inner_ttl;
+	__u32 pad;
+};
+
+static __always_inline bool same_words(const struct words *a, const struct words *b)
+{
+	return a->id == b->id && a->outer_ttl == b->outer_ttl && a->inner_ttl == b->inner_ttl;
+}
+
+/* Shortcuts on the way in: what the last look found for an established flow, by CPU, with the terms of those on the way out. */
+struct way_home {
+	struct flow_key key;
+	__u32 generation;
+	__u64 until; /* jiffies */
+	__u32 voids;
+	__be32 host; /* the sender's, and */
+	__u8 peer_mac[ETH_ALEN];
+	__u8 mac[ETH_ALEN]; /* of the container */
+	__u32 ifindex;
+	struct words words;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct way_home);
+	__uint(max_entries, SHORTCUTS);
+} ways_home SEC(".maps");
+
+/* A flow's place. */
+static __always_inline struct way_home *way_home(const struct flow_key *key)
+{
+	__u32 place = place_of(key);
+
+	return bpf_map_lookup_elem(&ways_home, &place);
+}
+
+/* The way of a packet whose flow was delivered lately and that says nothing new, or NULL. A SYN is never of a flow that is known. */
+static __always_inline const struct way_home *known_home(struct __sk_buff *skb, const struct control *c, const struct outer *o,
+							 const struct iphdr *ip, const struct words *says)
+{
+	struct ports ports = ports_of(ip, data_end(skb));
+	struct flow_key key = {o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
+	const struct way_home *way = way_home(&key);
+
+	if (!way || !same_flow(&way->key, &key) || way->generation != c->generation || way->voids != times_voided() ||
+	    bpf_jiffies64() >= way->until || !same_words(&way->words, says) || o->udp.check || o->eth.h_proto != bpf_htons(ETH_P_IP) || is_syn(ip, data_end(skb)))
+		return NULL;
+	return way;
+}
+
+/* Delivers it, or leaves it to the kernel's path. */
+static __always_inline int deliver_home(struct __sk_buff *skb, struct account *a, const struct control *c, const struct outer *o,
+					const struct iphdr *ip, const struct way_home *way, __u32 segs)
+{
+	enum bail why = judge_received(skb, c, o, ip, way->mac);
+
+	a->ingress.seen += segs;
+	if (why == BAILS && (way->host != o->ip.saddr || !same_mac(o->eth.h_source, way->peer_mac)))
+		why = BAIL_SPOOFED;
+	if (why == BAILS)
+		why = judge_carried(skb, o, way->key.protocol);
+	if (why != BAILS)
+		return bail(&a->ingress, why, segs);
+	return deliver(skb, &a->ingress, c, o, way->ifindex, TAG_ARRIVES, true, segs);
+}
+
+/* Remembers the way of packets of an established flow, whose sender is known, that say the same. */
+static __always_inline void remember_home(const struct basis *on, const struct flow_key *key, __u32 ifindex, const __u8 *mac, __be32 host,
+					  const __u8 *peer_mac, const struct words *says)
+{
+	struct way_home *way = shortcut_term ? way_home(key) : NULL;
+
+	if (!way)
+		return;
+	*way = (struct way_home){
+		.key = *key, .generation = on->generation, .until = bpf_jiffies64() + shortcut_term, .voids = on->voids, .host = host,
+		.ifindex = ifindex, .words = *says,
+	};
+	__builtin_memcpy(way->mac, mac, ETH_ALEN);
+	__builtin_memcpy(way->peer_mac, peer_mac, ETH_ALEN);
+}
+
+/* The same of a packet that was judged; of one that is of no flow there is nothing to remember. */
+static __always_inline void remember_arrival(const struct basis *on, const struct arrival *at, const struct words *says)
+{
+	if (at->how == TAG_ARRIVES && at->from)
+		remember_home(on, &at->key, at->to->ifindex, at->to->mac, at->from->host, at->from->mac, says);
 }
 
 #endif
