@@ -41,6 +41,7 @@ const (
 	OpListens = "listens" // netip.AddrPort → bool; whether somebody accepts connections there, in the host's namespace
 	OpAdopt   = "adopt"   // Adoptee → nil; a container whose first process the agent ends when it ends itself
 	OpKill    = "kill"    // Adoptee → nil; one process of a container
+	OpSignal  = "signal"  // SignalArgs → nil; the processes of a container that run a program
 	OpAttach  = "attach"  // AttachArgs → AttachReply; a fast path, by its agent's half
 	OpDetach  = "detach"  // DetachArgs → nil
 	OpStatus  = "status"  // DetachArgs → what the fast path's agent's half says of itself
@@ -193,4 +194,10 @@ type FactsReply struct {
 type Adoptee struct {
 	PID       int    `json:"pid"`
 	Container string `json:"container"` // full id
+}
+
+// SignalArgs ask for a signal to processes of a container.
+type SignalArgs struct {
+	Adoptee // the container's first process, in whose network namespace it is to become quiet
+	econbench.Signal
 }
