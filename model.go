@@ -406,7 +406,7 @@ type Trial struct {
 	Extra    bool   `json:"extra,omitempty"` // of a block beyond the plan's, which confirms what a gate suspects
 	Cell
 	Start    time.Time             `json:"start"`
-	Elapsed  Seconds               `json:"elapsed"`           // of the whole trial, set-up and warm-up included
+	Elapsed  Seconds               `json:"elapsed"`            // of the whole trial, set-up and warm-up included
 	Overhead Seconds               `json:"overhead,omitempty"` // of these, what neither warm-up nor window is
 	Phases   *Phases               `json:"phases,omitempty"`
 	Apart    bool                  `json:"apart"`   // each host's CPUs did that host's work and no other's

@@ -73,6 +73,8 @@ type Container interface {
 type Signaller interface {
 	// Signal returns when the signal has been sent to all programs that it is for, of which there may be none.
 	Signal(context.Context, Signal) error
+	// Idle returns when somebody listens at each of so many adjacent TCP ports, and no connection to them is left.
+	Idle(ctx context.Context, port uint16, ports int) error
 }
 
 // Signal is for all processes of a container that run a program, as the kernel shortens its name (comm).
@@ -239,6 +241,12 @@ type Load interface {
 type Ender interface {
 	// End returns when the client has been told. Wait then has its result.
 	End(context.Context, Testbed) error
+}
+
+// Endable is an optional interface of workloads whose loads do something when they are told to end; trials of others take as long as
+// their clients were asked to run.
+type Endable interface {
+	Endable(Params) bool
 }
 
 // FlowKind says what a workload's flows are and, with that, who can count their work.

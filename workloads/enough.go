@@ -24,6 +24,8 @@ type enough struct {
 	// server is the program of a server that has a process for each client and does not notice a client's end by itself: those
 	// processes get the same signal when the client opens no connections any more.
 	server string
+	// port is the first of ports at which servers make ready for the next client by themselves, which takes them a moment; 0: none do.
+	port, ports int
 }
 
 // quiet is how long no connection must have been opened before a server is told: a client that was at work would find it gone. Transactions
@@ -37,6 +39,20 @@ var (
 	_ econbench.Ender = (*miceLoad)(nil)
 )
 
+var (
+	_ econbench.Endable = netperf{}
+	_ econbench.Endable = TCPStream{}
+	_ econbench.Endable = UDPStream{}
+	_ econbench.Endable = Mice{}
+	_ econbench.Endable = paced{}
+)
+
+func (netperf) Endable(econbench.Params) bool     { return true }
+func (TCPStream) Endable(econbench.Params) bool   { return true }
+func (UDPStream) Endable(p econbench.Params) bool { return ways[p["direction"]] != econbench.WayBoth }
+func (Mice) Endable(econbench.Params) bool        { return true }
+func (paced) Endable(econbench.Params) bool       { return true }
+
 // tell sends the signals, to as many of the testbed's clients as there are at work.
 func (e enough) tell(ctx context.Context, tb econbench.Testbed, clients int) error {
 	if e.client == "" {
@@ -46,10 +62,17 @@ func (e enough) tell(ctx context.Context, tb econbench.Testbed, clients int) err
 	for _, end := range econbench.ClientsOf(tb)[:clients] {
 		g.Go(func() error { return signal(ctx, end, econbench.Signal{Program: e.client, Number: int(e.by)}) })
 	}
-	if err := g.Wait(); err != nil || e.server == "" {
+	err := g.Wait()
+	to, ok := tb.Server().Container.(econbench.Signaller)
+	switch {
+	case err != nil || !ok:
 		return err
+	case e.port > 0:
+		return to.Idle(ctx, uint16(e.port), e.ports)
+	case e.server == "":
+		return nil
 	}
-	return signal(ctx, tb.Server(), econbench.Signal{Program: e.server, Number: int(e.by), Forked: true, Quiet: econbench.SecondsOf(quiet)})
+	return to.Signal(ctx, econbench.Signal{Program: e.server, Number: int(e.by), Forked: true, Quiet: econbench.SecondsOf(quiet)})
 }
 
 // signal does nothing where programs can't be sent one: they run out their time.

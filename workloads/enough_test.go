@@ -36,6 +36,13 @@ func (b *heardBox) Signal(_ context.Context, s econbench.Signal) error {
 	return nil
 }
 
+func (b *heardBox) Idle(_ context.Context, port uint16, ports int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.heard = append(b.heard, fmt.Sprintf("idle %d %d", port, ports))
+	return nil
+}
+
 // TestEnough: each client is told by the signal that it takes for the end of its time, and runs longer than asked if it is not.
 func TestEnough(t *testing.T) {
 	for _, test := range []struct {
@@ -43,8 +50,8 @@ func TestEnough(t *testing.T) {
 		given    econbench.Params
 		want     []string
 	}{
-		{TCPStream{}, nil, []string{"iperf3 15"}},
-		{UDPStream{}, nil, []string{"iperf3 15"}},
+		{TCPStream{}, nil, []string{"iperf3 15", "idle 25201 1"}},
+		{UDPStream{}, nil, []string{"iperf3 15", "idle 25221 1"}},
 		{UDPStream{}, econbench.Params{"direction": "both"}, nil}, // it would claim half of what was sent, and half of what was received
 		{tcpRR, econbench.Params{"flows": "8"}, []string{"netperf 14"}},
 		{tcpCRR, nil, []string{"netperf 14", "netserver 14 forked, when quiet"}},

@@ -99,7 +99,7 @@ func (r iperf3) enough() enough {
 	if r.protocol == "UDP" && r.way == econbench.WayBoth {
 		return enough{}
 	}
-	return enough{client: "iperf3", by: unix.SIGTERM}
+	return enough{client: "iperf3", by: unix.SIGTERM, port: r.port, ports: r.clients}
 }
 
 // read adds up what the clients say.

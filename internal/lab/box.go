@@ -61,6 +61,11 @@ func (c *box) Signal(ctx context.Context, s econbench.Signal) error {
 	return c.host.agent.Call(ctx, agentproto.OpSignal, args, nil)
 }
 
+// Idle has the host's agent look.
+func (c *box) Idle(ctx context.Context, port uint16, ports int) error {
+	return c.host.agent.Call(ctx, agentproto.OpIdle, agentproto.IdleArgs{PID: c.PID(), Port: port, Ports: ports}, nil)
+}
+
 type process struct {
 	box  *box
 	exec *docker.Exec

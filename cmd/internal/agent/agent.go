@@ -86,6 +86,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 		agentproto.OpAdopt:   agentproto.Handle(a.adopt),
 		agentproto.OpKill:    agentproto.Handle(a.kill),
 		agentproto.OpSignal:  agentproto.Handle(a.signal),
+		agentproto.OpIdle:    agentproto.Handle(a.idle),
 		agentproto.OpAttach:  agentproto.Handle(a.attach),
 		agentproto.OpDetach:  agentproto.Handle(a.detach),
 		agentproto.OpStatus:  agentproto.Handle(a.status),

@@ -111,3 +111,37 @@ func TestUntilQuiet(t *testing.T) {
 		t.Errorf("when nobody waits any more: %v", err)
 	}
 }
+
+// TestIdle: a server is idle when it listens and nobody is connected to it.
+func TestIdle(t *testing.T) {
+	server, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	client, err := net.Dial("tcp4", server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, err := server.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &agent{}
+	args := agentproto.IdleArgs{PID: os.Getpid(), Port: uint16(server.Addr().(*net.TCPAddr).Port), Ports: 1}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := a.idle(over, args); err == nil || !strings.Contains(err.Error(), "1 listened at, 1 connections: ") {
+		t.Errorf("while one is connected: %v", err)
+	}
+	if err := errors.Join(client.Close(), served.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.idle(t.Context(), args); err != nil {
+		t.Errorf("when nobody is: %v", err)
+	}
+	_ = server.Close()
+	if _, err := a.idle(over, args); err == nil || !strings.Contains(err.Error(), "0 listened at, 0 connections: ") {
+		t.Errorf("when nobody listens: %v", err)
+	}
+}

@@ -64,6 +64,7 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 			}
 		}
 	}
+	w.phases.Finish += w.lap()
 	return result.Log, nil
 }
 
