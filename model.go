@@ -384,6 +384,17 @@ func (p PathProof) MarshalJSON() ([]byte, error) {
 	return json.Marshal(plain(p))
 }
 
+// Phases are what a trial's time went to, one after the other; those that it did not reach are 0. Trials that are older than them have none.
+type Phases struct {
+	Attach Seconds `json:"attach"` // topology activated, fast path attached, receive steering set
+	Start  Seconds `json:"start"`  // client program started, what its server keeps for it made
+	Appear Seconds `json:"appear"` // until all flows carried payload, with the readings of counters before and after the window
+	Warmup Seconds `json:"warmup"`
+	Window Seconds `json:"window"`
+	Finish Seconds `json:"finish"` // from the window's end on both hosts until the client had said what it measured
+	Detach Seconds `json:"detach"` // all of it taken back
+}
+
 // Trial is one measurement of one cell: a line of trials.jsonl.
 type Trial struct {
 	Schema   int    `json:"schema"`
@@ -395,7 +406,9 @@ type Trial struct {
 	Extra    bool   `json:"extra,omitempty"` // of a block beyond the plan's, which confirms what a gate suspects
 	Cell
 	Start    time.Time             `json:"start"`
-	Elapsed  Seconds               `json:"elapsed"` // of the whole trial, set-up and warm-up included
+	Elapsed  Seconds               `json:"elapsed"`            // of the whole trial, set-up and warm-up included
+	Overhead Seconds               `json:"overhead,omitempty"` // of these, what neither warm-up nor window is
+	Phases   *Phases               `json:"phases,omitempty"`
 	Apart    bool                  `json:"apart"`   // each host's CPUs did that host's work and no other's
 	Metrics  map[string]*float64   `json:"metrics"` // null: not collected
 	Hosts    map[string]HostWindow `json:"hosts"`

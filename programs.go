@@ -124,7 +124,10 @@ func (p Plan) Metric(name string) (Metric, bool) {
 const (
 	ClaimThroughput   = "tool_throughput"   // B/s, received
 	ClaimTransactions = "tool_transactions" // 1/s
+	ClaimOffered      = "tool_offered"      // datagrams/s, sent
 )
 
 // IsClaim says whether a sample is a claim and no metric.
-func IsClaim(name string) bool { return name == ClaimThroughput || name == ClaimTransactions }
+func IsClaim(name string) bool {
+	return name == ClaimThroughput || name == ClaimTransactions || name == ClaimOffered
+}

@@ -69,6 +69,24 @@ type Container interface {
 	Close(context.Context) error
 }
 
+// Signaller is an optional interface of containers whose programs can be sent a signal.
+type Signaller interface {
+	// Signal returns when the signal has been sent to all programs that it is for, of which there may be none.
+	Signal(context.Context, Signal) error
+	// Idle returns when somebody listens at each of so many adjacent TCP ports, and no connection to them is left.
+	Idle(ctx context.Context, port uint16, ports int) error
+}
+
+// Signal is for all processes of a container that run a program, as the kernel shortens its name (comm).
+type Signal struct {
+	Program string `json:"program"`
+	Number  int    `json:"number"`
+	// Forked leaves out the process that forked the others: of a server that has one for each client, itself.
+	Forked bool `json:"forked,omitempty"`
+	// Quiet has the signal wait until the network namespace of the container has accepted no connection for so long.
+	Quiet Seconds `json:"quiet,omitempty"`
+}
+
 // Process is a program that was started in a container.
 type Process interface {
 	Wait(context.Context) (Output, error)
@@ -216,6 +234,19 @@ type Load interface {
 	// Wait waits for the client program's own end and reads what it says.
 	Wait(context.Context) (Result, error)
 	Close(context.Context) error
+}
+
+// Ender is an optional interface of loads whose client can be told that it has run long enough: it ends its measurement as if its time
+// were up, and says what it found. Clients that can't are waited for.
+type Ender interface {
+	// End returns when the client has been told. Wait then has its result.
+	End(context.Context, Testbed) error
+}
+
+// Endable is an optional interface of workloads whose loads do something when they are told to end; trials of others take as long as
+// their clients were asked to run.
+type Endable interface {
+	Endable(Params) bool
 }
 
 // FlowKind says what a workload's flows are and, with that, who can count their work.

@@ -32,8 +32,14 @@ func (f Flows) Sets() map[string]Flows {
 	return sets
 }
 
-// ParamClients is the parameter by which a workload says from how many client containers it comes.
+// ParamClients is the parameter by which a Gathered workload says from how many client containers it comes. To others it may mean something
+// else: pgbench calls its connections so.
 const ParamClients = "clients"
+
+// Gathered is an optional interface of workloads that may come from more than one client container.
+type Gathered interface {
+	Containers(Params) int
+}
 
 // Crowded is an optional interface of testbeds that have more than one client: Client is the first of them. All are on the client's
 // host; where containers have no network of their own they share its address.

@@ -23,12 +23,32 @@ var clientsParam = param{name: econbench.ParamClients, standard: 1, min: 1, max:
 // 100 ms of its CPU, and the first must not end before the last has been counted. On a crowded machine 100 ms were too few for three.
 const perClient = 250 * time.Millisecond
 
+var (
+	_ econbench.Gathered = netperf{}
+	_ econbench.Gathered = TCPStream{}
+	_ econbench.Gathered = UDPStream{}
+)
+
+func (netperf) Containers(p econbench.Params) int   { return containers(p) }
+func (TCPStream) Containers(p econbench.Params) int { return containers(p) }
+func (UDPStream) Containers(p econbench.Params) int { return containers(p) }
+
+// containers are as many as full parameters say.
+func containers(p econbench.Params) int {
+	n, err := number(p, econbench.ParamClients)
+	if err != nil {
+		return 1
+	}
+	return n
+}
+
 // crowd is client programs at work, one in each of some containers. Any that fails is the load's failure.
 type crowd struct {
-	name  string
-	procs []econbench.Process
-	flows econbench.Flows
-	parse func([]econbench.Output) (samples []econbench.Sample, warnings []string, err error)
+	name   string
+	procs  []econbench.Process
+	flows  econbench.Flows
+	parse  func([]econbench.Output) (samples []econbench.Sample, warnings []string, err error)
+	enough enough
 }
 
 // startCrowd starts a program in each of the testbed's first clients, all at once.

@@ -6,8 +6,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"path"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
 	generator "github.com/econbench/econbench/internal/load"
@@ -23,16 +26,18 @@ type generated struct {
 	read     func(stdout []byte) (*generator.Report, error)
 	flows    econbench.Flows
 	byKernel bool // its transactions are counted by the kernel: what it says is held against that
+	enough   enough
 }
 
 // startGenerator starts econbench's own load generator in the client's container.
 func startGenerator(ctx context.Context, tb econbench.Testbed, o generator.Options, atLeast time.Duration, flows econbench.Flows) (econbench.Load, error) {
-	o.Duration = atLeast + startUpTime
+	o.Duration = atLeast + startUpTime + goesOn
 	proc, err := tb.Client().Container.Start(ctx, append([]string{econbench.ProgramPath, generator.Command}, o.Args()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("load generator: start: %w", err)
 	}
-	return &generated{name: "load generator", proc: proc, read: generator.ReadReport, flows: flows, byKernel: !flows.ByClient}, nil
+	return &generated{name: "load generator", proc: proc, read: generator.ReadReport, flows: flows, byKernel: !flows.ByClient,
+		enough: enough{client: path.Base(econbench.ProgramPath), by: unix.SIGALRM}}, nil
 }
 
 func (g *generated) Flows() econbench.Flows          { return g.flows }

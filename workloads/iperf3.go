@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/econbench/econbench"
 )
 
@@ -83,33 +85,57 @@ func (r iperf3) flows() econbench.Flows {
 
 // start starts the clients, for at least that long.
 func (r iperf3) start(ctx context.Context, tb econbench.Testbed, atLeast time.Duration, flows econbench.Flows) (econbench.Load, error) {
-	seconds := wholeSeconds(r.lasts(atLeast))
+	seconds := wholeSeconds(r.lasts(atLeast + goesOn))
 	procs, err := startCrowd(ctx, tb, r.clients, func(client int) []string { return r.argv(client, tb.Server(), seconds) })
 	if err != nil {
 		return nil, fmt.Errorf("iperf3 client: start: %w", err)
 	}
-	return &crowd{name: "iperf3", procs: procs, flows: flows, parse: r.read}, nil
+	return &crowd{name: "iperf3", procs: procs, flows: flows, parse: r.read, enough: r.enough()}, nil
+}
+
+// enough is what ends a client that then says what it knows by itself, which of datagrams both ways is neither what was sent nor what was
+// received.
+func (r iperf3) enough() enough {
+	if r.protocol == "UDP" && r.way == econbench.WayBoth {
+		return enough{}
+	}
+	return enough{client: "iperf3", by: unix.SIGTERM, port: r.port, ports: r.clients}
 }
 
 // read adds up what the clients say.
 func (r iperf3) read(outs []econbench.Output) ([]econbench.Sample, []string, error) {
-	sum := 0.0
+	sums := map[string]float64{}
 	for _, out := range outs {
-		rate, err := readIperf3(out, r.protocol, r.streams, r.way)
+		claim, err := readIperf3(out, r.protocol, r.streams, r.way)
 		if err != nil {
 			return nil, nil, err
 		}
-		sum += rate
+		sums[claim.Metric] += claim.Value
 	}
-	return []econbench.Sample{{Metric: ToolThroughput, Value: sum}}, nil, nil
+	if len(sums) > 1 {
+		return nil, nil, nil // some have ended by themselves and others have been told to
+	}
+	return claims(sums), nil, nil
 }
 
-// iperf3Sum is payload of all streams of a direction, as the receiver told: a server by the control connection.
+func claims(sums map[string]float64) (samples []econbench.Sample) {
+	for metric, value := range sums {
+		samples = append(samples, econbench.Sample{Metric: metric, Value: value})
+	}
+	return samples
+}
+
+// iperf3Sum is payload of all streams of a direction. What a server counted it tells by the control connection when a test ends as it
+// should.
 type iperf3Sum struct {
 	Seconds       float64 `json:"seconds"`
 	Bytes         float64 `json:"bytes"`
 	BitsPerSecond float64 `json:"bits_per_second"`
+	Packets       float64 `json:"packets"` // of datagrams
 }
+
+// iperf3Terminated begins what a client says against a signal to end. All else in its report is its own doing, without the server's.
+const iperf3Terminated = "interrupt - the client has terminated"
 
 // iperf3Report is what we need of iperf3 -J, versions 3.12 to 3.18.
 type iperf3Report struct {
@@ -123,48 +149,75 @@ type iperf3Report struct {
 		} `json:"test_start"`
 	} `json:"start"`
 	End *struct {
+		Sent     *iperf3Sum `json:"sum_sent"`
 		Received *iperf3Sum `json:"sum_received"`
 		Back     *iperf3Sum `json:"sum_received_bidir_reverse"`
 	} `json:"end"`
 }
 
 // readIperf3 reads the whole output of an iperf3 client with the given number of streams of "TCP" or "UDP" in each of its
-// directions: B/s received, both directions together.
-func readIperf3(out econbench.Output, protocol string, streams int, way econbench.Way) (rate float64, err error) {
+// directions. Its claim is what was received, both directions together. One that was told to end claims what it knows: of what it sent that
+// the kernel took it, which is more by what its socket's buffer held then; of datagrams it is a claim of what was offered.
+func readIperf3(out econbench.Output, protocol string, streams int, way econbench.Way) (claim econbench.Sample, err error) {
 	var r iperf3Report
 	if err := json.Unmarshal(out.Stdout, &r); err != nil {
 		if out.ExitCode != 0 {
-			return 0, fmt.Errorf("exit code %d: %s", out.ExitCode, lastLine(out))
+			return claim, fmt.Errorf("exit code %d: %s", out.ExitCode, lastLine(out))
 		}
-		return 0, fmt.Errorf("output: %w: %s", err, lastLine(out))
+		return claim, fmt.Errorf("output: %w: %s", err, lastLine(out))
 	}
-	switch {
-	case r.Error != "":
-		return 0, fmt.Errorf("%q", shorten(oneLine(r.Error))) // 3.12 says so and exits 0
-	case out.ExitCode != 0:
-		return 0, fmt.Errorf("exit code %d: %s", out.ExitCode, lastLine(out))
-	case r.Start == nil || r.Start.Test == nil || r.End == nil || r.End.Received == nil:
-		return 0, fmt.Errorf("output: no start.test_start or end.sum_received in the report; is its format newer than 3.18?")
-	case r.Start.Test.Protocol != protocol || r.Start.Test.Streams != streams:
-		return 0, fmt.Errorf("output: reports %d %s streams, asked for %d %s", r.Start.Test.Streams, r.Start.Test.Protocol, streams, protocol)
-	case (r.Start.Test.Reverse != 0) != (way == econbench.WayDown):
-		return 0, fmt.Errorf("output: reports reverse %d, asked for direction %q", r.Start.Test.Reverse, directionOf(way))
-	case (r.End.Back != nil) != (way == econbench.WayBoth):
-		return 0, fmt.Errorf("output: sum_received_bidir_reverse is there: %v, asked for direction %q", r.End.Back != nil, directionOf(way))
+	told := strings.HasPrefix(r.Error, iperf3Terminated)
+	if err := r.check(out, protocol, streams, way, told); err != nil {
+		return claim, err
 	}
-	for _, s := range []*iperf3Sum{r.End.Received, r.End.Back} {
+	up := r.End.Received
+	if told && way.ToServer() {
+		up = r.End.Sent
+	}
+	if told && protocol == "UDP" && way == econbench.WayUp {
+		return econbench.Sample{Metric: ToolOffered, Value: up.Packets / up.Seconds}, up.check("the client sent")
+	}
+	claim = econbench.Sample{Metric: ToolThroughput}
+	for _, s := range []*iperf3Sum{up, r.End.Back} {
 		if s == nil {
 			continue
 		}
-		if !finite(s.BitsPerSecond) || !finite(s.Bytes) {
-			return 0, fmt.Errorf("output: the receiver got %g bytes in %g s", s.Bytes, s.Seconds)
+		if err := s.check("the receiver got"); err != nil {
+			return claim, err
 		}
-		rate += s.BitsPerSecond / 8
+		claim.Value += s.BitsPerSecond / 8
 	}
-	if !finite(rate) {
-		return 0, fmt.Errorf("output: the receivers got %g B/s", rate)
+	if !finite(claim.Value) {
+		return claim, fmt.Errorf("output: the receivers got %g B/s", claim.Value)
 	}
-	return rate, nil
+	return claim, nil
+}
+
+// check finds numbers that are none.
+func (s *iperf3Sum) check(who string) error {
+	if !finite(s.BitsPerSecond) || !finite(s.Bytes) {
+		return fmt.Errorf("output: %s %g bytes in %g s", who, s.Bytes, s.Seconds)
+	}
+	return nil
+}
+
+// check holds a report against what was asked for. A client that was told to end says so as an error.
+func (r *iperf3Report) check(out econbench.Output, protocol string, streams int, way econbench.Way, told bool) error {
+	switch {
+	case r.Error != "" && !told:
+		return fmt.Errorf("%q", shorten(oneLine(r.Error))) // 3.12 says so and exits 0
+	case out.ExitCode != 0 && !told:
+		return fmt.Errorf("exit code %d: %s", out.ExitCode, lastLine(out))
+	case r.Start == nil || r.Start.Test == nil || r.End == nil || r.End.Received == nil || told && r.End.Sent == nil:
+		return fmt.Errorf("output: no start.test_start or end.sum_received in the report; is its format newer than 3.18?")
+	case r.Start.Test.Protocol != protocol || r.Start.Test.Streams != streams:
+		return fmt.Errorf("output: reports %d %s streams, asked for %d %s", r.Start.Test.Streams, r.Start.Test.Protocol, streams, protocol)
+	case (r.Start.Test.Reverse != 0) != (way == econbench.WayDown):
+		return fmt.Errorf("output: reports reverse %d, asked for direction %q", r.Start.Test.Reverse, directionOf(way))
+	case (r.End.Back != nil) != (way == econbench.WayBoth):
+		return fmt.Errorf("output: sum_received_bidir_reverse is there: %v, asked for direction %q", r.End.Back != nil, directionOf(way))
+	}
+	return nil
 }
 
 // directionOf is a way as users type it.

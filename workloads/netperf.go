@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/econbench/econbench"
 )
 
@@ -119,8 +121,19 @@ func (n netperf) Start(ctx context.Context, tb econbench.Testbed, p econbench.Pa
 		name: "netperf", procs: procs,
 		flows: econbench.Flows{Kind: n.kind, ServerPort: uint16(n.dataPort), Ports: len(argv), Count: len(argv), Clients: clients,
 			RequestBytes: count[0], ResponseBytes: count[1]},
-		parse: func(outs []econbench.Output) ([]econbench.Sample, []string, error) { return n.readAll(outs, flows) },
+		parse:  func(outs []econbench.Output) ([]econbench.Sample, []string, error) { return n.readAll(outs, flows) },
+		enough: n.enough(),
 	}, nil
+}
+
+// enough is what netperf's own timer sends, to itself and in the server to the process of a test. The server's of a test with a connection for
+// each transaction waits for the next one until then, 4 s (PAD_TIME) after the run time; others read an end-of-file.
+func (n netperf) enough() enough {
+	e := enough{client: "netperf", by: unix.SIGALRM}
+	if n.kind == econbench.ConnectFlows {
+		e.server = "netserver"
+	}
+	return e
 }
 
 // argv are the command lines of so many flows, to run for at least that long once all are at work. From manyFlows on each waits between
@@ -131,7 +144,7 @@ func (n netperf) argv(server econbench.Endpoint, p econbench.Params, flows int, 
 	}
 	lines := make([][]string, flows)
 	for i := range lines {
-		line := []string{"netperf", "-P", "0", "-4", "-t", n.test, "-l", wholeSeconds(atLeast)}
+		line := []string{"netperf", "-P", "0", "-4", "-t", n.test, "-l", wholeSeconds(atLeast + goesOn)}
 		if flows >= manyFlows {
 			line = append(line, "-s", leftOf(min(setupMost, setup+time.Duration(flows)*perSetup)))
 		}

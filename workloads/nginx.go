@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/econbench/econbench"
 	generator "github.com/econbench/econbench/internal/load"
 )
@@ -108,9 +110,9 @@ func httpOptions(p econbench.Params, tb econbench.Testbed, server nginxServer, s
 // startWrk starts wrk, which asks for one path.
 func startWrk(ctx context.Context, tb econbench.Testbed, o generator.Options, atLeast time.Duration, flows econbench.Flows) (econbench.Load, error) {
 	proc, err := tb.Client().Container.Start(ctx, "wrk", "-t", strconv.Itoa(o.Threads), "-c", strconv.Itoa(o.Connections),
-		"-d", wholeSeconds(atLeast)+"s", "--latency", "http://"+o.Server.String()+o.Paths[0])
+		"-d", wholeSeconds(atLeast+goesOn)+"s", "--latency", "http://"+o.Server.String()+o.Paths[0])
 	if err != nil {
 		return nil, fmt.Errorf("wrk client: start: %w", err)
 	}
-	return &load{name: "wrk", proc: proc, flows: flows, parse: readWrk}, nil
+	return &load{name: "wrk", proc: proc, flows: flows, parse: readWrk, enough: enough{client: "wrk", by: unix.SIGINT}}, nil
 }

@@ -77,7 +77,7 @@ func (w NginxH2) Start(ctx context.Context, tb econbench.Testbed, p econbench.Pa
 		return nil, fmt.Errorf("workload %s: %w", w.Name(), err)
 	}
 	argv := []string{"sh", "-c", h2loadScript, "sh", "h2load", "-t", p["threads"], "-c", p["connections"], "-m", p["streams"],
-		"-D", wholeSeconds(atLeast + startUpTime)}
+		"-D", strconv.FormatInt((atLeast+startUpTime).Milliseconds(), 10) + "ms"}
 	for _, path := range nginxPaths(n[0]) {
 		argv = append(argv, fmt.Sprintf("http://%s:%d%s", tb.Server().Addr, nginxH2.port, path))
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/econbench/econbench"
 )
 
@@ -167,7 +169,7 @@ func (w Postgres) Start(ctx context.Context, tb econbench.Testbed, p econbench.P
 	atLeast += time.Duration(clients) * perFlow // connections are made one after the other
 	run := pgbenchRun{clients: clients, rate: float64(rate), sampled: 1}
 	argv := []string{"pgbench", "-h", tb.Server().Addr.String(), "-p", strconv.Itoa(postgresPort), "-U", "postgres", "-n", "-M", "prepared",
-		"-b", postgresScripts[p["script"]], "-c", p["clients"], "-j", strconv.Itoa(min(threads, clients)), "-T", wholeSeconds(atLeast), "-l", "--log-prefix=log"}
+		"-b", postgresScripts[p["script"]], "-c", p["clients"], "-j", strconv.Itoa(min(threads, clients)), "-T", wholeSeconds(atLeast + goesOn), "-l", "--log-prefix=log"}
 	if atLeast > pgbenchSampled {
 		run.sampled = pgbenchSampled.Seconds() / atLeast.Seconds()
 		argv = append(argv, fmt.Sprintf("--sampling-rate=%.3f", run.sampled))
@@ -187,5 +189,6 @@ func (w Postgres) Start(ctx context.Context, tb econbench.Testbed, p econbench.P
 		name: "pgbench", proc: proc,
 		flows:  econbench.Flows{ServerPort: postgresPort, Count: clients, ByClient: true},
 		digest: run.read,
+		enough: enough{client: "pgbench", by: unix.SIGALRM},
 	}, nil
 }

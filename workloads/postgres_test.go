@@ -40,10 +40,10 @@ func TestPostgres(t *testing.T) {
 		given      econbench.Params
 		has, lacks []string // among all scripts
 	}{
-		{nil, []string{"pgbench -h 127.0.0.1 -p 25432 -U postgres -n -M prepared -b select-only -c 4 -j 1 -T 1 -l --log-prefix=log scale10 2>&1 || exit\n",
+		{nil, []string{"pgbench -h 127.0.0.1 -p 25432 -U postgres -n -M prepared -b select-only -c 4 -j 1 -T 3 -l --log-prefix=log scale10 2>&1 || exit\n",
 			"host all postgres 127.0.0.1/32 trust", "pgbench -h /run/econbench/postgres -p 25432 -U postgres -i -q -s 10 unmade"}, []string{"copied", "-R"}},
 		{econbench.Params{"script": "tpcb", "scale": "2", "clients": "128", "rate": "500"},
-			[]string{"-b tpcb-like -c 128 -j 1 -T 4 -l --log-prefix=log -R 500 copied 2>&1", "create database copied template scale2"}, nil},
+			[]string{"-b tpcb-like -c 128 -j 1 -T 6 -l --log-prefix=log -R 500 copied 2>&1", "create database copied template scale2"}, nil},
 	} {
 		box := playPostgres(t, recordedLog)
 		server, err := Postgres{}.Serve(t.Context(), box)

@@ -199,6 +199,7 @@ type load struct {
 	parse func(econbench.Output) (samples []econbench.Sample, warnings []string, err error)
 	// digest takes parse's place where there is more to be read than samples and warnings, or another log to be kept.
 	digest func(econbench.Output) (econbench.Result, error)
+	enough enough
 }
 
 func (l *load) Flows() econbench.Flows          { return l.flows }

@@ -27,50 +27,50 @@ var commandLines = map[string][]string{
 	"tcp_stream": {
 		"iperf3 -s -B 127.0.0.1 -p 25201 -i 0 --rcv-timeout 10000",
 		"ss -Hltn sport = :25201",
-		"iperf3 -c 127.0.0.1 -p 25201 -J -i 0 -t 1 -P 1 -l 131072 --connect-timeout 3000",
+		"iperf3 -c 127.0.0.1 -p 25201 -J -i 0 -t 3 -P 1 -l 131072 --connect-timeout 3000",
 	},
 	"tcp_rr": {
 		"netserver -D -4 -L 127.0.0.1 -p 25301",
 		"ss -Hltn sport = :25301",
-		"netperf -P 0 -4 -t TCP_RR -l 1 -H 127.0.0.1 -p 25301 -- -D -P ,25302 -r 1,1 -k " + selectors,
+		"netperf -P 0 -4 -t TCP_RR -l 3 -H 127.0.0.1 -p 25301 -- -D -P ,25302 -r 1,1 -k " + selectors,
 	},
 	"tcp_crr": {
 		"netserver -D -4 -L 127.0.0.1 -p 25701",
 		"ss -Hltn sport = :25701",
-		"netperf -P 0 -4 -t TCP_CRR -l 1 -H 127.0.0.1 -p 25701 -- -D -P ,25702 -p 10000,24976 -r 1,1 -k " + selectors,
+		"netperf -P 0 -4 -t TCP_CRR -l 3 -H 127.0.0.1 -p 25701 -- -D -P ,25702 -p 10000,24976 -r 1,1 -k " + selectors,
 	},
 	"udp_stream": {
 		"iperf3 -s -B 127.0.0.1 -p 25221 -i 0 --rcv-timeout 10000",
 		"ss -Hltn sport = :25221",
-		"iperf3 -c 127.0.0.1 -p 25221 -J -i 0 -t 1 -P 1 -u -l 1400 -b 224000000 -w 212992 --connect-timeout 3000",
+		"iperf3 -c 127.0.0.1 -p 25221 -J -i 0 -t 3 -P 1 -u -l 1400 -b 224000000 -w 212992 --connect-timeout 3000",
 	},
 	"udp_rr": {
 		"netserver -D -4 -L 127.0.0.1 -p 25501",
 		"ss -Hltn sport = :25501",
-		"netperf -P 0 -4 -t UDP_RR -l 1 -H 127.0.0.1 -p 25501 -- -P 25502,25502 -r 1,1 -k " + selectors,
+		"netperf -P 0 -4 -t UDP_RR -l 3 -H 127.0.0.1 -p 25501 -- -P 25502,25502 -r 1,1 -k " + selectors,
 	},
 	"memcached": {
 		"memcached -u memcache -U 0 -m 1024 -c 2048 -t 1 -l 127.0.0.1:25851,127.0.0.1:25852",
 		"ss -Hltn sport = :25852",
-		"/econbench load memcached --server 127.0.0.1:25852 --connections 4 --threads 1 --pipeline 1 --rate 0 --duration 700ms --seed 1 " +
+		"/econbench load memcached --server 127.0.0.1:25852 --connections 4 --threads 1 --pipeline 1 --rate 0 --duration 2.7s --seed 1 " +
 			"--control 127.0.0.1:25851 --keys 20000 --gets 0.9677 --key-size etc --value-size etc --zipf 0.99",
 	},
 	"nginx": {
 		nginxLine("nginx", 25861, ""),
 		"ss -Hltn sport = :25862",
-		"/econbench load http --server 127.0.0.1:25862 --connections 4 --threads 1 --pipeline 1 --rate 0 --duration 700ms --seed 1 " +
+		"/econbench load http --server 127.0.0.1:25862 --connections 4 --threads 1 --pipeline 1 --rate 0 --duration 2.7s --seed 1 " +
 			"--control 127.0.0.1:25861 --paths /0001024/0,/0001024/1,/0001024/2,/0001024/3 --body 1024",
 	},
 	"nginx_conn": {
 		nginxLine("nginx_conn", 25871, "sendfile off;"),
 		"ss -Hltn sport = :25872",
-		"/econbench load http --server 127.0.0.1:25872 --connections 4 --threads 1 --pipeline 1 --rate 0 --duration 700ms --seed 1 " +
+		"/econbench load http --server 127.0.0.1:25872 --connections 4 --threads 1 --pipeline 1 --rate 0 --duration 2.7s --seed 1 " +
 			"--control 127.0.0.1:25871 --paths /0001024/0,/0001024/1,/0001024/2,/0001024/3 --body 1024 --connect --ports 10000-24975",
 	},
 	"nginx_h2": {
 		nginxLine("nginx_h2", 25881, "http2 on; sendfile off;"),
 		"ss -Hltn sport = :25882",
-		`sh -c log=/run/econbench/h2load.log; rm -f $log; "$@" --log-file=$log || exit $?; exec /econbench load h2load-log $log sh h2load -t 1 -c 4 -m 1 -D 1 ` +
+		`sh -c log=/run/econbench/h2load.log; rm -f $log; "$@" --log-file=$log || exit $?; exec /econbench load h2load-log $log sh h2load -t 1 -c 4 -m 1 -D 700ms ` +
 			"http://127.0.0.1:25882/0001024/0 http://127.0.0.1:25882/0001024/1 http://127.0.0.1:25882/0001024/2 http://127.0.0.1:25882/0001024/3",
 	},
 }
@@ -120,7 +120,7 @@ var miceLines = []string{
 	"ss -Hltn sport = :26101",
 	"iperf3 -c 127.0.0.1 -p 25241 -J -i 0 -t 11 -P 1 -l 131072 --connect-timeout 3000",
 	"ss -Htin state established dport = :25241",
-	"netperf -P 0 -4 -t TCP_RR -l 1 -H 127.0.0.1 -p 26101 -- -D -P ,26102 -r 1,1 -k " + selectors,
+	"netperf -P 0 -4 -t TCP_RR -l 3 -H 127.0.0.1 -p 26101 -- -D -P ,26102 -r 1,1 -k " + selectors,
 }
 
 func init() { commandLines["mice"] = miceLines }
@@ -135,7 +135,7 @@ func TestFlowsAtOnce(t *testing.T) {
 		flows    string
 		want     []string // in the script
 	}{
-		{tcpRR, "2", []string{"client 0 netperf -P 0 -4 -t TCP_RR -l 3 -H 127.0.0.1 -p 25301 -- -D -P ,25302 -r 1,1 -k " + selectors + " &\n",
+		{tcpRR, "2", []string{"client 0 netperf -P 0 -4 -t TCP_RR -l 5 -H 127.0.0.1 -p 25301 -- -D -P ,25302 -r 1,1 -k " + selectors + " &\n",
 			"client 1 netperf ", " -P ,25303 ", "&\nwait"}},
 		{udpRR, "128", []string{"client 127 netperf ", " -P 25629,25629 "}},
 		{tcpCRR, "2", []string{" -P ,25702 -p 10000,17488 ", " -P ,25703 -p 17488,24976 "}},
@@ -293,7 +293,7 @@ func TestAborted(t *testing.T) {
 			}
 			defer server.Close(ctx)
 			params, _ := w.Params(nil)
-			load, err := w.Start(ctx, box, params, 5*time.Second) // abortedSeconds
+			load, err := w.Start(ctx, box, params, 5*time.Second) // abortedSeconds, less goesOn
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -370,7 +370,7 @@ func newBox(w econbench.Workload) *box {
 }
 
 // abortedSeconds is the run time of the client that TestAborted kills.
-const abortedSeconds = "5"
+const abortedSeconds = "7"
 
 // playRecorded answers as the tools did; a server, or a client to be killed (exit code -1), runs until it is closed.
 func playRecorded(argv []string) econbench.Output {
@@ -389,7 +389,7 @@ func playRecorded(argv []string) econbench.Output {
 		return econbench.Output{Stdout: []byte("LISTEN 0 4096 127.0.0.1" + argv[4] + " 0.0.0.0:*\n")}
 	case argv[0] == "netserver" || slices.Contains(argv, "-s") || slices.Contains(argv, abortedSeconds) || slices.Contains(argv, "25241"):
 		return econbench.Output{ExitCode: -1}
-	case argv[0] == "memcached" || slices.Contains(argv, "nginx") || slices.Contains(argv, "5.6s") || slices.Contains(argv, "6"): // and start-up time
+	case argv[0] == "memcached" || slices.Contains(argv, "nginx") || slices.Contains(argv, "7.6s") || slices.Contains(argv, "5600ms"): // and start-up time; h2load can't be told
 		return econbench.Output{ExitCode: -1}
 	case slices.Contains(argv, "memcached"):
 		return read("load/memcached.json")

@@ -34,6 +34,13 @@ func TestReadIperf3Directions(t *testing.T) {
 		{"3.18-udp-down-1", "UDP", 1, "down", "tool_throughput=1.6437e+07"},
 		{"3.18-udp-both-1", "UDP", 1, "both", "tool_throughput=5.39294e+07"},
 
+		// Clients that were told to end, which know of one end alone.
+		{"3.18-told-up", "TCP", 1, "up", "tool_throughput=2.36939e+09"},
+		{"3.18-told-down", "TCP", 1, "down", "tool_throughput=1.55554e+09"},
+		{"3.18-told-both", "TCP", 1, "both", "tool_throughput=4.55146e+09"},
+		{"3.18-told-udp", "UDP", 1, "up", "tool_offered=19999"},
+		{"3.18-told-udpdown", "UDP", 1, "down", "tool_throughput=2.79"},
+
 		{"3.18-1", "TCP", 1, "down", `error: output: reports reverse 0, asked for direction "down"`},
 		{"3.18-down-1", "TCP", 1, "up", `error: output: reports reverse 1, asked for direction "up"`},
 		{"3.18-1", "TCP", 1, "both", `error: output: sum_received_bidir_reverse is there: false, asked for direction "both"`},
@@ -194,8 +201,8 @@ func TestServersThatDoNotAllCome(t *testing.T) {
 
 // TestManyFlowsWaitForEachOther: from sixteen on no client is at work while others are set up.
 func TestManyFlowsWaitForEachOther(t *testing.T) {
-	for flows, want := range map[int]string{1: " -l 2 -H ", 15: " -l 3 -H ", 16: " -l 3 -s $((begun+2>now?begun+2-now:1)) -H ",
-		128: " -l 8 -s $((begun+3>now?begun+3-now:1)) -H "} {
+	for flows, want := range map[int]string{1: " -l 4 -H ", 15: " -l 5 -H ", 16: " -l 5 -s $((begun+2>now?begun+2-now:1)) -H ",
+		128: " -l 10 -s $((begun+3>now?begun+3-now:1)) -H "} {
 		lines := tcpRR.argv(newCrowdBox(1).Server(), econbench.Params{"request": "1", "response": "1"}, flows, 1950*time.Millisecond)
 		if got := strings.Join(lines[0], " "); len(lines) != flows || !strings.Contains(got, want) {
 			t.Errorf("%d flows: %q, want %q", flows, got, want)
@@ -260,7 +267,7 @@ func TestMice(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"iperf3 -c 127.0.0.1 -p 25241 -J -i 0 -t 13 -P 1 -l 131072 -R ", "ss -Htin ", "sh -c client() {"}
-	if !slices.EqualFunc(b.lines, want, strings.HasPrefix) || !strings.Contains(b.lines[2], "netperf -P 0 -4 -t TCP_RR -l 3 ") {
+	if !slices.EqualFunc(b.lines, want, strings.HasPrefix) || !strings.Contains(b.lines[2], "netperf -P 0 -4 -t TCP_RR -l 5 ") {
 		t.Errorf("ran %q", b.lines)
 	}
 	f := load.Flows()

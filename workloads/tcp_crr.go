@@ -19,8 +19,8 @@ const (
 	crrPorts      = 14976 // 128 flows × 117
 )
 
-// tcpCRR is one connection for each transaction: connect, request, response, close: netperf's TCP_CRR. netserver notices the
-// end of a test up to 4 s late, when its last connection is over, so a trial may take that much longer than its run.
+// tcpCRR is one connection for each transaction: connect, request, response, close: netperf's TCP_CRR. netserver waits
+// for a next connection until 4 s after the test's end, unless it is told: see enough.
 //
 // Its coverage is what is carried where rules stand on the kernel's path, which SYN and FIN have to meet; without, all of it is. It follows
 // from the five segments that a transaction takes each way (measured with oncache, 6141 connections: 30705 and 31073). To the server: SYN,

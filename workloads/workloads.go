@@ -18,6 +18,7 @@ import "github.com/econbench/econbench"
 const (
 	ToolThroughput   = econbench.ClaimThroughput
 	ToolTransactions = econbench.ClaimTransactions
+	ToolOffered      = econbench.ClaimOffered
 )
 
 // All lists every workload. Adding one is a file and a line here.

@@ -41,6 +41,8 @@ const (
 	OpListens = "listens" // netip.AddrPort → bool; whether somebody accepts connections there, in the host's namespace
 	OpAdopt   = "adopt"   // Adoptee → nil; a container whose first process the agent ends when it ends itself
 	OpKill    = "kill"    // Adoptee → nil; one process of a container
+	OpSignal  = "signal"  // SignalArgs → nil; the processes of a container that run a program
+	OpIdle    = "idle"    // IdleArgs → nil; answers when a server has nobody to serve and listens
 	OpAttach  = "attach"  // AttachArgs → AttachReply; a fast path, by its agent's half
 	OpDetach  = "detach"  // DetachArgs → nil
 	OpStatus  = "status"  // DetachArgs → what the fast path's agent's half says of itself
@@ -193,4 +195,17 @@ type FactsReply struct {
 type Adoptee struct {
 	PID       int    `json:"pid"`
 	Container string `json:"container"` // full id
+}
+
+// IdleArgs ask whether so many adjacent TCP ports are listened at in a process's network namespace and have no connection.
+type IdleArgs struct {
+	PID   int    `json:"pid"`
+	Port  uint16 `json:"port"`
+	Ports int    `json:"ports"`
+}
+
+// SignalArgs ask for a signal to processes of a container.
+type SignalArgs struct {
+	Adoptee // the container's first process, in whose network namespace it is to become quiet
+	econbench.Signal
 }

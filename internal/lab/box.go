@@ -53,6 +53,19 @@ func (c *box) Start(ctx context.Context, argv ...string) (econbench.Process, err
 	return &process{box: c, exec: x}, nil
 }
 
+var _ econbench.Signaller = (*box)(nil)
+
+// Signal has the host's agent signal programs in the container: an engine can't.
+func (c *box) Signal(ctx context.Context, s econbench.Signal) error {
+	args := agentproto.SignalArgs{Adoptee: agentproto.Adoptee{PID: c.PID(), Container: c.id}, Signal: s}
+	return c.host.agent.Call(ctx, agentproto.OpSignal, args, nil)
+}
+
+// Idle has the host's agent look.
+func (c *box) Idle(ctx context.Context, port uint16, ports int) error {
+	return c.host.agent.Call(ctx, agentproto.OpIdle, agentproto.IdleArgs{PID: c.PID(), Port: port, Ports: ports}, nil)
+}
+
 type process struct {
 	box  *box
 	exec *docker.Exec

@@ -67,7 +67,7 @@ func (o Options) runHTTP(ctx context.Context) (r *Report, err error) {
 	if r, _, err = o.drive(ctx, func(thread, index int, _ *[2]int) session { return newHTTP(o, thread+index) }); err != nil || !counted {
 		return r, err
 	}
-	if after, err = requestsOf(ctx, o.Control.String()); err != nil {
+	if after, err = requestsOf(context.WithoutCancel(ctx), o.Control.String()); err != nil {
 		return nil, err
 	}
 	r.Warnings, err = holdRequests(int64(after)-int64(before)-1, r.Answered, r.Errors) // the last asking is among them

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,6 +35,8 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	runtime.GOMAXPROCS(o.Threads)
+	ctx, ignore := signal.NotifyContext(ctx, unix.SIGALRM)
+	defer ignore()
 	r, err := Run(ctx, o)
 	if err != nil {
 		return err
@@ -40,7 +44,8 @@ func Main(ctx context.Context, args []string, stdout io.Writer) error {
 	return json.NewEncoder(stdout).Encode(r)
 }
 
-// Run puts the load on and says what came of it. A context that ends is noticed before the load begins, and not within it.
+// Run puts the load on and says what came of it. A context that ends before the load begins is an error; later it ends the load, as if
+// its time were up.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -106,6 +111,11 @@ func (o Options) drive(ctx context.Context, open func(thread, index int, sent *[
 	if err := ctx.Err(); err != nil {
 		return nil, sent, err
 	}
+	var over atomic.Bool
+	for _, w := range workers {
+		w.over = &over
+	}
+	defer context.AfterFunc(ctx, func() { over.Store(true) })()
 	runtime.GC()
 	percent, limit := debug.SetGCPercent(-1), debug.SetMemoryLimit(mostMemory)
 	origin, begin := processUsage(), time.Now()
@@ -226,10 +236,14 @@ func (w *worker) close() {
 
 // report joins what the workers recorded.
 func (o Options) report(workers []*worker, begin time.Time, origin usage) (*Report, error) {
+	elapsed := time.Duration(0)
+	for _, w := range workers {
+		elapsed = max(elapsed, w.end)
+	}
 	r := &Report{Version: Version, Open: o.Rate > 0, Threads: o.Threads, Start: begin.UnixNano(),
-		SliceLength: sliceLength.Seconds(), Elapsed: o.Duration.Seconds()}
+		SliceLength: sliceLength.Seconds(), Elapsed: elapsed.Seconds()}
 	recorders := make([]*recorder, len(workers))
-	slices := int(o.Duration/sliceLength) + 1
+	slices := int(elapsed/sliceLength) + 1
 	for i, w := range workers {
 		recorders[i] = w.record
 		slices = max(slices, len(w.record.done)+1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -20,6 +21,7 @@ type worker struct {
 	opt     Options
 	begin   time.Time     // of the run, for all threads
 	end     time.Duration // no request is due or sent from then on
+	over    *atomic.Bool  // the end has come before its time
 	conns   []*conn
 	record  *recorder
 	due     *arrivals // nil: a closed loop
@@ -56,6 +58,9 @@ func (w *worker) run() error {
 	for {
 		now := w.clock()
 		w.record.roll(now)
+		if w.over.Load() {
+			w.end = min(w.end, now)
+		}
 		if err := w.issue(now); err != nil {
 			return err
 		}

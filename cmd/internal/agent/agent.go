@@ -16,7 +16,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -86,6 +85,8 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 		agentproto.OpListens: agentproto.Handle(a.listens),
 		agentproto.OpAdopt:   agentproto.Handle(a.adopt),
 		agentproto.OpKill:    agentproto.Handle(a.kill),
+		agentproto.OpSignal:  agentproto.Handle(a.signal),
+		agentproto.OpIdle:    agentproto.Handle(a.idle),
 		agentproto.OpAttach:  agentproto.Handle(a.attach),
 		agentproto.OpDetach:  agentproto.Handle(a.detach),
 		agentproto.OpStatus:  agentproto.Handle(a.status),
@@ -206,31 +207,10 @@ func first() error {
 	return nil
 }
 
-// killAdoptee signals a process of a container. One that has ended is fine.
+// killAdoptee kills a process of a container. One that has ended is fine.
 func killAdoptee(who agentproto.Adoptee) error {
-	if who.PID <= 1 || len(who.Container) < 12 {
+	if who.PID <= 1 || len(who.Container) < containerID {
 		return fmt.Errorf("process %d of container %q: not one that an agent may end", who.PID, who.Container)
 	}
-	fd, err := unix.PidfdOpen(who.PID, 0) // pins the process, so that the cgroup read below is that process's
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("process %d: %w", who.PID, err)
-	}
-	defer unix.Close(fd)
-	groups, err := os.ReadFile("/proc/" + strconv.Itoa(who.PID) + "/cgroup")
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("process %d: %w", who.PID, err)
-	}
-	if !strings.Contains(string(groups), who.Container) {
-		return nil // another process's PID by now
-	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("process %d of container %.12s: kill: %w", who.PID, who.Container, err)
-	}
-	return nil
+	return signalIn(who, unix.SIGKILL)
 }

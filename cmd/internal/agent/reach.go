@@ -54,6 +54,43 @@ func dial(ctx context.Context, to netip.AddrPort) error {
 	return conn.Close()
 }
 
+// idle waits until somebody listens at each of the ports and no connection to them is left. (iperf3 closes its listener with a test's
+// connections and opens another one: a client that comes between is reset.)
+func (a *agent) idle(ctx context.Context, args agentproto.IdleArgs) (any, error) {
+	for {
+		listening, connected, err := connections(args)
+		if err != nil || listening >= args.Ports && connected == 0 {
+			return nil, err
+		}
+		if sleep(ctx, 5*time.Millisecond) != nil {
+			return nil, fmt.Errorf("ports %d to %d: %d listened at, %d connections: %w", args.Port, int(args.Port)+args.Ports-1, listening, connected, context.Cause(ctx))
+		}
+	}
+}
+
+// connections counts listeners at some ports and connections to them.
+func connections(args agentproto.IdleArgs) (listening, connected int, err error) {
+	err = netspace.InProcess(args.PID, func() error {
+		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+			list, err := netspace.Whole(func() ([]*netlink.Socket, error) { return netlink.SocketDiagTCP(family) })
+			if err != nil {
+				return fmt.Errorf("list TCP sockets: %w", err)
+			}
+			for _, s := range list {
+				switch {
+				case s.ID.SourcePort < args.Port || int(s.ID.SourcePort-args.Port) >= args.Ports || s.State == netlink.TCP_TIME_WAIT:
+				case s.State == netlink.TCP_LISTEN:
+					listening++
+				default:
+					connected++
+				}
+			}
+		}
+		return nil
+	})
+	return listening, connected, err
+}
+
 // listens looks for a socket that accepts connections to an address of the host, or to all of them, at the port. The kernel's
 // list is read: a connection would be an event in the life of whoever listens.
 func (a *agent) listens(_ context.Context, at netip.AddrPort) (bool, error) {

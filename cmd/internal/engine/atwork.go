@@ -27,11 +27,31 @@ type atWork struct {
 	load                econbench.Load
 	apart               bool // each host's CPUs do that host's work and no other's
 	undo                []func(context.Context) error
+
+	phases econbench.Phases
+	last   time.Time // when the last phase ended
+}
+
+// lap is how long the phase took that ends now.
+func (w *atWork) lap() econbench.Seconds {
+	now := time.Now()
+	took := now.Sub(w.last)
+	w.last = now
+	return econbench.SecondsOf(took)
+}
+
+// counted notes the phases up to the end of a window, which was asked for a moment ago. The hosts counted at the same time, or failed to.
+func (w *atWork) counted(c econbench.Window, warmup econbench.Seconds) {
+	w.phases.Appear = w.lap()
+	if c.Client.Seconds > 0 && c.Server.Seconds > 0 {
+		w.phases.Warmup, w.phases.Window = warmup, max(c.Client.Seconds, c.Server.Seconds)
+		w.phases.Appear -= w.phases.Warmup + w.phases.Window
+	}
 }
 
 // putToWork activates, attaches and starts the client, to run for at least that long. A failed one has been undone.
 func (e *Engine) putToWork(ctx context.Context, cell econbench.Cell, atLeast time.Duration) (w *atWork, err error) {
-	w = &atWork{bed: e.beds[cell.Arm.Topology]}
+	w = &atWork{bed: e.beds[cell.Arm.Topology], last: time.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close(context.WithoutCancel(ctx)))
@@ -59,6 +79,7 @@ func (e *Engine) putToWork(ctx context.Context, cell econbench.Cell, atLeast tim
 	if w.apart, err = e.Lab.Steer(ctx, isBulk(workload)); err != nil {
 		return w, err
 	}
+	w.phases.Attach = w.lap()
 	params, err := e.paced(cell)
 	if err != nil {
 		return w, err
@@ -70,6 +91,7 @@ func (e *Engine) putToWork(ctx context.Context, cell econbench.Cell, atLeast tim
 		return w, err
 	}
 	w.undo = append(w.undo, w.load.Close)
+	w.phases.Start = w.lap()
 	return w, nil
 }
 
@@ -80,6 +102,7 @@ func (w *atWork) close(ctx context.Context) error {
 		errs = append(errs, undo(ctx))
 	}
 	w.undo = nil
+	w.phases.Detach = w.lap()
 	return errors.Join(errs...)
 }
 

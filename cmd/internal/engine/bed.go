@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/econbench/econbench"
@@ -58,7 +59,7 @@ func (e *Engine) buildTopology(ctx context.Context, name string) error {
 	topology := named(e.Parts.Topologies, name)
 	o := econbench.BuildOptions{
 		Run: e.RunID, Build: e.builds - 1, CongestionControl: e.plan.CongestionControl, Internal: e.plan.Internal,
-		Clients: mostClients(e.plan),
+		Clients: e.Parts.mostClients(e.plan),
 	}
 	based, ok := topology.(econbench.Based)
 	if ok {
@@ -78,30 +79,37 @@ func (e *Engine) buildTopology(ctx context.Context, name string) error {
 		b.servers = e.beds[based.Base()].servers
 		return nil
 	}
-	for _, w := range e.plan.Workloads {
-		if b.servers[w.Name] != nil {
-			continue // once, however often the plan names it
-		}
-		if err := e.serve(ctx, b, w.Name); err != nil {
-			if ctx.Err() != nil {
-				return err
-			}
-			e.Progress.Step(fmt.Sprintf("topology %s: %v", name, err)) // the workload's trials will say so, and the others go on
+	return e.serveAll(ctx, b, name)
+}
+
+// serveAll starts the servers of all workloads at once, each once however often the plan names its workload. A workload without one fails
+// in its trials, and the others go on.
+func (e *Engine) serveAll(ctx context.Context, b *bed, topology string) error {
+	workloads := workloadsOf(e.plan)
+	started := make([]*serving, len(workloads))
+	var all sync.WaitGroup
+	for i, w := range workloads {
+		all.Go(func() { started[i] = e.serve(ctx, b, w) })
+	}
+	all.Wait()
+	for i, s := range started {
+		b.servers[workloads[i]] = s
+		if s.failed != nil && ctx.Err() == nil {
+			e.Progress.Step(fmt.Sprintf("topology %s: %v", topology, s.failed))
 		}
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // serve starts a workload's server. What went wrong is kept.
-func (e *Engine) serve(ctx context.Context, b *bed, workload string) error {
+func (e *Engine) serve(ctx context.Context, b *bed, workload string) *serving {
 	ctx, cancel := context.WithTimeoutCause(ctx, serveTimeout, fmt.Errorf("not up in %v", serveTimeout))
 	defer cancel()
 	s := &serving{}
-	b.servers[workload] = s
 	if s.Process, s.failed = named(e.Parts.Workloads, workload).Serve(ctx, b); s.failed != nil {
 		s.failed = fmt.Errorf("%w of %s: %w", errNotServed, workload, s.failed)
 	}
-	return s.failed
+	return s
 }
 
 // server is a workload's, started once more if it could not be started before.
@@ -109,10 +117,9 @@ func (e *Engine) server(ctx context.Context, b *bed, workload string) (econbench
 	if s := b.servers[workload]; s != nil && s.failed == nil {
 		return s, nil
 	}
-	if err := e.serve(ctx, b, workload); err != nil {
-		return nil, err
-	}
-	return b.servers[workload], nil
+	s := e.serve(ctx, b, workload)
+	b.servers[workload] = s
+	return s, s.failed
 }
 
 // tearDown takes down what stands, also when the user wants to stop: each topology has a deadline of its own. It goes on

@@ -333,7 +333,9 @@ func (f fakeWorkload) Serve(_ context.Context, tb econbench.Testbed) (econbench.
 }
 
 func (f fakeWorkload) serve(workload string, tb econbench.Testbed) (econbench.Process, error) {
+	f.w.mu.Lock() // servers start at once
 	f.w.served = append(f.w.served, tb.Client().Container.(fakeBox).name)
+	f.w.mu.Unlock()
 	if f.w.serveErr != nil {
 		if err := f.w.serveErr(workload); err != nil {
 			return nil, err

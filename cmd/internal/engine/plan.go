@@ -240,10 +240,11 @@ func (c *checker) choice(key, got string, allowed ...string) {
 	}
 }
 
-// What steps take besides the window, measured on two virtual cores; for estimates alone.
+// What steps take besides warm-up and window, measured on two virtual cores that others used too (docs/measuring.md); for estimates alone.
 const (
-	trialOverhead = 30 * time.Millisecond // the tools start while the margin runs
-	buildTime     = 5 * time.Second
+	trialOverhead = 250 * time.Millisecond // the client's start through the engine, its flows' appearance, readings, the client's end
+	attachTime    = 450 * time.Millisecond // of a fast path, on both hosts, and back
+	buildTime     = 5 * time.Second        // all topologies, with their servers
 )
 
 // Estimate is about how long the plan's trials take, topologies and the finding of paces included, the lab not. What many flows, or a
@@ -252,7 +253,10 @@ func (parts Parts) Estimate(p econbench.Plan) time.Duration {
 	block, pacing := time.Duration(0), time.Duration(0)
 	paced := map[string]bool{} // closed loops that shares are of
 	for _, w := range p.Workloads {
-		arms := time.Duration(len(p.Arms)) * parts.trialTime(p, w.Name)
+		arms := time.Duration(0)
+		for _, a := range p.Arms {
+			arms += parts.trialTime(p, econbench.Cell{Arm: a, Workload: w.Name, Params: w.Params})
+		}
 		block += arms
 		_, closed, ok := parts.share(w.Name, w.Params)
 		if load := w.Name + " " + closed.String(); ok && w.Rate == 0 && !paced[load] {
@@ -265,20 +269,23 @@ func (parts Parts) Estimate(p econbench.Plan) time.Duration {
 }
 
 // trialTime is about how long a trial takes on topologies that are there.
-func (parts Parts) trialTime(p econbench.Plan, workload string) time.Duration {
-	run := p.Warmup.Duration() + p.Duration.Duration() + marginOf(named(parts.Workloads, workload))
-	whole := run.Truncate(time.Second) // tools run for whole seconds
-	if whole < run {
-		whole += time.Second
+func (parts Parts) trialTime(p econbench.Plan, c econbench.Cell) time.Duration {
+	w := named(parts.Workloads, c.Workload)
+	run := p.Warmup.Duration() + p.Duration.Duration()
+	if e, ok := w.(econbench.Endable); !ok || !e.Endable(c.Params) {
+		run = (run + marginOf(w) + time.Second - 1).Truncate(time.Second) // most tools run for whole seconds
 	}
-	return whole + trialOverhead
+	if c.Arm.Fastpath != econbench.NoFastpath {
+		run += attachTime
+	}
+	return run + trialOverhead
 }
 
 // EstimateExtra is about how long it takes to measure what is left of blocks beyond the plan's, whose paces are known.
 func (parts Parts) EstimateExtra(p econbench.Plan, x Extra) time.Duration {
 	left, block := x.Blocks-len(x.Done.Blocks), time.Duration(0)
 	for _, c := range x.Cells {
-		block += parts.trialTime(p, c.Workload)
+		block += parts.trialTime(p, c)
 	}
 	builds := (left + p.RebuildEvery - 1) / p.RebuildEvery
 	return time.Duration(left)*block + time.Duration(builds)*buildTime

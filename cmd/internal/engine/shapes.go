@@ -2,21 +2,17 @@
 
 package engine
 
-import (
-	"strconv"
-
-	"github.com/econbench/econbench"
-)
+import "github.com/econbench/econbench"
 
 // Shapes of load: clients in several containers, and bulk beside requests.
 
 // mostClients is the largest number of client containers that a workload of the plan asks for. Topologies have so many all the
 // time, of which a trial uses as many as its cell says.
-func mostClients(p econbench.Plan) int {
+func (parts Parts) mostClients(p econbench.Plan) int {
 	most := 1
 	for _, w := range p.Workloads {
-		if n, err := strconv.Atoi(w.Params[econbench.ParamClients]); err == nil {
-			most = max(most, n)
+		if g, ok := named(parts.Workloads, w.Name).(econbench.Gathered); ok {
+			most = max(most, g.Containers(w.Params))
 		}
 	}
 	return most

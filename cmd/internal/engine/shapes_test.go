@@ -5,6 +5,7 @@ package engine
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -222,17 +223,30 @@ func TestOthers(t *testing.T) {
 }
 
 func TestMostClients(t *testing.T) {
-	of := func(clients ...string) (p econbench.Plan) {
+	of := func(workload string, clients ...string) (p econbench.Plan) {
 		for _, n := range clients {
-			p.Workloads = append(p.Workloads, econbench.PlannedWorkload{Params: econbench.Params{econbench.ParamClients: n}})
+			p.Workloads = append(p.Workloads, econbench.PlannedWorkload{Name: workload, Params: econbench.Params{econbench.ParamClients: n}})
 		}
 		return p
 	}
-	for want, p := range map[int]econbench.Plan{1: {Workloads: []econbench.PlannedWorkload{{}}}, 4: of("1", "4", "2")} {
-		if got := mostClients(p); got != want {
-			t.Errorf("%d, want %d", got, want)
+	parts := Parts{Workloads: []econbench.Workload{fakeWorkload{}, gatheredWorkload{}}}
+	for _, test := range []struct {
+		plan econbench.Plan
+		want int
+	}{{econbench.Plan{}, 1}, {of("gathered", "1", "4", "2"), 4}, {of("ask", "8"), 1}} { // to others the parameter means something else
+		if got := parts.mostClients(test.plan); got != test.want {
+			t.Errorf("%+v: %d, want %d", test.plan.Workloads, got, test.want)
 		}
 	}
+}
+
+// gatheredWorkload comes from several containers.
+type gatheredWorkload struct{ fakeWorkload }
+
+func (gatheredWorkload) Name() string { return "gathered" }
+func (gatheredWorkload) Containers(p econbench.Params) int {
+	n, _ := strconv.Atoi(p[econbench.ParamClients])
+	return n
 }
 
 type bulkWorkload struct{ fakeWorkload }

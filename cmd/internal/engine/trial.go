@@ -35,6 +35,7 @@ const (
 func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err error) {
 	window := e.plan.Warmup.Duration() + e.plan.Duration.Duration()
 	w, err := e.putToWork(ctx, t.Cell, window+marginOf(named(e.Parts.Workloads, t.Workload))+2*e.Lab.RoundTrip())
+	defer func() { t.Phases = &w.phases }()
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +64,7 @@ func (e *Engine) try(ctx context.Context, t *econbench.Trial) (log []byte, err e
 			}
 		}
 	}
+	w.phases.Finish += w.lap()
 	return result.Log, nil
 }
 
@@ -95,8 +97,8 @@ func isBulk(w econbench.Workload) bool {
 	return ok && b.Bulk()
 }
 
-// observe lets both agents count while the client runs, and gathers what the client says. A client that fails ends the
-// counting, as does a server that ends.
+// observe lets both agents count while the client runs, has it end when both have, and gathers what it says. A client that fails ends
+// the counting, as does a server that ends.
 func (e *Engine) observe(ctx context.Context, at *atWork, busy time.Duration) (w econbench.Window, r econbench.Result, err error) {
 	ctx, done := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
@@ -113,6 +115,10 @@ func (e *Engine) observe(ctx context.Context, at *atWork, busy time.Duration) (w
 	var doubts []string
 	g.Go(func() (err error) {
 		w, doubts, err = e.countBoth(counting, at.bed, at.load.Flows(), handles(at.attached))
+		at.counted(w, e.plan.Warmup)
+		if ender, ok := at.load.(econbench.Ender); ok && err == nil {
+			err = ender.End(counting, at.bed)
+		}
 		return err
 	})
 	g.Go(func() (err error) {
@@ -126,6 +132,7 @@ func (e *Engine) observe(ctx context.Context, at *atWork, busy time.Duration) (w
 	}
 	done(nil)
 	<-watched
+	at.phases.Finish = at.lap()
 	r.Warnings = append(r.Warnings, doubts...)
 	return w, r, err
 }
@@ -338,7 +345,7 @@ func derive(m map[string]*float64, f econbench.Flows) {
 
 // crossCheck compares a tool's own mean with the kernel's counters over the window.
 func crossCheck(m map[string]*float64, said map[string]float64) (warnings []string) {
-	for _, name := range []string{"throughput", "transactions"} {
+	for _, name := range []string{"throughput", "transactions", "offered"} {
 		tool, ok := said["tool_"+name]
 		if !ok || m[name] == nil || *m[name] <= 0 {
 			continue
