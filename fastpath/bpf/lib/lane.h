@@ -42,7 +42,7 @@ static __always_inline bool may_send(struct __sk_buff *skb, const struct control
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return false;
 	why = judge(ip, data_end(skb));
-	if ((why != BAILS && !(why == BAIL_FLAGS && passes(c, ip))) || ip->saddr != container_addr ||
+	if (expired(c) || (why != BAILS && !(why == BAIL_FLAGS && passes(c, ip))) || ip->saddr != container_addr ||
 	    bpf_ntohs(ip->tot_len) != (__u16)(skb->len - ETH_HLEN) || (skb->gso_size == 0 && skb->len > max_frame))
 		return false;
 	ports = ports_of(ip, data_end(skb));
