@@ -17,6 +17,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -593,6 +595,14 @@ func testConnections(t *testing.T, k fastKind) {
 	if c := counted("no rules"); c["egress.bail.flags"] != 0 || c["ingress.bail.flags"] != 0 || c["egress.hits"] < 0.95*c["egress.seen"] || c["ingress.hits"] < 0.95*c["ingress.seen"] {
 		t.Error("want all carried")
 	}
+	before := hosts[0].retransmitted(t) + hosts[1].retransmitted(t)
+	for range 5 {
+		converse(t, hosts[0], hosts[1], 500)
+	}
+	time.Sleep(300 * time.Millisecond) // what is not acknowledged is sent again after 200
+	if n := hosts[0].retransmitted(t) + hosts[1].retransmitted(t) - before; n != 0 {
+		t.Errorf("%v segments were sent again by connections that lasted and closed", n)
+	}
 	const port = 40_000
 	for range 10 { // what is remembered of the port is a socket's that was bound to nothing
 		connectFrom(t, hosts[0], hosts[1], port, "")
@@ -651,6 +661,59 @@ func connectFrom(t *testing.T, from, to *testHost, port int, device string) {
 	if port != 0 {
 		_ = c.(*net.TCPConn).SetLinger(0)
 	}
+}
+
+// converse exchanges so many messages on a connection, which is closed by the client and then by the server.
+func converse(t *testing.T, from, to *testHost, rounds int) {
+	t.Helper()
+	l := in(t, to.container, func() (net.Listener, error) { return net.Listen("tcp4", to.inner.String()+":0") })
+	defer l.Close()
+	c := in(t, from.container, func() (net.Conn, error) { return net.DialTimeout("tcp4", l.Addr().String(), 5*time.Second) })
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends, b := [2]*net.TCPConn{c.(*net.TCPConn), s.(*net.TCPConn)}, []byte{1}
+	for i := range 2 * rounds {
+		_ = ends[1-i%2].SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := ends[i%2].Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(ends[1-i%2], b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range ends {
+		_ = ends[i].CloseWrite()
+		if n, err := ends[1-i].Read(b); n != 0 || err != io.EOF {
+			t.Fatalf("at the end of a connection: %d bytes, %v", n, err)
+		}
+	}
+	for _, e := range ends {
+		e.Close()
+	}
+}
+
+// retransmitted is how many TCP segments a container has sent again (RetransSegs of /proc/PID/net/snmp).
+func (host *testHost) retransmitted(t *testing.T) (n int) {
+	t.Helper()
+	do(t, host.container, func(*netlink.Handle) error {
+		b, err := os.ReadFile("/proc/thread-self/net/snmp")
+		if err != nil {
+			return err
+		}
+		var names []string
+		for line := range strings.Lines(string(b)) {
+			switch fields := strings.Fields(line); {
+			case fields[0] == "Tcp:" && names == nil:
+				names = fields
+			case fields[0] == "Tcp:":
+				n, err = strconv.Atoi(fields[slices.Index(names, "RetransSegs")])
+			}
+		}
+		return err
+	})
+	return n
 }
 
 // rule changes the rules where the bridge is.

@@ -240,6 +240,14 @@ static __always_inline bool monotonous(const struct flow *flow, __u64 now)
 	return flow && (!flow->trust || now < flow->blocked_until);
 }
 
+/* Whether a packet neither opens nor closes a connection: what does is told from the hosts' own by its encapsulation. */
+static __always_inline bool is_data(const struct iphdr *ip, const void *end)
+{
+	const struct tcphdr *tcp = (const void *)(ip + 1);
+
+	return ip->protocol != IPPROTO_TCP || ((const void *)(tcp + 1) <= end && !(TCP_FLAGS(tcp) & TCP_NO_DATA_FLAGS));
+}
+
 /* Where frames come out of a lane, on the host's side. Nothing else may use that device: what is not sent is dropped. */
 SEC("tc")
 int from_lane(struct __sk_buff *skb)
@@ -280,7 +288,7 @@ int from_lane(struct __sk_buff *skb)
 	next_hop = peer->next_hop;
 	flow = flow_of(&key, endpoint);
 	now = bpf_ktime_get_coarse_ns();
-	if (flow && maskable(key.protocol) && masks_now(flow, c, ip->ttl, now)) {
+	if (flow && maskable(key.protocol) && is_data(ip, data_end(skb)) && masks_now(flow, c, ip->ttl, now)) {
 		sum = sum_of(ip->saddr, ip->daddr, tunnel_addr, peer->host);
 		if (now < flow->confirmed_at + LATELY)
 			remember_masked(&on, &key, peer, sum, ip->ttl);

@@ -38,7 +38,7 @@ static __always_inline enum bail judge_sent(struct __sk_buff *skb, const struct 
 	p->ttl = ip->ttl;
 	why = judge(ip, data_end(skb));
 	p->passing = why == BAIL_FLAGS && passes(c, ip);
-	if (why == BAIL_FLAGS && !p->passing && TCP_FLAGS(ip + 1) & TCP_SYN)
+	if (why == BAIL_FLAGS && TCP_FLAGS(ip + 1) & TCP_SYN)
 		forget_flow(&p->key); /* another connection: its socket may be bound where the last one's was not */
 	if (why != BAILS && !p->passing)
 		return why;
