@@ -37,6 +37,8 @@ type cacheKind struct {
 	settle func(*ebpf.Collection)
 	// gone says whether a value of the flows' map is of a flow that has ended; nil: they are taken out when they end.
 	gone func(maps map[string]*ebpf.Map, value []byte) bool
+	// tidy takes out of tables, now and then, what does not give way by itself; now is CLOCK_MONOTONIC, ns. nil: there is none.
+	tidy func(maps map[string]*ebpf.Map, now uint64) error
 }
 
 // overlayDriver is the agent's half of a fast path over an overlay.
@@ -73,6 +75,7 @@ type cache struct {
 	coll       *ebpf.Collection // the host's programs and the maps, which the programs of each endpoint use too
 	released   io.Closer        // the program that hears of closed sockets, at work
 	control    controlValue     // as the programs were last told
+	tidied     uint64           // when it last was: CLOCK_MONOTONIC, ns
 }
 
 // Keys and values of the maps in bpf/lib, as bpf2go has made them for one fast path: they are the same for all (TestSharedMaps).
@@ -107,6 +110,9 @@ func (p *cache) load(h hostSide) (err error) {
 	if p.collection, err = p.spec(); err != nil {
 		return err
 	}
+	if err := sizeTables(p.collection, h.maxFlows); err != nil {
+		return err
+	}
 	term, err := shortcutTerm()
 	if err != nil {
 		return err
@@ -128,6 +134,7 @@ func (p *cache) load(h hostSide) (err error) {
 			return fmt.Errorf("map %s: %w", p.shared, err)
 		}
 		defer m.Close() // the collection has a descriptor of its own
+		p.collection.Maps[p.shared].MaxEntries = m.MaxEntries()
 		shared[p.shared] = m
 	}
 	if p.coll, err = loadPrograms(p.collection, shared, p.host, programs...); err != nil || p.release == "" {

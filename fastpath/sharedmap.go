@@ -18,7 +18,8 @@ import (
 
 // shareMap finds the map that all agents of this host share, or makes it: each network has an agent of its own, and what is told apart
 // by the hosts' addresses alone has to be known to all of them. It is found by its name, which has the host's network namespace in it,
-// since two hosts of an emulated lab have one kernel (its cookie, Linux 5.14). It goes with the last agent: nothing is pinned.
+// since two hosts of an emulated lab have one kernel (its cookie, Linux 5.14). It goes with the last agent: nothing is pinned. Its size is the
+// first one's choice.
 func shareMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	ns, id, err := netspace.Own()
 	if err != nil {
@@ -45,8 +46,11 @@ func shareMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 			continue // gone meanwhile
 		}
 		info, err := m.Info()
-		if err == nil && info.Name == spec.Name && spec.Compatible(m) == nil {
-			return m, nil
+		if err == nil && info.Name == spec.Name {
+			alike := spec.Copy()
+			if alike.MaxEntries = info.MaxEntries; alike.Compatible(m) == nil {
+				return m, nil
+			}
 		}
 		m.Close()
 	}

@@ -6,6 +6,7 @@ package fastpath
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -79,7 +80,49 @@ func (*xmasqAttachment) Prove(w econbench.Window) (failures []string) {
 	return failures
 }
 
-var xmasqKind = cacheKind{spec: loadXmasq, needs: overlayNeeds, counts: countsMasked, shared: "masks", passes: true, settle: xmasqSettle}
+var xmasqKind = cacheKind{spec: xmasqSpec, needs: overlayNeeds, counts: countsMasked, shared: "masks", passes: true, settle: xmasqSettle, tidy: xmasqTidy}
+
+// xmasqSpec has a table of keys in which none gives way while it is in use: what the other side masquerades on our word would be lost. Who
+// finds the table full stays encapsulated.
+func xmasqSpec() (*ebpf.CollectionSpec, error) {
+	spec, err := loadXmasq()
+	if err == nil {
+		spec.Maps["masks"].Type = ebpf.Hash
+	}
+	return spec, err
+}
+
+// xmasqIdle is IDLE of bpf/xmasq.bpf.c: a key that was not used for so long may be another flow's.
+const xmasqIdle = 5 * time.Second
+
+// xmasqTidy takes keys away that are idle at a time (CLOCK_MONOTONIC, ns). Whose key it was begins with an encapsulated packet after so long, and is
+// given it anew.
+func xmasqTidy(maps map[string]*ebpf.Map, now uint64) error {
+	const many = 4096
+	keys, values := make([]xmasqMaskKey, many), make([]xmasqMask, many)
+	var idle []xmasqMaskKey
+	var at ebpf.MapBatchCursor
+	for {
+		n, err := maps["masks"].BatchLookup(&at, keys, values, nil)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // which says that this was the last of it
+			return fmt.Errorf("masks: %w", err)
+		}
+		for i := range n {
+			if values[i].UsedAt+uint64(xmasqIdle) < now {
+				idle = append(idle, keys[i])
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	for _, key := range idle {
+		if err := ignoreMissing(maps["masks"].Delete(key)); err != nil {
+			return fmt.Errorf("masks: %w", err)
+		}
+	}
+	return nil
+}
 
 // xmasqSettle waits until peers have noticed that nothing is agreed on any more: what they masqueraded meanwhile would be lost. They
 // hear it with the next packet by the kernel's path, or after FRESH of bpf/xmasq.bpf.c.

@@ -218,6 +218,9 @@ func (parts Parts) CheckAttach(fastpaths []string, o econbench.AttachOptions) []
 	if leftOut := []string{econbench.Egress, econbench.Ingress, econbench.WithoutLearning}; o.Without != "" && !slices.Contains(leftOut, o.Without) {
 		c.add(Place{Key: "without"}, "%w", names.Unknown("part to go without", o.Without, leftOut))
 	}
+	if n := o.MaxFlows; n != 0 && (n < econbench.LeastFlows || n > econbench.MostFlows) {
+		c.add(Place{Key: "max_flows"}, "max flows %d: want %d to %d", n, econbench.LeastFlows, econbench.MostFlows)
+	}
 	var kinds []string
 	for _, name := range fastpaths {
 		if b, ok := named(parts.Fastpaths, name).(econbench.Bound); ok {
