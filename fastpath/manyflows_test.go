@@ -3,58 +3,116 @@
 package fastpath
 
 import (
+	"math"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
-// manyFlows are flows between two sockets each, whose descriptors do not block.
+// manyPorts is the first of the ports that sockets of many flows have, one after the other at either end.
+const manyPorts = 10_000
+
+// manyFlows are UDP flows between sockets of two containers, or of two hosts, that do not block.
 type manyFlows struct {
-	pairs [][2]int
+	ends [2][]int // sockets
+	to   [2]netip.Addr
+	// connected sockets have a flow each, the same one of either end. Others have one with each of the other end's: a million of a thousand.
+	connected bool
 }
 
-// connectMany makes so many flows of UDP between the hosts' containers, or between the hosts themselves, each with a socket at either end.
-func connectMany(t *testing.T, hosts [2]*testHost, n int, bare bool) manyFlows {
+// connectMany makes so many sockets at either end, of the containers or (bare) of the hosts.
+func connectMany(t *testing.T, hosts [2]*testHost, sockets int, connected, bare bool) *manyFlows {
 	t.Helper()
-	const first = 10_000
-	f := manyFlows{make([][2]int, n)}
+	f := &manyFlows{connected: connected}
 	addrs, spaces := [2]netip.Addr{hosts[0].inner, hosts[1].inner}, [2]netns.NsHandle{hosts[0].container, hosts[1].container}
 	if bare {
 		addrs, spaces = [2]netip.Addr{hosts[0].outer, hosts[1].outer}, [2]netns.NsHandle{hosts[0].host, hosts[1].host}
 	}
+	t.Cleanup(func() {
+		for _, fd := range append(f.ends[0], f.ends[1]...) {
+			unix.Close(fd)
+		}
+	})
 	for end, ns := range spaces {
-		fds := in(t, ns, func() ([]int, error) { return udpSockets(n, addrs[end], addrs[1-end], first) })
-		t.Cleanup(func() {
-			for _, fd := range fds {
-				unix.Close(fd)
-			}
-		})
-		for i, fd := range fds {
-			f.pairs[i][end] = fd
+		f.to[end] = addrs[1-end]
+		for i := range sockets {
+			f.ends[end] = append(f.ends[end], in(t, ns, func() (int, error) { return udpSocket(addrs[end], addrs[1-end], manyPorts+i, connected) }))
 		}
 	}
 	return f
 }
 
-// udpSockets makes sockets of ports that follow each other, connected to the same port at the other address, if that is valid.
-func udpSockets(n int, here, there netip.Addr, first int) (fds []int, err error) {
-	for i := range n {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return fds, err
-		}
-		fds = append(fds, fd)
-		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: here.As4(), Port: first + i}); err != nil {
-			return fds, err
-		}
-		if !there.IsValid() {
-			continue
-		}
-		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: there.As4(), Port: first + i}); err != nil {
-			return fds, err
-		}
+// udpSocket makes one, connected to the same port at the other address if it is to be.
+func udpSocket(here, there netip.Addr, port int, connected bool) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: here.As4(), Port: port})
 	}
-	return fds, nil
+	if err == nil && connected {
+		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: there.As4(), Port: port})
+	}
+	return fd, err
+}
+
+// flow is one of so many: the sockets of its ends. As few sockets are in use as the number allows.
+func (f *manyFlows) flow(i, of int) [2]int {
+	if f.connected {
+		return [2]int{i, i}
+	}
+	wide := int(math.Ceil(math.Sqrt(float64(of))))
+	return [2]int{i % wide, i / wide}
+}
+
+// send sends on a flow from one of its ends.
+func (f *manyFlows) send(flow [2]int, from int, b []byte) error {
+	fd := f.ends[from][flow[from]]
+	if f.connected {
+		_, err := unix.Write(fd, b)
+		return err
+	}
+	return unix.Sendto(fd, b, 0, &unix.SockaddrInet4{Addr: f.to[from].As4(), Port: manyPorts + flow[1-from]})
+}
+
+// receive reads a datagram of a flow at one of its ends; false: none came within the time.
+func (f *manyFlows) receive(flow [2]int, at int, b []byte, wait time.Duration) (n int, came bool) {
+	fd := f.ends[at][flow[at]]
+	var end time.Time
+	for {
+		n, err := unix.Read(fd, b)
+		if err == nil {
+			return n, true
+		}
+		if now := time.Now(); end.IsZero() {
+			end = now.Add(wait)
+		} else if now.After(end) || err != unix.EAGAIN {
+			return 0, false
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1+int(time.Until(end).Milliseconds()))
+	}
+}
+
+// walk goes through so many flows, each once before any is used again, and seldom from one to that beside it.
+type walk struct{ at, of, step int }
+
+func newWalk(of int) *walk {
+	step := max(1, int(float64(of)*(math.Sqrt(5)-1)/2))
+	for gcd(step, of) != 1 {
+		step++
+	}
+	return &walk{of: of, step: step}
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+func (w *walk) next() int {
+	w.at = (w.at + w.step) % w.of
+	return w.at
 }

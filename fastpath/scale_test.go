@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+import (
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench"
+)
+
+var (
+	scaleMost = flag.Int("scale", 1000, "up to how many flows TestScale goes: 1000000 for figures worth telling, with -costs 1000")
+	scaleName = flag.String("scale-files", "", "`name` of the files that TestScale writes: with .txt for benchstat, with .svg a plot")
+	scaleKind = flag.String("scale-path", "", "the only fast path that TestScale times, for a profile of it")
+)
+
+const (
+	scaleTables  = 1000 // peers, and containers of a host, at most
+	scaleSockets = 4500 // at either end, at most: twice as many on the path and twice on the host's are what a process may open
+)
+
+// scaleFigure is what a packet costs at a size of something, and beside it at one.
+type scaleFigure struct {
+	path, axis, round string
+	size              int
+	blocks            []time.Duration // a packet's cost
+	ones              []time.Duration // that at one, block by block
+}
+
+// cost is the median over blocks.
+func (f scaleFigure) cost() time.Duration {
+	return slices.Sorted(slices.Values(f.blocks))[len(f.blocks)/2]
+}
+
+// over is the cost in relation to that at one in the same block: the median, the second and the second last.
+func (f scaleFigure) over() (median, low, high float64) {
+	ratios := make([]float64, len(f.blocks))
+	for i := range ratios {
+		ratios[i] = float64(f.blocks[i]) / float64(f.ones[i])
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2], ratios[1], ratios[len(ratios)-2]
+}
+
+// TestScale tells what a packet costs by each fast path as there is more of everything: one pair of hosts that has one of all, and beside it, in
+// turns, one whose tables are filled; then on one pair real flows, and as many of the hosts' own. With small numbers, as by default, what it
+// demands is all that it is for: that what is timed is carried.
+func TestScale(t *testing.T) {
+	var all []scaleFigure
+	for _, k := range fastKinds() {
+		if k.inside != "" || *scaleKind != "" && k.name != *scaleKind {
+			continue // econ:sockets is econ with one table more
+		}
+		t.Run(k.name, func(t *testing.T) {
+			t.Run("tables", func(t *testing.T) { all = append(all, scaleOfTables(t, k)...) })
+			t.Run("flows", func(t *testing.T) { all = append(all, scaleOfFlows(t, k, "flows", min(*scaleMost, 1_000_000))...) })
+			t.Run("sockets", func(t *testing.T) { all = append(all, scaleOfFlows(t, k, "sockets", min(*scaleMost, scaleSockets))...) })
+		})
+	}
+	table := tabwriter.NewWriter(t.Output(), 2, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "path\tmany\thow many\tround\ta packet\tto that at one\tfrom\tto\t")
+	for _, f := range all {
+		median, low, high := f.over()
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%v\t%.3f\t%.3f\t%.3f\t\n", f.path, f.axis, f.size, f.round, f.cost(), median, low, high)
+	}
+	if err := errors.Join(table.Flush(), writeScale(*scaleName, all)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sizes are powers of ten up to a number, and that.
+func sizes(most int) (list []int) {
+	for n := 1; n < most; n *= 10 {
+		list = append(list, n)
+	}
+	return append(list, most)
+}
+
+// scalePair is two hosts with room for all flows that there will be.
+func scalePair(t *testing.T, k fastKind) [2]*testHost {
+	t.Helper()
+	hosts := twoHosts(t, k)
+	room := 0
+	if *scaleMost > 50_000 {
+		room = 1 << 20
+	}
+	for _, h := range hosts {
+		do(t, h.host, func(*netlink.Handle) error { return offloads(true) })
+		h.attach(t, econbench.AttachOptions{MaxFlows: room})
+	}
+	return hosts
+}
+
+// carried fails when hardly all of what was seen meanwhile was carried.
+func (host *testHost) carried(t *testing.T, before econbench.Counters) {
+	t.Helper()
+	after := host.counters(t)
+	for _, d := range []string{"egress.", "ingress."} {
+		if seen, hits := after[d+"seen"]-before[d+"seen"], after[d+"hits"]-before[d+"hits"]; hits < 0.9*seen {
+			t.Errorf("%s%g of %g segments were carried: it is another path that was timed", d, hits, seen)
+		}
+	}
+}
+
+// scaleOfTables times the same flow as first peers, then containers, then flows come to be known besides.
+func scaleOfTables(t *testing.T, k fastKind) (figures []scaleFigure) {
+	var pairs [2][2]*testHost
+	var paths [2]*costPath
+	for i := range pairs {
+		pairs[i] = scalePair(t, k)
+		paths[i] = &costPath{name: k.name}
+		paths[i].connect(t, pairs[i][0].container, pairs[i][1].container, pairs[i][0].inner, pairs[i][1].inner)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for _, axis := range []struct {
+		name string
+		most int
+		fill func(host *testHost, t *testing.T, peer *testHost, from, to int)
+	}{
+		{"peers", min(*scaleMost, scaleTables), (*testHost).fillPeers},
+		{"containers", min(*scaleMost, scaleTables), (*testHost).fillContainers},
+		{"flows known", min(*scaleMost, 1_000_000), (*testHost).fillFlows},
+	} {
+		has := 1
+		for _, size := range sizes(axis.most) {
+			for i, h := range pairs[1] {
+				axis.fill(h, t, pairs[1][1-i], has, size)
+			}
+			has = size
+			before := pairs[1][0].counters(t)
+			for _, round := range costRoundsOf[:2] {
+				figures = append(figures, timeBeside(t, paths, round, scaleFigure{path: k.name, axis: axis.name, round: round.name[:3], size: size}))
+			}
+			pairs[1][0].carried(t, before)
+		}
+	}
+	return figures
+}
+
+// timeBeside times rounds of a packet there and one back on two paths in turns.
+func timeBeside(t *testing.T, paths [2]*costPath, round costRound, f scaleFigure) scaleFigure {
+	for b := range costBlocks {
+		for i := range paths {
+			paths[(i+b)%2].block(t, round)
+		}
+	}
+	last := func(p *costPath) (list []time.Duration) {
+		all := p.blocks[round.name]
+		for _, d := range all[len(all)-costBlocks:] {
+			list = append(list, d/2)
+		}
+		return list
+	}
+	f.ones, f.blocks = last(paths[0]), last(paths[1])
+	return f
+}
+
+// scaleOfFlows times flows of UDP that take turns: as many by the fast path as from host to host, and one of each beside them. There are as many
+// sockets as flows, or a thousand at either end for a million.
+func scaleOfFlows(t *testing.T, k fastKind, axis string, most int) (figures []scaleFigure) {
+	hosts := scalePair(t, k)
+	paths := []string{"host", k.name}
+	var flows [2]*manyFlows
+	for i := range flows {
+		flows[i] = connectMany(t, hosts, socketsFor(axis, most), axis == "sockets", i == 0)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for _, size := range sizes(most) {
+		all, one := newWalk(size), newWalk(1)
+		for range 4 * size { // until each is known to be established, on both sides, and carried
+			flow := all.next()
+			for _, f := range flows {
+				f.exchange(t, f.flow(flow, size))
+			}
+		}
+		before := hosts[0].counters(t)
+		timed := make([]scaleFigure, len(flows))
+		for b := range costBlocks {
+			for i := range flows {
+				at := (i + b) % len(flows)
+				timed[at].ones = append(timed[at].ones, flows[at].block(t, one)/2)
+				timed[at].blocks = append(timed[at].blocks, flows[at].block(t, all)/2)
+			}
+		}
+		hosts[0].carried(t, before)
+		for i, f := range timed {
+			f.path, f.axis, f.round, f.size = paths[i], axis, "udp", size
+			if i == 0 {
+				f.path += " beside " + k.name
+			}
+			figures = append(figures, f)
+		}
+	}
+	return figures
+}
+
+// socketsFor is how many sockets either end needs for so many flows.
+func socketsFor(axis string, flows int) int {
+	if axis == "sockets" {
+		return flows
+	}
+	n := 1
+	for n*n < flows {
+		n++
+	}
+	return n
+}
+
+// exchange sends a byte there and one back.
+func (f *manyFlows) exchange(t *testing.T, flow [2]int) {
+	var b [1]byte
+	for way := range 2 {
+		if err := f.send(flow, way, oneByte); err != nil {
+			t.Fatal(err)
+		}
+		if _, came := f.receive(flow, 1-way, b[:], 5*time.Second); !came {
+			t.Fatalf("flow %v: nothing came in 5 s", flow)
+		}
+	}
+}
+
+// block times exchanges on flows in turn: the median.
+func (f *manyFlows) block(t *testing.T, w *walk) time.Duration {
+	times := make([]time.Duration, *costRounds)
+	for i := range times {
+		flow := f.flow(w.next(), w.of)
+		began := time.Now()
+		f.exchange(t, flow)
+		times[i] = time.Since(began)
+	}
+	slices.Sort(times)
+	return times[len(times)/2]
+}
+
+// fillPeers makes a host's sandbox know so many containers on the other, and waits until its fast path does.
+func (host *testHost) fillPeers(t *testing.T, peer *testHost, from, to int) {
+	do(t, host.sandbox, func(h *netlink.Handle) error {
+		tunnel, err := indexOf(h, host.tunnel)
+		for i := from; i < to && err == nil; i++ {
+			at := somebody(byte(100), i)
+			mac := append(net.HardwareAddr{2, 66}, at.AsSlice()...)
+			err = errors.Join(
+				h.NeighSet(&netlink.Neigh{LinkIndex: tunnel, Family: unix.AF_BRIDGE, Flags: netlink.NTF_SELF, State: netlink.NUD_PERMANENT, IP: peer.outer.AsSlice(), HardwareAddr: mac}),
+				h.NeighSet(&netlink.Neigh{LinkIndex: tunnel, State: netlink.NUD_PERMANENT, IP: at.AsSlice(), HardwareAddr: mac}))
+		}
+		return err
+	})
+	for deadline := time.Now().Add(20 * time.Second); host.status(t).Peers != to; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d peers, want %d", host.status(t).Peers, to)
+		}
+	}
+}
+
+// somebody is one of 65,536 addresses of the overlay, or an outer address.
+func somebody(net byte, i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{198, 19, net + byte(i>>8), byte(i)})
+}
+
+// fillContainers puts entries of containers on this host into the fast path's table: a thousand namespaces with a lane each would take minutes.
+func (host *testHost) fillContainers(t *testing.T, _ *testHost, from, to int) {
+	for i := from; i < to; i++ {
+		key := keyOf(address{uint32(host.vni), somebody(200, i)})
+		if err := host.table("endpoints").Put(key, deliveryValue{Endpoint: uint32(1000 + i), Ifindex: uint32(1000 + i), Mac: [6]byte{2, 66}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// table is one of the fast path's maps.
+func (host *testHost) table(name string) *ebpf.Map {
+	return host.attached.(*overlay).progs.(*cache).coll.Maps[name]
+}
+
+// fillFlows puts flows of this host's container with others into all tables that have something for each.
+func (host *testHost) fillFlows(t *testing.T, peer *testHost, from, to int) {
+	const established, at = 2, 4096
+	now, err := monotonic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; from < to; from += at {
+		n := min(at, to-from)
+		flows, keys, sockets := make([]flowKey, n), make([]xmasqMaskKey, n), make([]uint64, n)
+		values, masks := newValues(host.table("flows"), n), make([]xmasqMask, n)
+		for i := range n {
+			remote, port := somebody(100, (from+i)%scaleTables), uint16(1024+(from+i)/scaleTables)
+			flows[i] = flowKey{Vni: wireVNI(uint32(host.vni)), Local: wire32(host.inner), Remote: wire32(remote), LocalPort: wire16(80), RemotePort: wire16(port), Protocol: unix.IPPROTO_TCP}
+			keys[i] = xmasqMaskKey{Host: wire32(remote), RemotePort: wire16(port), LocalPort: wire16(80), Protocol: unix.IPPROTO_TCP}
+			masks[i] = xmasqMask{Vni: flows[i].Vni, Local: flows[i].Local, Remote: flows[i].Remote, Endpoint: 1, UsedAt: now + uint64(time.Hour)} // in use
+			sockets[i] = 1<<40 + uint64(from+i)
+			value := values.Index(i).Slice(0, values.Index(i).Len()).Bytes()
+			binary.NativeEndian.PutUint32(value, established)
+			binary.NativeEndian.PutUint32(value[4:], 1)
+		}
+		update := func(name string, keys, values any) error {
+			if host.table(name) == nil {
+				return nil
+			}
+			_, err := host.table(name).BatchUpdate(keys, values, nil)
+			return err
+		}
+		if err := errors.Join(update("flows", flows, values.Interface()), update("masks", keys, masks), update("living", sockets, make([]uint8, n))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// newValues makes values for a map, as arrays of bytes: each fast path has its own.
+func newValues(m *ebpf.Map, n int) reflect.Value {
+	array := reflect.ArrayOf(int(m.ValueSize()), reflect.TypeFor[byte]())
+	return reflect.MakeSlice(reflect.SliceOf(array), n, n)
+}
+
+// writeScale writes figures for benchstat, a line a block, and a plot of them.
+func writeScale(name string, all []scaleFigure) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.Create(name + ".txt")
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		for i, d := range g.blocks {
+			fmt.Fprintf(f, "BenchmarkScale/path=%s/many=%s/n=%d/round=%s\t%d\t%d ns/packet\t%.4f to-one\n",
+				dashed(g.path), dashed(g.axis), g.size, g.round, *costRounds, d.Nanoseconds(), float64(d)/float64(g.ones[i]))
+		}
+	}
+	return errors.Join(f.Close(), plotScale(name+".svg", all))
+}
