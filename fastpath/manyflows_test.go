@@ -3,8 +3,11 @@
 package fastpath
 
 import (
+	"errors"
 	"math"
+	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,7 +18,7 @@ import (
 // manyPorts is the first of the ports that sockets of many flows have, one after the other at either end.
 const manyPorts = 10_000
 
-// manyFlows are UDP flows between sockets of two containers, or of two hosts, that do not block.
+// manyFlows are flows between sockets of two containers, or of two hosts, that do not block.
 type manyFlows struct {
 	ends [2][]int // sockets
 	to   [2]netip.Addr
@@ -23,19 +26,23 @@ type manyFlows struct {
 	connected bool
 }
 
-// connectMany makes so many sockets at either end, of the containers or (bare) of the hosts.
+// endsOf are the addresses and namespaces of two containers, or (bare) of their hosts.
+func endsOf(hosts [2]*testHost, bare bool) (addrs [2]netip.Addr, spaces [2]netns.NsHandle) {
+	for i, h := range hosts {
+		addrs[i], spaces[i] = h.inner, h.container
+		if bare {
+			addrs[i], spaces[i] = h.outer, h.host
+		}
+	}
+	return addrs, spaces
+}
+
+// connectMany makes so many UDP sockets at either end.
 func connectMany(t *testing.T, hosts [2]*testHost, sockets int, connected, bare bool) *manyFlows {
 	t.Helper()
 	f := &manyFlows{connected: connected}
-	addrs, spaces := [2]netip.Addr{hosts[0].inner, hosts[1].inner}, [2]netns.NsHandle{hosts[0].container, hosts[1].container}
-	if bare {
-		addrs, spaces = [2]netip.Addr{hosts[0].outer, hosts[1].outer}, [2]netns.NsHandle{hosts[0].host, hosts[1].host}
-	}
-	t.Cleanup(func() {
-		for _, fd := range append(f.ends[0], f.ends[1]...) {
-			unix.Close(fd)
-		}
-	})
+	t.Cleanup(f.close)
+	addrs, spaces := endsOf(hosts, bare)
 	for end, ns := range spaces {
 		f.to[end] = addrs[1-end]
 		for i := range sockets {
@@ -43,6 +50,46 @@ func connectMany(t *testing.T, hosts [2]*testHost, sockets int, connected, bare 
 		}
 	}
 	return f
+}
+
+// connectManyTCP makes so many connections.
+func connectManyTCP(t *testing.T, hosts [2]*testHost, n int, bare bool) *manyFlows {
+	t.Helper()
+	f := &manyFlows{connected: true}
+	t.Cleanup(f.close)
+	addrs, spaces := endsOf(hosts, bare)
+	l := in(t, spaces[1], func() (net.Listener, error) { return net.Listen("tcp4", addrs[1].String()+":0") })
+	defer l.Close()
+	for range n {
+		a := in(t, spaces[0], func() (net.Conn, error) { return net.Dial("tcp4", l.Addr().String()) })
+		z, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.ends[0], f.ends[1] = append(f.ends[0], descriptor(t, a)), append(f.ends[1], descriptor(t, z))
+		a.Close()
+		z.Close()
+	}
+	return f
+}
+
+// descriptor is one of a connection's own, which stays when the connection's is closed.
+func descriptor(t *testing.T, c net.Conn) (fd int) {
+	t.Helper()
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err == nil {
+		err = errors.Join(raw.Control(func(n uintptr) { fd, err = unix.Dup(int(n)) }), err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+func (f *manyFlows) close() {
+	for _, fd := range append(f.ends[0], f.ends[1]...) {
+		unix.Close(fd)
+	}
 }
 
 // udpSocket makes one, connected to the same port at the other address if it is to be.

@@ -4,13 +4,20 @@ package fastpath
 
 import (
 	"bytes"
+	"fmt"
 	"image/color"
+	"io"
 	"math"
 	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
+	"time"
 
+	"golang.org/x/perf/benchfmt"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
@@ -18,8 +25,64 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// dashed is a name as benchmarks' configurations have it.
-func dashed(s string) string { return strings.ReplaceAll(s, " ", "-") }
+// writeScale adds figures to a file for benchstat, a line a block, and draws all that are in it: each path may have been timed by itself.
+func writeScale(name string, all []scaleFigure) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.OpenFile(name+".txt", os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, g := range all {
+		for i, d := range g.blocks {
+			if _, err := fmt.Fprintf(f, "BenchmarkScale/path=%s/of=%s/n=%d/round=%s\t%d\t%d ns/packet\t%d ns/packet-of-one\n",
+				dashes.Replace(g.path), dashes.Replace(g.axis), g.size, g.round, *costRounds, d.Nanoseconds(), g.ones[i].Nanoseconds()); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if all, err = readScale(f, name); err != nil {
+		return err
+	}
+	return plotScale(name+".svg", all)
+}
+
+// Names as benchmarks' configurations have them, and back.
+var dashes, spaces = strings.NewReplacer(" ", "-"), strings.NewReplacer("-", " ")
+
+// readScale reads what writeScale wrote.
+func readScale(from io.Reader, name string) (all []scaleFigure, err error) {
+	figures := map[string]*scaleFigure{}
+	r := benchfmt.NewReader(from, name)
+	for r.Scan() {
+		line, ok := r.Result().(*benchfmt.Result)
+		if !ok {
+			return nil, fmt.Errorf("%s: %v", name, r.Result())
+		}
+		f := figures[line.Name.String()]
+		if f == nil {
+			f = &scaleFigure{}
+			figures[line.Name.String()] = f
+			if _, err := fmt.Sscanf(strings.ReplaceAll(line.Name.String(), "/", " "), "Scale path=%s of=%s n=%d round=%s", &f.path, &f.axis, &f.size, &f.round); err != nil {
+				return nil, fmt.Errorf("%s: %q: %w", name, line.Name, err)
+			}
+			f.path, f.axis = spaces.Replace(f.path), spaces.Replace(f.axis)
+		}
+		for unit, list := range map[string]*[]time.Duration{"sec/packet": &f.blocks, "sec/packet-of-one": &f.ones} {
+			v, _ := line.Value(unit)
+			*list = append(*list, time.Duration(v*1e9))
+		}
+	}
+	for _, f := range figures {
+		all = append(all, *f)
+	}
+	return all, r.Err()
+}
 
 // scaleInks are Okabe and Ito's, as in reports, and each path has a dash of its own.
 var scaleInks = map[string]draw.LineStyle{
@@ -32,24 +95,27 @@ var scaleInks = map[string]draw.LineStyle{
 // plotScale draws what a packet of UDP costs in relation to that at one, a panel for each thing that there is more of.
 func plotScale(name string, all []scaleFigure) error {
 	titles := map[string]string{"peers": "peers known", "containers": "and containers of this host", "flows known": "and flows known",
-		"flows": "flows in turn, few sockets", "sockets": "flows in turn, a socket each"}
+		"flows": "flows in turn, few sockets", "sockets": "flows in turn, a socket each", "connections": "TCP connections in turn"}
+	const perRow = 3
 	var panels []*plot.Plot
 	most := 1.1
-	for _, axis := range []string{"peers", "containers", "flows known", "flows", "sockets"} {
+	for _, axis := range []string{"peers", "containers", "flows known", "flows", "sockets", "connections"} {
 		p, highest := scalePanel(axis, all)
 		p.Title.Text, most = titles[axis], max(most, highest)
 		panels = append(panels, p)
 	}
 	for i, p := range panels {
 		p.Y.Min, p.Y.Max = 0.9, most*1.03
-		if i > 0 {
+		if i%perRow > 0 {
 			p.Y.Label.Text = ""
 		}
 	}
-	canvas := vgsvg.New(vg.Points(900), vg.Points(250))
-	rows := [][]*plot.Plot{panels}
-	for i, c := range plot.Align(rows, draw.Tiles{Rows: 1, Cols: len(panels), PadX: vg.Points(10), PadLeft: 4, PadRight: 8, PadTop: 4, PadBottom: 4}, draw.New(canvas))[0] {
-		panels[i].Draw(c)
+	canvas := vgsvg.New(vg.Points(620), vg.Points(420))
+	rows := slices.Collect(slices.Chunk(panels, perRow))
+	for i, row := range plot.Align(rows, draw.Tiles{Rows: len(rows), Cols: perRow, PadX: 12, PadY: 16, PadLeft: 6, PadRight: 10, PadTop: 6, PadBottom: 6}, draw.New(canvas)) {
+		for j, c := range row {
+			rows[i][j].Draw(c)
+		}
 	}
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
@@ -63,7 +129,7 @@ func scalePanel(axis string, all []scaleFigure) (p *plot.Plot, highest float64) 
 	lines := map[string]map[int][]float64{}
 	for _, f := range all {
 		path, _, _ := strings.Cut(f.path, " ")
-		if f.axis != axis || f.round != "udp" {
+		if f.axis != axis || f.round != "udp" && axis != "connections" {
 			continue
 		}
 		if lines[path] == nil {
@@ -105,4 +171,30 @@ func (decades) Ticks(low, high float64) (list []plot.Tick) {
 		list = append(list, plot.Tick{Value: n, Label: label})
 	}
 	return list
+}
+
+// TestScaleFiles reads back what is written, in two turns, and draws it.
+func TestScaleFiles(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "scale")
+	var all []scaleFigure
+	for _, path := range []string{"host beside xmasq", "xmasq"} {
+		f := scaleFigure{path: path, axis: "flows known", round: "udp", size: 1000, blocks: []time.Duration{2 * time.Microsecond, 3000}, ones: []time.Duration{1000, 1500}}
+		all = append(all, f)
+		if err := writeScale(name, []scaleFigure{f}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.Open(name + ".txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got, err := readScale(f, name)
+	slices.SortFunc(got, func(a, b scaleFigure) int { return strings.Compare(a.path, b.path) })
+	if err != nil || !reflect.DeepEqual(got, all) {
+		t.Errorf("%+v, %v; want %+v", got, err, all)
+	}
+	if svg, err := os.ReadFile(name + ".svg"); err != nil || !bytes.Contains(svg, []byte("<svg")) {
+		t.Errorf("plot: %.80s, %v", svg, err)
+	}
 }

@@ -7,9 +7,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
-	"os"
 	"reflect"
 	"runtime"
 	"slices"
@@ -25,12 +25,13 @@ import (
 )
 
 var (
-	scaleMost = flag.Int("scale", 1000, "up to how many flows TestScale goes: 1000000 for figures worth telling, with -costs 1000")
-	scaleName = flag.String("scale-files", "", "`name` of the files that TestScale writes: with .txt for benchstat, with .svg a plot")
+	scaleMost = flag.Int("scale", 100, "up to how many flows TestScale goes: 1000000 for figures worth telling, with -costs 1000")
+	scaleName = flag.String("scale-files", "", "`name` of the files that TestScale writes: .txt for benchstat, to which it adds, and .svg, a plot of all that is in there")
 	scaleKind = flag.String("scale-path", "", "the only fast path that TestScale times, for a profile of it")
 )
 
 const (
+	scaleFlows   = 1_000_000
 	scaleTables  = 1000 // peers, and containers of a host, at most
 	scaleSockets = 4500 // at either end, at most: twice as many on the path and twice on the host's are what a process may open
 )
@@ -68,13 +69,13 @@ func TestScale(t *testing.T) {
 			continue // econ:sockets is econ with one table more
 		}
 		t.Run(k.name, func(t *testing.T) {
-			t.Run("tables", func(t *testing.T) { all = append(all, scaleOfTables(t, k)...) })
-			t.Run("flows", func(t *testing.T) { all = append(all, scaleOfFlows(t, k, "flows", min(*scaleMost, 1_000_000))...) })
-			t.Run("sockets", func(t *testing.T) { all = append(all, scaleOfFlows(t, k, "sockets", min(*scaleMost, scaleSockets))...) })
+			for _, axis := range scaleAxes {
+				t.Run(axis.name, func(t *testing.T) { all = append(all, axis.of(t, k, axis.name, min(*scaleMost, axis.most))...) })
+			}
 		})
 	}
 	table := tabwriter.NewWriter(t.Output(), 2, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "path\tmany\thow many\tround\ta packet\tto that at one\tfrom\tto\t")
+	fmt.Fprintln(table, "path\twhat\thow many\tround\ta packet\tto that of one\tfrom\tto\t") // evictions: to that by the overlay
 	for _, f := range all {
 		median, low, high := f.over()
 		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%v\t%.3f\t%.3f\t%.3f\t\n", f.path, f.axis, f.size, f.round, f.cost(), median, low, high)
@@ -82,6 +83,19 @@ func TestScale(t *testing.T) {
 	if err := errors.Join(table.Flush(), writeScale(*scaleName, all)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// scaleAxes are what there is more of.
+var scaleAxes = []struct {
+	name string
+	most int
+	of   func(t *testing.T, k fastKind, axis string, most int) []scaleFigure
+}{
+	{"tables", scaleFlows, scaleOfTables},
+	{"flows", scaleFlows, scaleOfFlows},
+	{"sockets", scaleSockets, scaleOfFlows},
+	{"connections", scaleSockets, scaleOfFlows},
+	{"evictions", scaleSockets, scaleOfEvictions},
 }
 
 // sizes are powers of ten up to a number, and that.
@@ -92,17 +106,23 @@ func sizes(most int) (list []int) {
 	return append(list, most)
 }
 
-// scalePair is two hosts with room for all flows that there will be.
-func scalePair(t *testing.T, k fastKind) [2]*testHost {
+// scaleRoom is enough for all flows that there will be.
+func scaleRoom() int {
+	if *scaleMost > 50_000 {
+		return 1 << 20
+	}
+	return 0
+}
+
+// scalePair is two hosts with a fast path that has room for so many flows; negative: without.
+func scalePair(t *testing.T, k fastKind, room int) [2]*testHost {
 	t.Helper()
 	hosts := twoHosts(t, k)
-	room := 0
-	if *scaleMost > 50_000 {
-		room = 1 << 20
-	}
 	for _, h := range hosts {
 		do(t, h.host, func(*netlink.Handle) error { return offloads(true) })
-		h.attach(t, econbench.AttachOptions{MaxFlows: room})
+		if room >= 0 {
+			h.attach(t, econbench.AttachOptions{MaxFlows: room})
+		}
 	}
 	return hosts
 }
@@ -119,11 +139,11 @@ func (host *testHost) carried(t *testing.T, before econbench.Counters) {
 }
 
 // scaleOfTables times the same flow as first peers, then containers, then flows come to be known besides.
-func scaleOfTables(t *testing.T, k fastKind) (figures []scaleFigure) {
+func scaleOfTables(t *testing.T, k fastKind, _ string, most int) (figures []scaleFigure) {
 	var pairs [2][2]*testHost
 	var paths [2]*costPath
 	for i := range pairs {
-		pairs[i] = scalePair(t, k)
+		pairs[i] = scalePair(t, k, scaleRoom())
 		paths[i] = &costPath{name: k.name}
 		paths[i].connect(t, pairs[i][0].container, pairs[i][1].container, pairs[i][0].inner, pairs[i][1].inner)
 	}
@@ -134,9 +154,9 @@ func scaleOfTables(t *testing.T, k fastKind) (figures []scaleFigure) {
 		most int
 		fill func(host *testHost, t *testing.T, peer *testHost, from, to int)
 	}{
-		{"peers", min(*scaleMost, scaleTables), (*testHost).fillPeers},
-		{"containers", min(*scaleMost, scaleTables), (*testHost).fillContainers},
-		{"flows known", min(*scaleMost, 1_000_000), (*testHost).fillFlows},
+		{"peers", min(most, scaleTables), (*testHost).fillPeers},
+		{"containers", min(most, scaleTables), (*testHost).fillContainers},
+		{"flows known", most, (*testHost).fillFlows},
 	} {
 		has := 1
 		for _, size := range sizes(axis.most) {
@@ -172,25 +192,17 @@ func timeBeside(t *testing.T, paths [2]*costPath, round costRound, f scaleFigure
 	return f
 }
 
-// scaleOfFlows times flows of UDP that take turns: as many by the fast path as from host to host, and one of each beside them. There are as many
-// sockets as flows, or a thousand at either end for a million.
+// scaleOfFlows times flows that take turns: as many by the fast path as from host to host, and one of each beside them.
 func scaleOfFlows(t *testing.T, k fastKind, axis string, most int) (figures []scaleFigure) {
-	hosts := scalePair(t, k)
-	paths := []string{"host", k.name}
-	var flows [2]*manyFlows
-	for i := range flows {
-		flows[i] = connectMany(t, hosts, socketsFor(axis, most), axis == "sockets", i == 0)
-	}
+	hosts := scalePair(t, k, scaleRoom())
+	paths := []string{"host beside " + k.name, k.name}
+	flows := [2]*manyFlows{flowsOf(t, hosts, axis, most, true), flowsOf(t, hosts, axis, most, false)}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for _, size := range sizes(most) {
 		all, one := newWalk(size), newWalk(1)
-		for range 4 * size { // until each is known to be established, on both sides, and carried
-			flow := all.next()
-			for _, f := range flows {
-				f.exchange(t, f.flow(flow, size))
-			}
-		}
+		flows[0].warm(t, all, 1)
+		flows[1].warm(t, all, max(2, min(10, 100_000/size)))
 		before := hosts[0].counters(t)
 		timed := make([]scaleFigure, len(flows))
 		for b := range costBlocks {
@@ -203,8 +215,8 @@ func scaleOfFlows(t *testing.T, k fastKind, axis string, most int) (figures []sc
 		hosts[0].carried(t, before)
 		for i, f := range timed {
 			f.path, f.axis, f.round, f.size = paths[i], axis, "udp", size
-			if i == 0 {
-				f.path += " beside " + k.name
+			if axis == "connections" {
+				f.round = "tcp"
 			}
 			figures = append(figures, f)
 		}
@@ -212,16 +224,41 @@ func scaleOfFlows(t *testing.T, k fastKind, axis string, most int) (figures []sc
 	return figures
 }
 
-// socketsFor is how many sockets either end needs for so many flows.
-func socketsFor(axis string, flows int) int {
-	if axis == "sockets" {
-		return flows
+// warm uses each flow so often: twice until each is known to be established on both sides, six times until xmasq masquerades.
+func (f *manyFlows) warm(t *testing.T, w *walk, times int) {
+	for range times * w.of {
+		f.exchange(t, f.flow(w.next(), w.of))
 	}
-	n := 1
-	for n*n < flows {
-		n++
+}
+
+// flowsOf makes so many: with a socket each, or a million with a thousand at either end.
+func flowsOf(t *testing.T, hosts [2]*testHost, axis string, n int, bare bool) *manyFlows {
+	switch axis {
+	case "connections":
+		return connectManyTCP(t, hosts, n, bare)
+	case "sockets":
+		return connectMany(t, hosts, n, true, bare)
+	default:
+		return connectMany(t, hosts, int(math.Ceil(math.Sqrt(float64(n)))), false, bare)
 	}
-	return n
+}
+
+// scaleOfEvictions times flows that take turns, twice as many as there is room for, so that none is known when its turn comes. What they are held
+// against is as many by the overlay as it is.
+func scaleOfEvictions(t *testing.T, k fastKind, axis string, most int) []scaleFigure {
+	var flows [2]*manyFlows
+	for i, room := range []int{-1, most / 2} {
+		flows[i] = flowsOf(t, scalePair(t, k, room), "sockets", most, false)
+		flows[i].warm(t, newWalk(most), 1)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	f, walks := scaleFigure{path: k.name, axis: axis, round: "udp", size: most}, [2]*walk{newWalk(most), newWalk(most)}
+	for range costBlocks {
+		f.ones = append(f.ones, flows[0].block(t, walks[0])/2)
+		f.blocks = append(f.blocks, flows[1].block(t, walks[1])/2)
+	}
+	return []scaleFigure{f}
 }
 
 // exchange sends a byte there and one back.
@@ -328,22 +365,4 @@ func (host *testHost) fillFlows(t *testing.T, peer *testHost, from, to int) {
 func newValues(m *ebpf.Map, n int) reflect.Value {
 	array := reflect.ArrayOf(int(m.ValueSize()), reflect.TypeFor[byte]())
 	return reflect.MakeSlice(reflect.SliceOf(array), n, n)
-}
-
-// writeScale writes figures for benchstat, a line a block, and a plot of them.
-func writeScale(name string, all []scaleFigure) error {
-	if name == "" {
-		return nil
-	}
-	f, err := os.Create(name + ".txt")
-	if err != nil {
-		return err
-	}
-	for _, g := range all {
-		for i, d := range g.blocks {
-			fmt.Fprintf(f, "BenchmarkScale/path=%s/many=%s/n=%d/round=%s\t%d\t%d ns/packet\t%.4f to-one\n",
-				dashed(g.path), dashed(g.axis), g.size, g.round, *costRounds, d.Nanoseconds(), float64(d)/float64(g.ones[i]))
-		}
-	}
-	return errors.Join(f.Close(), plotScale(name+".svg", all))
 }
