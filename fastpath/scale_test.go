@@ -248,7 +248,13 @@ func flowsOf(t *testing.T, hosts [2]*testHost, axis string, n int, bare bool) *m
 func scaleOfEvictions(t *testing.T, k fastKind, axis string, most int) []scaleFigure {
 	var flows [2]*manyFlows
 	for i, room := range []int{-1, most / 2} {
-		flows[i] = flowsOf(t, scalePair(t, k, room), "sockets", most, false)
+		hosts := scalePair(t, k, room)
+		t.Cleanup(func() {
+			if t.Failed() && room >= 0 {
+				t.Logf("by %s: %v, %v", k.name, hosts[0].counters(t), hosts[1].counters(t))
+			}
+		})
+		flows[i] = flowsOf(t, hosts, "sockets", most, false)
 		flows[i].warm(t, newWalk(most), 1)
 	}
 	runtime.LockOSThread()
@@ -269,7 +275,7 @@ func (f *manyFlows) exchange(t *testing.T, flow [2]int) {
 			t.Fatal(err)
 		}
 		if _, came := f.receive(flow, 1-way, b[:], 5*time.Second); !came {
-			t.Fatalf("flow %v: nothing came in 5 s", flow)
+			t.Fatalf("%v to %v, sockets %v: nothing came in 5 s", f.to[1-way], f.to[way], flow)
 		}
 	}
 }

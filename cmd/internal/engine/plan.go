@@ -218,9 +218,6 @@ func (parts Parts) CheckAttach(fastpaths []string, o econbench.AttachOptions) []
 	if leftOut := []string{econbench.Egress, econbench.Ingress, econbench.WithoutLearning}; o.Without != "" && !slices.Contains(leftOut, o.Without) {
 		c.add(Place{Key: "without"}, "%w", names.Unknown("part to go without", o.Without, leftOut))
 	}
-	if n := o.MaxFlows; n != 0 && (n < econbench.LeastFlows || n > econbench.MostFlows) {
-		c.add(Place{Key: "max_flows"}, "max flows %d: want %d to %d", n, econbench.LeastFlows, econbench.MostFlows)
-	}
 	var kinds []string
 	for _, name := range fastpaths {
 		if b, ok := named(parts.Fastpaths, name).(econbench.Bound); ok {
@@ -233,6 +230,12 @@ func (parts Parts) CheckAttach(fastpaths []string, o econbench.AttachOptions) []
 		c.add(Place{Key: "lane"}, "lane %q: nothing that takes one is to be attached", o.Lane)
 	case o.Lane != "":
 		c.choice("lane", o.Lane, kinds...)
+	}
+	switch n := o.MaxFlows; {
+	case n != 0 && len(kinds) == 0:
+		c.add(Place{Key: "max_flows"}, "max flows %d: nothing that remembers flows is to be attached", n)
+	case n != 0 && (n < econbench.LeastFlows || n > econbench.MostFlows):
+		c.add(Place{Key: "max_flows"}, "max flows %d: want %d to %d", n, econbench.LeastFlows, econbench.MostFlows)
 	}
 	return c.wrong
 }
