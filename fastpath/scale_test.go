@@ -10,7 +10,6 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"reflect"
 	"runtime"
 	"slices"
 	"testing"
@@ -350,7 +349,7 @@ func (host *testHost) fillFlows(t *testing.T, peer *testHost, from, to int) {
 			keys[i] = xmasqMaskKey{Host: wire32(remote), RemotePort: wire16(port), LocalPort: wire16(80), Protocol: unix.IPPROTO_TCP}
 			masks[i] = xmasqMask{Vni: flows[i].Vni, Local: flows[i].Local, Remote: flows[i].Remote, Endpoint: 1, UsedAt: now + uint64(time.Hour)} // in use
 			sockets[i] = 1<<40 + uint64(from+i)
-			value := values.Index(i).Slice(0, values.Index(i).Len()).Bytes()
+			value := bytesOf(values, i)
 			binary.NativeEndian.PutUint32(value, established)
 			binary.NativeEndian.PutUint32(value[4:], 1)
 		}
@@ -365,10 +364,4 @@ func (host *testHost) fillFlows(t *testing.T, peer *testHost, from, to int) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// newValues makes values for a map, as arrays of bytes: each fast path has its own.
-func newValues(m *ebpf.Map, n int) reflect.Value {
-	array := reflect.ArrayOf(int(m.ValueSize()), reflect.TypeFor[byte]())
-	return reflect.MakeSlice(reflect.SliceOf(array), n, n)
 }

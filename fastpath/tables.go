@@ -3,7 +3,9 @@
 package fastpath
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -60,4 +62,55 @@ func (p *cache) tidy() error {
 	}
 	p.tidied = now
 	return p.cacheKind.tidy(p.coll.Maps, now)
+}
+
+// batch is how many entries a table is read by at once. One by one a million took 5 s, which is as long as a lease.
+const batch = 4096
+
+// readAll reads a hash table, some entries at a time into keys and values, which are slices of the same length, and calls do with the index of each;
+// remove: what is read is taken out. What comes or goes meanwhile may be missed.
+func readAll[K any](m *ebpf.Map, keys []K, values any, remove bool, do func(i int)) error {
+	read := m.BatchLookup
+	if remove {
+		read = m.BatchLookupAndDelete
+	}
+	var at ebpf.MapBatchCursor
+	for {
+		n, err := read(&at, keys, values, nil)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // which says that this was the last of it
+			return err
+		}
+		for i := range n {
+			do(i)
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}
+
+// removeAll takes keys out of a hash table, those that are still there.
+func removeAll[K any](m *ebpf.Map, keys []K) error {
+	for len(keys) > 0 {
+		n, err := m.BatchDelete(keys, nil)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return err
+		}
+		keys = keys[min(n+1, len(keys)):] // the one after those n is not there
+	}
+	return nil
+}
+
+// newValues makes n values for a map as arrays of bytes.
+func newValues(m *ebpf.Map, n int) reflect.Value {
+	array := reflect.ArrayOf(int(m.ValueSize()), reflect.TypeFor[byte]())
+	return reflect.MakeSlice(reflect.SliceOf(array), n, n)
+}
+
+// bytesOf is one of them.
+func bytesOf(values reflect.Value, i int) []byte {
+	return values.Index(i).Slice(0, values.Index(i).Len()).Bytes()
 }

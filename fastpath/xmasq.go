@@ -6,7 +6,6 @@ package fastpath
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -98,28 +97,18 @@ const xmasqIdle = 5 * time.Second
 // xmasqTidy takes keys away that are idle at a time (CLOCK_MONOTONIC, ns). Whose key it was begins with an encapsulated packet after so long, and is
 // given it anew.
 func xmasqTidy(maps map[string]*ebpf.Map, now uint64) error {
-	const many = 4096
-	keys, values := make([]xmasqMaskKey, many), make([]xmasqMask, many)
+	keys, values := make([]xmasqMaskKey, batch), make([]xmasqMask, batch)
 	var idle []xmasqMaskKey
-	var at ebpf.MapBatchCursor
-	for {
-		n, err := maps["masks"].BatchLookup(&at, keys, values, nil)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) { // which says that this was the last of it
-			return fmt.Errorf("masks: %w", err)
+	err := readAll(maps["masks"], keys, values, false, func(i int) {
+		if values[i].UsedAt+uint64(xmasqIdle) < now {
+			idle = append(idle, keys[i])
 		}
-		for i := range n {
-			if values[i].UsedAt+uint64(xmasqIdle) < now {
-				idle = append(idle, keys[i])
-			}
-		}
-		if err != nil {
-			break
-		}
+	})
+	if err == nil {
+		err = removeAll(maps["masks"], idle)
 	}
-	for _, key := range idle {
-		if err := ignoreMissing(maps["masks"].Delete(key)); err != nil {
-			return fmt.Errorf("masks: %w", err)
-		}
+	if err != nil {
+		return fmt.Errorf("masks: %w", err)
 	}
 	return nil
 }
