@@ -209,4 +209,13 @@ func TestXmasqSharedSize(t *testing.T) {
 	if ids[0] != ids[1] {
 		t.Errorf("maps %v, want one", ids)
 	}
+	for _, h := range []*testHost{hosts[0], others[0]} {
+		if err := h.detach(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	others[0].attach(t, econbench.AttachOptions{MaxFlows: 2000})
+	if n := others[0].table("masks").MaxEntries(); n != 2000 {
+		t.Errorf("%d keys, want 2000: nobody else has the table any more", n)
+	}
 }

@@ -92,36 +92,41 @@ var scaleInks = map[string]draw.LineStyle{
 	"xmasq":   {Color: color.RGBA{0x00, 0x8f, 0x68, 0xff}, Width: 1.2, Dashes: []vg.Length{8, 2, 2, 2}},
 }
 
-// plotScale draws what a packet of UDP costs in relation to that at one, a panel for each thing that there is more of.
+// plotScale draws figures into a file.
 func plotScale(name string, all []scaleFigure) error {
-	titles := map[string]string{"peers": "peers known", "containers": "and containers of this host", "flows known": "and flows known",
-		"flows": "flows in turn, few sockets", "sockets": "flows in turn, a socket each", "connections": "TCP connections in turn"}
-	const perRow = 3
-	var panels []*plot.Plot
-	most := 1.1
-	for _, axis := range []string{"peers", "containers", "flows known", "flows", "sockets", "connections"} {
-		p, highest := scalePanel(axis, all)
-		p.Title.Text, most = titles[axis], max(most, highest)
-		panels = append(panels, p)
-	}
-	for i, p := range panels {
-		p.Y.Min, p.Y.Max = 0.9, most*1.03
-		if i%perRow > 0 {
-			p.Y.Label.Text = ""
-		}
-	}
 	canvas := vgsvg.New(vg.Points(620), vg.Points(420))
-	rows := slices.Collect(slices.Chunk(panels, perRow))
-	for i, row := range plot.Align(rows, draw.Tiles{Rows: len(rows), Cols: perRow, PadX: 12, PadY: 16, PadLeft: 6, PadRight: 10, PadTop: 6, PadBottom: 6}, draw.New(canvas)) {
-		for j, c := range row {
-			rows[i][j].Draw(c)
-		}
-	}
+	drawScale(draw.New(canvas), all)
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
 		return err
 	}
 	return os.WriteFile(name, b.Bytes(), 0o644)
+}
+
+// drawScale draws what a packet costs in relation to that at one, a panel for each thing that there is more of.
+func drawScale(canvas draw.Canvas, all []scaleFigure) {
+	const perRow = 3
+	titles := [][2]string{{"peers", "peers known"}, {"containers", "and containers of this host"}, {"flows known", "and flows known"},
+		{"flows", "flows in turn, few sockets"}, {"sockets", "flows in turn, a socket each"}, {"connections", "TCP connections in turn"}}
+	var panels []*plot.Plot
+	most := 1.1
+	for i, title := range titles {
+		p, highest := scalePanel(title[0], all)
+		p.Title.Text, most = title[1], max(most, highest)
+		if i%perRow > 0 {
+			p.Y.Label.Text = ""
+		}
+		panels = append(panels, p)
+	}
+	canvas.SetColor(color.White)
+	canvas.Fill(canvas.Rectangle.Path())
+	rows := slices.Collect(slices.Chunk(panels, perRow))
+	for i, row := range plot.Align(rows, draw.Tiles{Rows: len(rows), Cols: perRow, PadX: 12, PadY: 16, PadLeft: 6, PadRight: 10, PadTop: 6, PadBottom: 6}, canvas) {
+		for j, c := range row {
+			rows[i][j].Y.Min, rows[i][j].Y.Max = 0.9, most*1.03
+			rows[i][j].Draw(c)
+		}
+	}
 }
 
 // scalePanel is the plot of one thing, and the highest value in it. What was measured of the hosts' own beside each path is one line.
@@ -167,7 +172,11 @@ type decades struct{}
 func (decades) Ticks(low, high float64) (list []plot.Tick) {
 	for n := math.Pow(10, math.Ceil(math.Log10(low)-1e-9)); n <= high*1.0001; n *= 10 {
 		label := strconv.FormatFloat(n, 'f', 0, 64)
-		label = strings.Replace(strings.Replace(label, "000000", "M", 1), "000", "k", 1)
+		for _, short := range [][2]string{{"000000", "M"}, {"000", "k"}} {
+			if rest, long := strings.CutSuffix(label, short[0]); long {
+				label = rest + short[1]
+			}
+		}
 		list = append(list, plot.Tick{Value: n, Label: label})
 	}
 	return list

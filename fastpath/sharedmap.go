@@ -37,10 +37,33 @@ func shareMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 		host = id.Inode
 	}
 	spec.Name = "eb" + spec.Name[:2] + strconv.FormatUint(host, 36) // at most 15 characters: BPF_OBJ_NAME_LEN
-	for at := ebpf.MapID(0); ; {
-		if at, err = ebpf.MapGetNextID(at); err != nil {
-			break
+	const lingers, again = time.Second, 20 * time.Millisecond
+	for end := time.Now().Add(lingers); ; time.Sleep(again) { // one of another size may be of an agent that has just ended
+		m, err := mapNamed(spec)
+		if err != nil {
+			return nil, fmt.Errorf("look for it: %w", err)
 		}
+		if m == nil {
+			return ebpf.NewMap(spec)
+		}
+		if m.MaxEntries() == spec.MaxEntries || time.Now().After(end) {
+			return m, nil
+		}
+		m.Close()
+	}
+}
+
+// mapNamed is the map of that name and shape, whatever its size; nil: there is none.
+func mapNamed(spec *ebpf.MapSpec) (*ebpf.Map, error) {
+	for at := ebpf.MapID(0); ; {
+		next, err := ebpf.MapGetNextID(at)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		at = next
 		m, err := ebpf.NewMapFromID(at)
 		if err != nil {
 			continue // gone meanwhile
@@ -54,10 +77,6 @@ func shareMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 		}
 		m.Close()
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("look for it: %w", err)
-	}
-	return ebpf.NewMap(spec)
 }
 
 // lockHost takes a lock that is the host's, and goes with its holder: an abstract socket of the network namespace.
