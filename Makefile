@@ -35,6 +35,13 @@ run: deps build ## measure: the quick suite on two engines started on this machi
 bench: deps build ## measure the speed suite: every workload, with one flow and with eight (root; minutes)
 	./bin/econbench run --suite speed
 
+# bin/scale.txt is for benchstat; the plot is the documentation's.
+bench-scale: deps ## measure what a packet costs with more peers, containers, flows; attach to 50 containers a host (root; a quarter of an hour)
+	mkdir -p bin && rm -f bin/scale.txt
+	$(GO) test ./fastpath -count=1 -timeout 60m -v -run 'TestScale$$' -costs 1000 -scale 1000000 -scale-files $(CURDIR)/bin/scale
+	cp bin/scale.svg docs/scale.svg
+	$(GO) test ./cmd/econbench -count=1 -timeout 30m -v -run TestFastpathCrowd -crowd 50
+
 # Packages one after the other: a lab next to a test that counts on the CPUs would spoil it. The end-to-end tests take six
 # minutes on a quiet machine of two CPUs and more than go test's ten on a busy one.
 test: export BROWSER = 1 # deps: what looks at the page, too
@@ -62,4 +69,4 @@ check-generated: ## fail when a generated file is not what generates it
 clean: ## remove what build made; results stay, `econbench clean` is for dead runs
 	rm -rf bin
 
-.PHONY: help deps build install run bench test test-kernels lint generate check-generated clean
+.PHONY: help deps build install run bench bench-scale test test-kernels lint generate check-generated clean

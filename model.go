@@ -184,6 +184,8 @@ type Plan struct {
 type AttachOptions struct {
 	Lane string `json:"lane,omitempty"` // kind of way around the network's sandbox
 	Hook string `json:"hook,omitempty"` // mechanism that attaches programs: HookTCX, HookFilter
+	// MaxFlows is how many flows a fast path remembers on each host and network, at most MostFlows: the least used give way. 0: 65536.
+	MaxFlows int `json:"max_flows,omitempty"`
 	// Without takes a part away, for those who want to see the path proof fail: Egress, Ingress, WithoutLearning.
 	Without string `json:"without,omitempty"`
 	// Setting is the arm's, for a fast path that has one.
@@ -194,6 +196,12 @@ type AttachOptions struct {
 const (
 	HookTCX    = "tcx"    // Linux 6.6: a link, which ends with the agent
 	HookFilter = "filter" // a classifier on a clsact queueing discipline, which outlives it
+)
+
+// Bounds of AttachOptions.MaxFlows.
+const (
+	LeastFlows = 1 << 10
+	MostFlows  = 1 << 22
 )
 
 // WithoutLearning leaves a fast path's caches cold.

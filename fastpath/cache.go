@@ -35,8 +35,10 @@ type cacheKind struct {
 	passes  bool     // it can carry what opens and closes connections
 	// settle is called once the programs have been told to stand aside, before they are taken away; nil: there is nothing to wait for.
 	settle func(*ebpf.Collection)
-	// gone says whether a value of the flows' map is of a flow that has ended; nil: they are taken out when they end.
-	gone func(maps map[string]*ebpf.Map, value []byte) bool
+	// gone makes what says whether a value of the flows' map is of a flow that has ended by now; nil: they are taken out when they end.
+	gone func(maps map[string]*ebpf.Map) (func(value []byte) bool, error)
+	// tidy takes out of tables, now and then, what does not give way by itself; now is CLOCK_MONOTONIC, ns. nil: there is none.
+	tidy func(maps map[string]*ebpf.Map, now uint64) error
 }
 
 // overlayDriver is the agent's half of a fast path over an overlay.
@@ -73,6 +75,7 @@ type cache struct {
 	coll       *ebpf.Collection // the host's programs and the maps, which the programs of each endpoint use too
 	released   io.Closer        // the program that hears of closed sockets, at work
 	control    controlValue     // as the programs were last told
+	tidied     uint64           // when it last was: CLOCK_MONOTONIC, ns
 }
 
 // Keys and values of the maps in bpf/lib, as bpf2go has made them for one fast path: they are the same for all (TestSharedMaps).
@@ -107,6 +110,9 @@ func (p *cache) load(h hostSide) (err error) {
 	if p.collection, err = p.spec(); err != nil {
 		return err
 	}
+	if err := sizeTables(p.collection, h.maxFlows); err != nil {
+		return err
+	}
 	term, err := shortcutTerm()
 	if err != nil {
 		return err
@@ -128,6 +134,7 @@ func (p *cache) load(h hostSide) (err error) {
 			return fmt.Errorf("map %s: %w", p.shared, err)
 		}
 		defer m.Close() // the collection has a descriptor of its own
+		p.collection.Maps[p.shared].MaxEntries = m.MaxEntries()
 		shared[p.shared] = m
 	}
 	if p.coll, err = loadPrograms(p.collection, shared, p.host, programs...); err != nil || p.release == "" {
@@ -261,8 +268,14 @@ func (p *cache) counters() (econbench.Counters, error) {
 
 // flows lists the flows that are known, about: they come and go meanwhile.
 func (p *cache) flows() (list []flow, err error) {
-	err = p.eachFlow(func(k flowKey, value []byte) {
-		if p.gone != nil && p.gone(p.coll.Maps, value) {
+	gone := func([]byte) bool { return false }
+	if p.gone != nil {
+		if gone, err = p.gone(p.coll.Maps); err != nil {
+			return nil, fmt.Errorf("flows: %w", err)
+		}
+	}
+	err = p.eachFlow(false, func(k flowKey, value []byte) {
+		if gone(value) {
 			return
 		}
 		list = append(list, flow{
@@ -275,23 +288,14 @@ func (p *cache) flows() (list []flow, err error) {
 
 // forgetFlows forgets the flows that are known. What becomes known meanwhile may stay.
 func (p *cache) forgetFlows() error {
-	var all []flowKey // first, for an iteration starts over when the key that it stands at is gone
-	err := p.eachFlow(func(k flowKey, _ []byte) { all = append(all, k) })
-	for _, key := range all {
-		err = errors.Join(err, ignoreMissing(p.coll.Maps["flows"].Delete(key)))
-	}
-	return p.changed(err)
+	return p.changed(p.eachFlow(true, func(flowKey, []byte) {}))
 }
 
-// eachFlow hands over struct flow, which is each fast path's own but for its beginning: state and endpoint.
-func (p *cache) eachFlow(do func(key flowKey, value []byte)) error {
-	var key flowKey
-	var value []byte
-	it := p.coll.Maps["flows"].Iterate()
-	for it.Next(&key, &value) {
-		do(key, value)
-	}
-	if err := it.Err(); err != nil && !errors.Is(err, ebpf.ErrIterationAborted) {
+// eachFlow hands over struct flow, which is each fast path's own but for its beginning: state and endpoint; forget: it is taken out.
+func (p *cache) eachFlow(forget bool, do func(key flowKey, value []byte)) error {
+	m := p.coll.Maps["flows"]
+	keys, values := make([]flowKey, batch), newValues(m, batch)
+	if err := readAll(m, keys, values.Interface(), forget, func(i int) { do(keys[i], bytesOf(values, i)) }); err != nil {
 		return fmt.Errorf("flows: %w", err)
 	}
 	return nil

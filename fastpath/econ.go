@@ -7,7 +7,7 @@ package fastpath
 import (
 	"context"
 	"encoding/binary"
-	"errors"
+	"fmt"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -95,9 +95,15 @@ func econOf(setting string) cacheKind {
 	return kind
 }
 
-// econGone says whether a flow's socket was closed: its entry goes with the next packet.
-func econGone(maps map[string]*ebpf.Map, value []byte) bool {
-	socket := binary.NativeEndian.Uint64(value[16:])
-	var yes uint8
-	return socket != 0 && errors.Is(maps["living"].Lookup(socket, &yes), ebpf.ErrKeyNotExist)
+// econGone makes what says whether a flow's socket was closed: its entry goes with the next packet.
+func econGone(maps map[string]*ebpf.Map) (func(value []byte) bool, error) {
+	living := map[uint64]bool{}
+	sockets := make([]uint64, batch)
+	if err := readAll(maps["living"], sockets, make([]uint8, batch), false, func(i int) { living[sockets[i]] = true }); err != nil {
+		return nil, fmt.Errorf("living: %w", err)
+	}
+	return func(value []byte) bool {
+		socket := binary.NativeEndian.Uint64(value[16:])
+		return socket != 0 && !living[socket]
+	}, nil
 }

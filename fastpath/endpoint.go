@@ -125,6 +125,9 @@ func (o *overlay) present(l local) bool {
 
 // unfit says why a container can't take part.
 func (o *overlay) unfit(e *endpoint) error {
+	if room := o.progs.room("endpoints"); len(o.endpoints) >= room {
+		return noLane(fmt.Sprintf("one more than the %d containers that the table of this host's holds", room))
+	}
 	if e.mtu+encapsulation > o.wireMTU {
 		return noLane(fmt.Sprintf("its MTU of %d and %d bytes of encapsulation exceed the wire's %d", e.mtu, encapsulation, o.wireMTU))
 	}

@@ -50,6 +50,7 @@ type hostSide struct {
 	port        uint16
 	sourcePorts [2]uint16 // the kernel's range for outer source ports; the second is not in it
 	learning    bool
+	maxFlows    int // to be remembered; 0: as many as the programs say
 }
 
 // Programs of every fast path over an overlay, by the names that they have in its C.
@@ -83,6 +84,12 @@ type overlayPrograms interface {
 	dropRemote(address) error
 	setEndpoint(l local, number uint32, lane lane) error
 	dropEndpoint(local) error
+	// tidy is called at each look at the network, and does what is due now and then.
+	tidy() error
+	// room is how many entries a table holds, by its name.
+	room(table string) int
+	// mapBytes is the kernel's memory that each map takes, in bytes.
+	mapBytes() (map[string]uint64, error)
 	counters() (econbench.Counters, error)
 	flows() ([]flow, error)
 	forgetFlows() error
@@ -212,7 +219,7 @@ func (o *overlay) start() error {
 		return err
 	}
 	o.cfg.Wire, o.wire, o.wireMTU = wire.Attrs().Name, wire.Attrs().Index, wire.Attrs().MTU
-	h := hostSide{wire: wire.Attrs().Index, underlay: o.cfg.Underlay, port: t.port, learning: o.cfg.Without != econbench.WithoutLearning}
+	h := hostSide{wire: wire.Attrs().Index, underlay: o.cfg.Underlay, port: t.port, learning: o.cfg.Without != econbench.WithoutLearning, maxFlows: o.cfg.MaxFlows}
 	if h.sourcePorts = t.sourcePorts; h.sourcePorts[0] >= h.sourcePorts[1] {
 		if h.sourcePorts, err = sourcePorts(o.sandbox.ns); err != nil {
 			return err
@@ -384,7 +391,7 @@ func (o *overlay) look() error {
 		delete(t.remotes, address{l.vni, l.addr})
 	}
 	clear(o.refused)
-	return errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals))
+	return errors.Join(o.syncRemotes(t.remotes), o.syncEndpoints(t.locals), o.progs.tidy())
 }
 
 // handOver has tcx take over what filters hold of containers that were taken in, one after the other for as long as nothing else is to be done: each
@@ -481,14 +488,23 @@ func (o *overlay) syncRemotes(now map[address]remote) error {
 			delete(o.remotes, a)
 		}
 	}
+	tooMany := 0
 	for a, r := range routes {
-		if _, known := o.remotes[a]; !known {
-			if err := o.progs.setRemote(a, r.remote, r.nextHop); err != nil {
-				errs = append(errs, fmt.Errorf("peer %s: %w", a, err))
-				continue
-			}
-			o.remotes[a] = r
+		if _, known := o.remotes[a]; known {
+			continue
 		}
+		if len(o.remotes) >= o.progs.room("peers") { // not tried: each try would void what flows remember
+			tooMany++
+			continue
+		}
+		if err := o.progs.setRemote(a, r.remote, r.nextHop); err != nil {
+			errs = append(errs, fmt.Errorf("peer %s: %w", a, err))
+			continue
+		}
+		o.remotes[a] = r
+	}
+	if tooMany > 0 {
+		o.refused["peers"] = fmt.Sprintf("%d more than the %d that its table holds", tooMany, o.progs.room("peers"))
 	}
 	return errors.Join(errs...)
 }

@@ -18,7 +18,8 @@ import (
 
 // shareMap finds the map that all agents of this host share, or makes it: each network has an agent of its own, and what is told apart
 // by the hosts' addresses alone has to be known to all of them. It is found by its name, which has the host's network namespace in it,
-// since two hosts of an emulated lab have one kernel (its cookie, Linux 5.14). It goes with the last agent: nothing is pinned.
+// since two hosts of an emulated lab have one kernel (its cookie, Linux 5.14). It goes with the last agent: nothing is pinned. Its size is the
+// first one's choice.
 func shareMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 	ns, id, err := netspace.Own()
 	if err != nil {
@@ -36,24 +37,46 @@ func shareMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 		host = id.Inode
 	}
 	spec.Name = "eb" + spec.Name[:2] + strconv.FormatUint(host, 36) // at most 15 characters: BPF_OBJ_NAME_LEN
-	for at := ebpf.MapID(0); ; {
-		if at, err = ebpf.MapGetNextID(at); err != nil {
-			break
+	const lingers, again = time.Second, 20 * time.Millisecond
+	for end := time.Now().Add(lingers); ; time.Sleep(again) { // one of another size may be of an agent that has just ended
+		m, err := mapNamed(spec)
+		if err != nil {
+			return nil, fmt.Errorf("look for it: %w", err)
 		}
+		if m == nil {
+			return ebpf.NewMap(spec)
+		}
+		if m.MaxEntries() == spec.MaxEntries || time.Now().After(end) {
+			return m, nil
+		}
+		m.Close()
+	}
+}
+
+// mapNamed is the map of that name and shape, whatever its size; nil: there is none.
+func mapNamed(spec *ebpf.MapSpec) (*ebpf.Map, error) {
+	for at := ebpf.MapID(0); ; {
+		next, err := ebpf.MapGetNextID(at)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		at = next
 		m, err := ebpf.NewMapFromID(at)
 		if err != nil {
 			continue // gone meanwhile
 		}
 		info, err := m.Info()
-		if err == nil && info.Name == spec.Name && spec.Compatible(m) == nil {
-			return m, nil
+		if err == nil && info.Name == spec.Name {
+			alike := spec.Copy()
+			if alike.MaxEntries = info.MaxEntries; alike.Compatible(m) == nil {
+				return m, nil
+			}
 		}
 		m.Close()
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("look for it: %w", err)
-	}
-	return ebpf.NewMap(spec)
 }
 
 // lockHost takes a lock that is the host's, and goes with its holder: an abstract socket of the network namespace.

@@ -19,8 +19,10 @@ type OverlayStatus struct {
 	// Connections says that what opens and closes TCP connections is carried, too: no rule stands on the kernel's path.
 	Connections bool               `json:"connections"`
 	Containers  []ContainerStatus  `json:"containers"`
-	Peers       int                `json:"peers"` // containers on other hosts
-	Flows       int                `json:"flows"` // known, at most 65536: the least used ones give way
+	Peers       int                `json:"peers"`     // containers on other hosts
+	Flows       int                `json:"flows"`     // known
+	MaxFlows    int                `json:"max_flows"` // at most so many: the least used ones give way
+	MapBytes    map[string]uint64  `json:"map_bytes"` // the kernel's memory that each map takes, by its name
 	Refused     map[string]string  `json:"refused"`
 	Error       string             `json:"error,omitempty"` // why the caches are not kept at present
 	Counters    econbench.Counters `json:"counters"`
@@ -50,7 +52,7 @@ func (o *overlay) Status() (any, error) {
 
 // status is what the agent knows by itself.
 func (o *overlay) status() OverlayStatus {
-	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Connections: o.control.unruled, Containers: []ContainerStatus{}, Peers: len(o.remotes), Refused: maps.Clone(o.refused)}
+	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Connections: o.control.unruled, Containers: []ContainerStatus{}, Peers: len(o.remotes), MaxFlows: o.progs.room("flows"), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
 		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane}
 		if e.byDevice {
@@ -92,6 +94,9 @@ func (o *overlay) Items() (any, error) {
 // known adds what the programs know and have counted.
 func (o *overlay) known(s OverlayStatus, items bool) (_ OverlayStatus, err error) {
 	if s.Counters, err = o.Read(); err != nil {
+		return s, err
+	}
+	if s.MapBytes, err = o.progs.mapBytes(); err != nil {
 		return s, err
 	}
 	flows, err := o.progs.flows()

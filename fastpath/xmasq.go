@@ -79,7 +79,39 @@ func (*xmasqAttachment) Prove(w econbench.Window) (failures []string) {
 	return failures
 }
 
-var xmasqKind = cacheKind{spec: loadXmasq, needs: overlayNeeds, counts: countsMasked, shared: "masks", passes: true, settle: xmasqSettle}
+var xmasqKind = cacheKind{spec: xmasqSpec, needs: overlayNeeds, counts: countsMasked, shared: "masks", passes: true, settle: xmasqSettle, tidy: xmasqTidy}
+
+// xmasqSpec has a table of keys in which none gives way while it is in use: what the other side masquerades on our word would be lost. Who
+// finds the table full stays encapsulated.
+func xmasqSpec() (*ebpf.CollectionSpec, error) {
+	spec, err := loadXmasq()
+	if err == nil {
+		spec.Maps["masks"].Type = ebpf.Hash
+	}
+	return spec, err
+}
+
+// xmasqIdle is IDLE of bpf/xmasq.bpf.c: a key that was not used for so long may be another flow's.
+const xmasqIdle = 5 * time.Second
+
+// xmasqTidy takes keys away that are idle at a time (CLOCK_MONOTONIC, ns). Whose key it was begins with an encapsulated packet after so long, and is
+// given it anew.
+func xmasqTidy(maps map[string]*ebpf.Map, now uint64) error {
+	keys, values := make([]xmasqMaskKey, batch), make([]xmasqMask, batch)
+	var idle []xmasqMaskKey
+	err := readAll(maps["masks"], keys, values, false, func(i int) {
+		if values[i].UsedAt+uint64(xmasqIdle) < now {
+			idle = append(idle, keys[i])
+		}
+	})
+	if err == nil {
+		err = removeAll(maps["masks"], idle)
+	}
+	if err != nil {
+		return fmt.Errorf("masks: %w", err)
+	}
+	return nil
+}
 
 // xmasqSettle waits until peers have noticed that nothing is agreed on any more: what they masqueraded meanwhile would be lost. They
 // hear it with the next packet by the kernel's path, or after FRESH of bpf/xmasq.bpf.c.

@@ -298,6 +298,7 @@ func TestCompareRefuses(t *testing.T) {
 		`warmup: "500ms" in old, "0s" in new`:                       func(r *econbench.Run) { r.Plan.Warmup = 0 },
 		`attach.hook: "" in old, "filter" in new`:                   func(r *econbench.Run) { r.Plan.Attach.Hook = econbench.HookFilter },
 		`attach.lane: "" in old, "macvlan" in new`:                  func(r *econbench.Run) { r.Plan.Attach.Lane = "macvlan" },
+		`attach.max_flows: "0" in old, "4096" in new`:               func(r *econbench.Run) { r.Plan.Attach.MaxFlows = 4096 },
 		`attach.without: "" in old, "ingress" in new`:               func(r *econbench.Run) { r.Plan.Attach.Without = econbench.Ingress },
 		"": change(func(h *econbench.HostFacts) { h.BootID, h.Hostname = "c", "elsewhere" }),
 	} {

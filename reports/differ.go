@@ -74,6 +74,7 @@ func planDifferences(p, q econbench.Plan) (decisive, noted []RunDifference) {
 	add(&decisive, "histograms", strconv.FormatBool(p.Histograms), strconv.FormatBool(q.Histograms))
 	add(&decisive, "attach.lane", p.Attach.Lane, q.Attach.Lane)
 	add(&decisive, "attach.hook", p.Attach.Hook, q.Attach.Hook)
+	add(&decisive, "attach.max_flows", strconv.Itoa(p.Attach.MaxFlows), strconv.Itoa(q.Attach.MaxFlows))
 	add(&decisive, "attach.without", p.Attach.Without, q.Attach.Without)
 	for _, name := range programNames(p, q) {
 		add(&decisive, "program "+name, definition(p, name), definition(q, name))

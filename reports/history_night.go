@@ -172,7 +172,7 @@ func (n *Night) facts(all map[string]bool) {
 		}
 	}
 	for _, name := range []string{"lab", "image", "placement", "wire", "congestion_control", "internal", "duration", "warmup", "cpu", "histograms",
-		"attach.lane", "attach.hook", "attach.without"} {
+		"attach.lane", "attach.hook", "attach.max_flows", "attach.without"} {
 		all[name] = true
 	}
 	for _, p := range n.run.Plan.Programs {

@@ -55,6 +55,9 @@ func replayCommand(p econbench.Plan) string {
 	flag("cpu", string(p.CPU))
 	flag("lane", p.Attach.Lane)
 	flag("hook", p.Attach.Hook)
+	if p.Attach.MaxFlows != 0 {
+		flag("max-flows", strconv.Itoa(p.Attach.MaxFlows))
+	}
 	flag("without", p.Attach.Without)
 	if p.Histograms {
 		words = append(words, "--histograms")

@@ -129,6 +129,7 @@ func attachCommand() *cobra.Command {
 // registerAttach registers how fast paths are attached.
 func registerAttach(cmd *cobra.Command, opt *econbench.AttachOptions) {
 	cmd.Flags().StringVar(&opt.Lane, "lane", "", "`kind` of way that fast paths take around a network's sandbox: macvlan, gateway or netkit (default: the first of them that a container can have)")
+	cmd.Flags().IntVar(&opt.MaxFlows, "max-flows", 0, fmt.Sprintf("how many flows fast paths remember on each host and network, %d to %d: the least used give way (default: 65536)", econbench.LeastFlows, econbench.MostFlows))
 	cmd.Flags().StringVar(&opt.Hook, "hook", "", "how fast paths' programs are attached: tcx (Linux 6.6), filter (default: tcx where there is)")
 }
 
@@ -288,12 +289,28 @@ func arriving(c fastpath.ContainerStatus) string {
 	return ""
 }
 
+// mapSizes tells what maps take of memory, those that take the most by name.
+func mapSizes(bytes map[string]uint64) string {
+	const worthNaming = 1 << 20
+	total, large := uint64(0), []string(nil)
+	for _, name := range slices.Sorted(maps.Keys(bytes)) {
+		if total += bytes[name]; bytes[name] >= worthNaming {
+			large = append(large, fmt.Sprintf("%s %.1f MB", name, float64(bytes[name])/1e6))
+		}
+	}
+	text := fmt.Sprintf("%.1f MB", float64(total)/1e6)
+	if len(large) > 0 {
+		text += " (" + strings.Join(large, ", ") + ")"
+	}
+	return text
+}
+
 func printOverlay(w io.Writer, o fastpath.OverlayStatus) {
 	for _, c := range o.Containers {
 		fmt.Fprintf(w, "  container %s (%s) by lane %s%s, hooks %s\n", c.Address, c.Device, c.Lane, arriving(c), o.Mechanism)
 	}
-	fmt.Fprintf(w, "  %s; %d peers, %d flows known; connections open and close on the %s\n", o.Mode, o.Peers, o.Flows,
-		map[bool]string{true: "fast path", false: "kernel's path: it has rules"}[o.Connections])
+	fmt.Fprintf(w, "  %s; %d peers, %d of at most %d flows known; connections open and close on the %s; maps take %s\n", o.Mode, o.Peers, o.Flows, o.MaxFlows,
+		map[bool]string{true: "fast path", false: "kernel's path: it has rules"}[o.Connections], mapSizes(o.MapBytes))
 	for _, what := range slices.Sorted(maps.Keys(o.Refused)) {
 		fmt.Fprintf(w, "  left to the kernel's path: %s: %s\n", what, o.Refused[what])
 	}

@@ -231,6 +231,12 @@ func (parts Parts) CheckAttach(fastpaths []string, o econbench.AttachOptions) []
 	case o.Lane != "":
 		c.choice("lane", o.Lane, kinds...)
 	}
+	switch n := o.MaxFlows; {
+	case n != 0 && len(kinds) == 0:
+		c.add(Place{Key: "max_flows"}, "max flows %d: nothing that remembers flows is to be attached", n)
+	case n != 0 && (n < econbench.LeastFlows || n > econbench.MostFlows):
+		c.add(Place{Key: "max_flows"}, "max flows %d: want %d to %d", n, econbench.LeastFlows, econbench.MostFlows)
+	}
 	return c.wrong
 }
 
