@@ -32,7 +32,7 @@ install: build ## install below DESTDIR and PREFIX (/usr/local): program, manual
 run: deps build ## measure: the quick suite on two engines started on this machine (root)
 	./bin/econbench run
 
-bench: deps build ## measure the speed suite: every workload, with one flow and with eight (root; minutes)
+bench: deps build ## measure the speed suite: every fast path against the host's network (root; half an hour)
 	./bin/econbench run --suite speed
 
 # bin/scale.txt is for benchstat; the plot is the documentation's.

@@ -3,6 +3,7 @@
 package fastpath
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"sync"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/agentproto"
@@ -63,31 +65,40 @@ type attachedEnd struct {
 
 var _ econbench.Counted = (*attachment)(nil)
 
-// attachBoth attaches the fast path of that name to both hosts of a testbed, each with the configuration that it needs, or to
+// attachBoth attaches the fast path of that name to both hosts of a testbed at once, each with the configuration that it needs, or to
 // none.
-func attachBoth(ctx context.Context, name string, tb econbench.Testbed, config func(econbench.Host) (any, error)) (_ attachment, err error) {
-	var a attachment
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.Close(context.WithoutCancel(ctx)))
+func attachBoth(ctx context.Context, name string, tb econbench.Testbed, config func(econbench.Host) (any, error)) (a attachment, err error) {
+	hosts := []econbench.Host{tb.Client().Host, tb.Server().Host}
+	handles, errs := make([]int, len(hosts)), make([]error, len(hosts))
+	var all sync.WaitGroup
+	for i, h := range hosts {
+		all.Go(func() { handles[i], errs[i] = attachTo(ctx, name, h, config) })
+	}
+	all.Wait()
+	for i, h := range hosts {
+		if errs[i] == nil {
+			a.ends = append(a.ends, attachedEnd{h, handles[i]})
 		}
-	}()
-	for _, end := range []econbench.Endpoint{tb.Client(), tb.Server()} {
-		cfg, err := config(end.Host)
-		if err != nil {
-			return a, fmt.Errorf("%s: %w", end.Host.Name(), err)
-		}
-		body, err := json.Marshal(cfg)
-		if err != nil {
-			return a, err
-		}
-		var r agentproto.AttachReply
-		if err := end.Host.Agent().Call(ctx, agentproto.OpAttach, agentproto.AttachArgs{Fastpath: name, Config: body}, &r); err != nil {
-			return a, err
-		}
-		a.ends = append(a.ends, attachedEnd{end.Host, r.Handle})
+	}
+	if err := cmp.Or(errs...); err != nil { // one will do: as a rule they fail alike
+		return attachment{}, errors.Join(err, a.Close(context.WithoutCancel(ctx)))
 	}
 	return a, nil
+}
+
+// attachTo attaches it to one host.
+func attachTo(ctx context.Context, name string, h econbench.Host, config func(econbench.Host) (any, error)) (handle int, err error) {
+	cfg, err := config(h)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", h.Name(), err)
+	}
+	body, err := json.Marshal(cfg)
+	if err != nil {
+		return 0, err
+	}
+	var r agentproto.AttachReply
+	err = h.Agent().Call(ctx, agentproto.OpAttach, agentproto.AttachArgs{Fastpath: name, Config: body}, &r)
+	return r.Handle, err
 }
 
 // Handle is what the agent of a host knows the attachment by.
@@ -100,16 +111,19 @@ func (a *attachment) Handle(host string) int {
 	return 0
 }
 
-// Close detaches on both hosts, newest first.
+// Close detaches on both hosts at once.
 func (a *attachment) Close(ctx context.Context) error {
-	var errs []error
-	for _, e := range slices.Backward(a.ends) {
-		err := e.host.Agent().Call(ctx, agentproto.OpDetach, agentproto.DetachArgs{Handle: e.handle}, nil)
-		if errors.Is(err, agentproto.ErrGone) {
-			err = nil // it undid all when it went, or left a journal; who met its end first has told of it
-		}
-		errs = append(errs, err)
+	errs := make([]error, len(a.ends))
+	var all sync.WaitGroup
+	for i, e := range a.ends {
+		all.Go(func() {
+			err := e.host.Agent().Call(ctx, agentproto.OpDetach, agentproto.DetachArgs{Handle: e.handle}, nil)
+			if !errors.Is(err, agentproto.ErrGone) { // it undid all when it went, or left a journal; who met its end first has told of it
+				errs[i] = err
+			}
+		})
 	}
+	all.Wait()
 	a.ends = nil
 	return errors.Join(errs...)
 }

@@ -125,16 +125,19 @@ type econPeer struct {
 }
 
 type econWayHome struct {
-	_          structs.HostLayout
-	Key        econFlowKey
-	Generation uint32
-	Until      uint64
-	Voids      uint32
-	Host       uint32
-	PeerMac    [6]uint8
-	Mac        [6]uint8
-	Ifindex    uint32
-	Words      struct {
+	_    structs.HostLayout
+	Term struct {
+		_          structs.HostLayout
+		Generation uint32
+		Voids      uint32
+		Until      uint64
+	}
+	Key     econFlowKey
+	Host    uint32
+	PeerMac [6]uint8
+	Mac     [6]uint8
+	Ifindex uint32
+	Words   struct {
 		_        structs.HostLayout
 		Id       uint16
 		OuterTtl uint8
@@ -144,18 +147,20 @@ type econWayHome struct {
 }
 
 type econWayOut struct {
-	_          structs.HostLayout
-	Key        econFlowKey
-	Generation uint32
-	Until      uint64
-	Host       uint32
-	NextHop    uint32
-	Voids      uint32
-	Sum        uint32
-	Mac        [6]uint8
-	Ttl        uint8
-	Masked     uint8
-	Pad        uint64
+	_    structs.HostLayout
+	Term struct {
+		_          structs.HostLayout
+		Generation uint32
+		Voids      uint32
+		Until      uint64
+	}
+	Key     econFlowKey
+	Host    uint32
+	NextHop uint32
+	Word    uint32
+	Mac     [6]uint8
+	Ttl     uint8
+	Masked  uint8
 }
 
 // loadEcon returns the embedded CollectionSpec for econ.

@@ -36,7 +36,7 @@ func (e *endpoint) arrive() error {
 }
 
 // asksForInput says whether a container's rules may judge a packet by the device that it came in by. Of iptables-legacy's tables nat alone
-// does not matter: flows begin on the kernel's path.
+// does not matter: flows begin on the kernel's path, or on the container's own device.
 func asksForInput(container netns.NsHandle) (asks bool, err error) {
 	err = netspace.In(container, func() error {
 		legacy, err := nft.LegacyTables()
@@ -60,10 +60,11 @@ func asksForInput(container netns.NsHandle) (asks bool, err error) {
 	return c.AsksForInput()
 }
 
-// unruled says whether a packet on the kernel's path between containers and tunnel meets no rule: no chain of nftables is hooked where the
-// bridge is, and there is no table of iptables-legacy. Docker's sandboxes are like that; a host's own namespace hardly ever is.
+// unruled says whether a packet on the kernel's path between containers and tunnel meets no rule: in a sandbox of Docker's where no chain of
+// nftables is hooked, and no table of iptables-legacy is there. A host's own namespace is where rules are made in more ways than can be looked at
+// (ebtables, programs on devices), and counts as ruled.
 func (o *overlay) unruled() (bool, error) {
-	if o.sandbox == nil {
+	if o.sandbox == nil || o.cfg.Tunnel != "" {
 		return false, nil
 	}
 	var legacy []string

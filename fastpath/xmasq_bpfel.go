@@ -131,16 +131,19 @@ type xmasqPeer struct {
 }
 
 type xmasqWayHome struct {
-	_          structs.HostLayout
-	Key        xmasqFlowKey
-	Generation uint32
-	Until      uint64
-	Voids      uint32
-	Host       uint32
-	PeerMac    [6]uint8
-	Mac        [6]uint8
-	Ifindex    uint32
-	Words      struct {
+	_    structs.HostLayout
+	Term struct {
+		_          structs.HostLayout
+		Generation uint32
+		Voids      uint32
+		Until      uint64
+	}
+	Key     xmasqFlowKey
+	Host    uint32
+	PeerMac [6]uint8
+	Mac     [6]uint8
+	Ifindex uint32
+	Words   struct {
 		_        structs.HostLayout
 		Id       uint16
 		OuterTtl uint8
@@ -150,37 +153,42 @@ type xmasqWayHome struct {
 }
 
 type xmasqWayIn struct {
-	_          structs.HostLayout
-	Key        xmasqMaskKey
-	Generation uint32
-	Until      uint64
-	Voids      uint32
-	Remote     uint32
-	Local      uint32
-	Sum        uint32
-	Ifindex    uint32
-	Vni        uint32
-	Mac        [6]uint8
-	PeerMac    [6]uint8
-	Ttl        uint8
-	WireTtl    uint8
-	Sound      uint8
-	Pad        uint8
+	_    structs.HostLayout
+	Term struct {
+		_          structs.HostLayout
+		Generation uint32
+		Voids      uint32
+		Until      uint64
+	}
+	Key     xmasqMaskKey
+	Remote  uint32
+	Local   uint32
+	Sum     uint32
+	Ifindex uint32
+	Vni     uint32
+	Mac     [6]uint8
+	PeerMac [6]uint8
+	Ttl     uint8
+	WireTtl uint8
+	Sound   uint8
+	Kept    uint8
 }
 
 type xmasqWayOut struct {
-	_          structs.HostLayout
-	Key        xmasqFlowKey
-	Generation uint32
-	Until      uint64
-	Host       uint32
-	NextHop    uint32
-	Voids      uint32
-	Sum        uint32
-	Mac        [6]uint8
-	Ttl        uint8
-	Masked     uint8
-	Pad        uint64
+	_    structs.HostLayout
+	Term struct {
+		_          structs.HostLayout
+		Generation uint32
+		Voids      uint32
+		Until      uint64
+	}
+	Key     xmasqFlowKey
+	Host    uint32
+	NextHop uint32
+	Word    uint32
+	Mac     [6]uint8
+	Ttl     uint8
+	Masked  uint8
 }
 
 // loadXmasq returns the embedded CollectionSpec for xmasq.

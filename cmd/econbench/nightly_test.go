@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -309,6 +310,9 @@ func TestNightlyReference(t *testing.T) {
 // TestNightlySignals: one signal to the script alone, or to all that a terminal has in the foreground, reaches the program once, and the
 // script waits until that has taken everything down.
 func TestNightlySignals(t *testing.T) {
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP, syscall.SIGINT) // else the script would ignore what nohup or a shell's & has this process ignore
+	defer signal.Stop(heard)
 	for name, send := range map[string]func(pid int) error{
 		"script": func(pid int) error { return syscall.Kill(pid, syscall.SIGTERM) },
 		"group":  func(pid int) error { return syscall.Kill(-pid, syscall.SIGHUP) },

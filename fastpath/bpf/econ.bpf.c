@@ -165,7 +165,7 @@ int from_container(struct __sk_buff *skb)
 		return bail(&a->egress, why, segs);
 	known = p.passing ? NULL : known_way(skb, c, &p.key, p.ttl);
 	if (known) {
-		hand_over(skb, known);
+		hand_over(skb, &p.key, known->host, known->next_hop, known->word, false);
 		return leave(skb, &a->egress, c, true, segs);
 	}
 	eth = data(skb);
@@ -175,7 +175,7 @@ int from_container(struct __sk_buff *skb)
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
 	if (p.passing && to.peer)
-		hand_over_passing(skb, to.peer);
+		hand_over(skb, &p.key, to.peer->host, to.peer->next_hop, 0, false);
 	else if (to.peer)
 		remember(skb, &p.key, generation, to.peer);
 	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
@@ -193,13 +193,15 @@ int from_lane(struct __sk_buff *skb)
 	struct way way = {};
 	struct ethhdr *eth;
 	struct peer *peer, to_peer = {};
-	struct basis on;
+	struct term term;
+	bool mine;
 
 	if (!a || !c)
 		return TC_ACT_SHOT;
 	if (handed_over(skb, false))
 		return send_as_known(skb, a, bpf_get_prandom_u32(), segs);
-	on = basis(skb, c);
+	mine = judged(skb);
+	term = new_term(c);
 	if (from_next_door(skb))
 		return NEXT;
 	if (!may_send(skb, c, &key))
@@ -218,7 +220,8 @@ int from_lane(struct __sk_buff *skb)
 		return refuse(a, segs);
 	to_peer = (struct peer){.host = way.host, .next_hop = way.next_hop};
 	__builtin_memcpy(to_peer.mac, way.mac, ETH_ALEN);
-	remember_way(&on, &key, &to_peer, 0);
+	if (mine)
+		remember_way(&term, &key, &to_peer, 0, 0, false);
 	if (!encapsulate(skb, way.host, bpf_get_prandom_u32()))
 		return fail(a, segs);
 	return send(skb, a, way.next_hop, len, segs);
@@ -261,7 +264,7 @@ int from_wire(struct __sk_buff *skb)
 	const struct way_home *way;
 	struct flow *known, flow;
 	struct ports ports;
-	struct basis on;
+	struct term term;
 	struct outer *o;
 	struct iphdr *ip;
 	enum bail why;
@@ -275,7 +278,7 @@ int from_wire(struct __sk_buff *skb)
 	way = known_home(skb, c, o, ip, &silence);
 	if (way)
 		return deliver_home(skb, a, c, o, ip, way, segs);
-	on = basis(skb, c);
+	term = new_term(c);
 	ports = ports_of(ip, data_end(skb));
 	key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	known = bpf_map_lookup_elem(&flows, &key);
@@ -294,7 +297,7 @@ int from_wire(struct __sk_buff *skb)
 	if (why == BAILS && (flow.host != o->ip.saddr || !same_mac(o->eth.h_source, flow.peer_mac)))
 		why = BAIL_SPOOFED;
 	if (why == BAILS) {
-		remember_home(&on, &key, flow.ifindex, flow.mac, flow.host, flow.peer_mac, &silence);
+		remember_home(&term, &key, flow.ifindex, flow.mac, flow.host, flow.peer_mac, &silence);
 		why = judge_carried(skb, o, key.protocol);
 	}
 	if (why != BAILS)
@@ -323,7 +326,7 @@ int into_container(struct __sk_buff *skb)
 	struct ports ports;
 	struct iphdr *ip;
 
-	if (!a || skb->protocol != bpf_htons(ETH_P_IP) || !linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(struct udphdr)))
+	if (!a || skb->tc_index != tag_of(TAG_ARRIVES, container_vni) || skb->protocol != bpf_htons(ETH_P_IP) || !linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(struct udphdr)))
 		return NEXT;
 	ip = data(skb) + ETH_HLEN;
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || ip->daddr != container_addr || judge(ip, data_end(skb)) != BAILS ||

@@ -61,14 +61,16 @@ int from_lane(struct __sk_buff *skb)
 	struct address to = {};
 	struct ethhdr *eth;
 	struct peer *peer;
-	struct basis on;
+	struct term term;
 	__be32 next_hop;
+	bool mine;
 
 	if (!a || !c)
 		return TC_ACT_SHOT;
 	if (handed_over(skb, false))
 		return send_as_known(skb, a, bpf_get_prandom_u32(), segs);
-	on = basis(skb, c);
+	mine = judged(skb);
+	term = new_term(c);
 	if (from_next_door(skb))
 		return NEXT;
 	if (!may_send(skb, c, &key))
@@ -81,7 +83,8 @@ int from_lane(struct __sk_buff *skb)
 	if ((void *)(eth + 1) > data_end(skb) || !same_mac(eth->h_dest, peer->mac))
 		return refuse(a, segs);
 	next_hop = peer->next_hop;
-	remember_way(&on, &key, peer, 0);
+	if (mine)
+		remember_way(&term, &key, peer, 0, 0, false);
 	if (!encapsulate(skb, peer->host, bpf_get_prandom_u32()))
 		return fail(a, segs);
 	return send(skb, a, next_hop, len, segs);
@@ -97,7 +100,7 @@ int from_wire(struct __sk_buff *skb)
 	const struct words silence = {};
 	const struct way_home *way;
 	struct arrival at = {};
-	struct basis on;
+	struct term term;
 	struct outer *o;
 	struct iphdr *ip;
 	enum bail why;
@@ -111,13 +114,13 @@ int from_wire(struct __sk_buff *skb)
 	way = known_home(skb, c, o, ip, &silence);
 	if (way)
 		return deliver_home(skb, a, c, o, ip, way, segs);
-	on = basis(skb, c);
+	term = new_term(c);
 	if (!ours(o, ip, &at))
 		return NEXT;
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
 	if (why == BAILS)
-		remember_arrival(&on, &at, &silence);
+		remember_arrival(&term, &at, &silence);
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)

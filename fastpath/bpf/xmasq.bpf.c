@@ -229,7 +229,7 @@ static __always_inline int send_masked_as_known(struct __sk_buff *skb, struct ac
 {
 	struct iphdr *ip = data(skb) + ETH_HLEN;
 
-	if (!of_container(skb) || (void *)(ip + 1) > data_end(skb))
+	if ((void *)(ip + 1) > data_end(skb))
 		return refuse(a, segs);
 	return send_masked(skb, a, ip->protocol, skb->cb[2], skb->cb[3], skb->cb[4], segs);
 }
@@ -261,9 +261,10 @@ int from_lane(struct __sk_buff *skb)
 	struct flow *flow;
 	struct peer *peer;
 	struct iphdr *ip;
-	struct basis on;
+	struct term term;
 	__be32 next_hop;
 	__be16 id;
+	bool mine;
 	__u64 now;
 
 	if (!a || !c)
@@ -272,7 +273,8 @@ int from_lane(struct __sk_buff *skb)
 		return send_masked_as_known(skb, a, segs);
 	if (handed_over(skb, false))
 		return send_as_known(skb, a, skb->cb[4], segs);
-	on = basis(skb, c);
+	mine = judged(skb);
+	term = new_term(c);
 	if (from_next_door(skb))
 		return NEXT;
 	if (!may_send(skb, c, &key))
@@ -290,13 +292,13 @@ int from_lane(struct __sk_buff *skb)
 	now = bpf_ktime_get_coarse_ns();
 	if (flow && maskable(key.protocol) && is_data(ip, data_end(skb)) && masks_now(flow, c, ip->ttl, now)) {
 		sum = sum_of(ip->saddr, ip->daddr, tunnel_addr, peer->host);
-		if (now < flow->confirmed_at + LATELY)
-			remember_masked(&on, &key, peer, sum, ip->ttl);
+		if (mine && now < flow->confirmed_at + LATELY)
+			remember_way(&term, &key, peer, sum, ip->ttl, true);
 		return send_masked(skb, a, key.protocol, peer->host, next_hop, sum, segs);
 	}
 	id = say(flow, c, &key, ip->ttl, now);
-	if (monotonous(flow, now))
-		remember_way(&on, &key, peer, id);
+	if (mine && monotonous(flow, now))
+		remember_way(&term, &key, peer, id, ip->ttl, false);
 	if (!encapsulate(skb, peer->host, id))
 		return fail(a, segs);
 	return send(skb, a, next_hop, len, segs);
@@ -330,18 +332,19 @@ static __always_inline bool grant(struct __sk_buff *skb, const struct flow_key *
 		.vni = key->vni, .local = key->local, .remote = key->remote, .endpoint = number, .used_at = now,
 		.ttl = ttl, .wire_ttl = o->ip.ttl + (MASKED_TTL - ENCAP_TTL),
 	};
-	bool ours = has && has->vni == key->vni && has->local == key->local && has->remote == key->remote && has->endpoint == number;
+	bool changes, ours = has && has->vni == key->vni && has->local == key->local && has->remote == key->remote && has->endpoint == number;
 
 	if (o->ip.ttl > ENCAP_TTL || !o->ip.ttl || (has && !ours && now < has->used_at + IDLE))
 		return false;
 	if (claimed(skb, &on_wire))
 		return false; /* what is under way is still put back: the hosts' own has another TTL */
 	if (ours) {
-		if (has->ttl != ttl || has->wire_ttl != mask.wire_ttl)
-			void_shortcuts();
+		changes = has->ttl != ttl || has->wire_ttl != mask.wire_ttl;
 		has->ttl = ttl;
 		has->wire_ttl = mask.wire_ttl;
 		has->used_at = now;
+		if (changes)
+			void_shortcuts();
 		return true;
 	}
 	if (has)
@@ -352,10 +355,12 @@ static __always_inline bool grant(struct __sk_buff *skb, const struct flow_key *
 /* Nothing is agreed on any more. */
 static __always_inline void forget(struct flow *flow)
 {
-	if (flow->trust)
-		void_shortcuts();
+	bool agreed = flow->trust;
+
 	flow->trust = flow->granted = 0;
 	flow->ready_at = flow->confirmed_at = 0;
+	if (agreed)
+		void_shortcuts();
 }
 
 /* Hears what an encapsulated packet of an established flow, from where it should come, says. id is in host order. */
@@ -364,7 +369,7 @@ static __always_inline void hear(struct __sk_buff *skb, struct flow *flow, const
 {
 	__u16 id = bpf_ntohs(o->ip.id), what = (id >> 6) & 3;
 	__u64 now = bpf_ktime_get_coarse_ns();
-	bool granted;
+	bool granted, less;
 
 	if (!masquerading || c->mode != MODE_ON || !maskable(key->protocol))
 		return;
@@ -373,17 +378,16 @@ static __always_inline void hear(struct __sk_buff *skb, struct flow *flow, const
 		forget(flow);
 		return;
 	}
-	if (!flow->trust)
+	if (!(id & 0x3f) && flow->trust < TRUST && ++flow->trust == 1)
 		void_shortcuts(); /* from now on there is something to say */
-	if (!(id & 0x3f) && flow->trust < TRUST)
-		flow->trust++;
 	if (flow->trust < TRUST)
 		return;
 	granted = grant(skb, key, flow->endpoint, o, ttl, now);
-	if ((flow->granted && !granted) || (flow->ready_at && what < READY))
-		void_shortcuts();
+	less = (flow->granted && !granted) || (flow->ready_at && what < READY);
 	flow->granted = granted;
 	flow->ready_at = what >= READY ? now : 0;
+	if (less)
+		void_shortcuts();
 	if (what == READY)
 		unconfirmed(flow, now);
 	if (what == CONFIRMED) {
@@ -399,7 +403,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 	struct words says = {};
 	const struct way_home *way;
 	struct arrival at = {};
-	struct basis on;
+	struct term term;
 	enum bail why;
 
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
@@ -408,7 +412,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 	way = known_home(skb, c, o, ip, &says);
 	if (way)
 		return deliver_home(skb, a, c, o, ip, way, segs);
-	on = basis(skb, c);
+	term = new_term(c);
 	if (!ours(o, ip, &at))
 		return NEXT;
 	a->ingress.seen += segs;
@@ -416,7 +420,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 	if (why == BAILS && at.from && at.flow) {
 		hear(skb, at.flow, c, &at.key, o, ip->ttl);
 		if (at.flow->trust == TRUST) /* until then each of them counts */
-			remember_arrival(&on, &at, &says);
+			remember_arrival(&term, &at, &says);
 	}
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);
@@ -444,10 +448,8 @@ static __always_inline struct delivery *delivery_of(const struct mask *mask)
 
 /* What the last look into the tables found for a key, by CPU: shortcuts on the way in, with the terms of those on the way out. */
 struct way_in {
+	struct term term;
 	struct mask_key key;
-	__u32 generation;
-	__u64 until; /* jiffies; 0: the agent has not been heard of */
-	__u32 voids;
 	__be32 remote, local; /* to put back */
 	__u32 sum;
 	__u32 ifindex;
@@ -455,7 +457,7 @@ struct way_in {
 	__u8 mac[ETH_ALEN], peer_mac[ETH_ALEN];
 	__u8 ttl, wire_ttl; /* as in struct mask */
 	__u8 sound; /* the sender lives where it came from */
-	__u8 pad;
+	__u8 kept;  /* the agent has been heard of */
 };
 
 struct {
@@ -476,14 +478,13 @@ static __always_inline struct way_in *way_in(const struct mask_key *key)
 static __always_inline bool knows(const struct way_in *way, const struct control *c, const struct mask_key *key)
 {
 	return way->key.host == key->host && way->key.remote_port == key->remote_port && way->key.local_port == key->local_port &&
-	       way->key.protocol == key->protocol && way->generation == c->generation && way->voids == times_voided() &&
-	       bpf_jiffies64() < way->until;
+	       way->key.protocol == key->protocol && holds(&way->term, c);
 }
 
 /* Looks into the tables for a key; NULL: it is nobody's on this network, else what it was given for. */
 static __always_inline struct mask *find_way(struct way_in *way, const struct control *c, const struct mask_key *key)
 {
-	__u32 generation = *(const volatile __u32 *)&c->generation, voids = times_voided();
+	struct term term = new_term(c);
 	struct mask *mask = bpf_map_lookup_elem(&masks, key);
 	const struct delivery *to = mask ? delivery_of(mask) : NULL;
 	struct address remote = {};
@@ -494,10 +495,9 @@ static __always_inline struct mask *find_way(struct way_in *way, const struct co
 	remote = (struct address){mask->vni, mask->remote};
 	from = bpf_map_lookup_elem(&peers, &remote);
 	*way = (struct way_in){
-		.key = *key, .generation = generation, .voids = voids, .until = expired(c) ? 0 : bpf_jiffies64() + shortcut_term,
-		.remote = mask->remote, .local = mask->local, .sum = sum_of(key->host, tunnel_addr, mask->remote, mask->local), .ifindex = to->ifindex,
-		.vni = mask->vni,
-		.ttl = mask->ttl, .wire_ttl = mask->wire_ttl, .sound = from && from->host == key->host,
+		.term = term, .key = *key, .remote = mask->remote, .local = mask->local,
+		.sum = sum_of(key->host, tunnel_addr, mask->remote, mask->local), .ifindex = to->ifindex, .vni = mask->vni,
+		.ttl = mask->ttl, .wire_ttl = mask->wire_ttl, .sound = from && from->host == key->host, .kept = !expired(c),
 	};
 	__builtin_memcpy(way->mac, to->mac, ETH_ALEN);
 	if (from)
@@ -517,37 +517,43 @@ static __always_inline enum bail judge_masked(struct __sk_buff *skb, const struc
 		return BAIL_LENGTH;
 	if (ip->ttl != way->wire_ttl || !way->sound)
 		return BAIL_SPOOFED;
-	return way->until ? BAILS : BAIL_EXPIRED;
+	return way->kept ? BAILS : BAIL_EXPIRED;
 }
 
 /* Remembers that a key's packets are put back. */
 static __always_inline void note_restored(const struct mask_key *key, struct mask *mask)
 {
 	struct flow *flow = flow_behind(key, mask);
+	bool news;
 
 	mask->used_at = bpf_ktime_get_coarse_ns();
 	if (!flow)
 		return;
-	if (mask->used_at >= flow->restored_at + LATELY)
-		void_shortcuts(); /* there is news to tell: CONFIRMED */
+	news = mask->used_at >= flow->restored_at + LATELY;
 	flow->restored_at = mask->used_at;
+	if (news)
+		void_shortcuts(); /* to tell: CONFIRMED */
 }
 
 /* Puts the containers' addresses back and delivers. */
 static __always_inline int restore(struct __sk_buff *skb, struct account *a, const struct control *c, const struct mask_key *key, __u32 segs)
 {
 	struct iphdr *ip = data(skb) + ETH_HLEN;
-	struct way_in *way = way_in(key);
+	struct way_in *place = way_in(key), found = {};
+	const struct way_in *way = place;
 	struct mask *mask = NULL;
 	struct ethhdr *eth;
 	enum bail why;
 
-	if (!way)
+	if (!place)
 		return NEXT;
-	if (!knows(way, c, key)) {
-		mask = find_way(way, c, key);
+	if (!knows(place, c, key)) {
+		mask = find_way(&found, c, key);
 		if (!mask)
 			return NEXT; /* another network's, or nobody's */
+		if (shortcut_term && found.kept)
+			*place = found;
+		way = &found;
 	}
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return NEXT;

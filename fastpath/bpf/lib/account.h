@@ -18,7 +18,7 @@ enum bail {
 	BAIL_OPTIONS,	  /* IP options */
 	BAIL_FRAGMENT,	  /* a fragment */
 	BAIL_CHECKSUM,	  /* that of the IPv4 header does not hold: bridges drop such a packet (br_netfilter) */
-	BAIL_FLAGS,	  /* TCP's SYN, FIN, RST or URG */
+	BAIL_FLAGS,	  /* TCP's URG, or SYN, FIN, RST where rules stand on the kernel's path */
 	BAIL_LENGTH,	  /* truncated, or lengths that contradict each other */
 	BAIL_SOCKET,	  /* no full socket of this container sent it, or one whose ports are others: a tunnel, a raw socket */
 	BAIL_BOUND,	  /* the socket is bound to a device, and the lane is another one */

@@ -81,12 +81,9 @@ static __always_inline enum bail judge_destination(struct __sk_buff *skb, const 
 static __always_inline int leave(struct __sk_buff *skb, struct direction *d, const struct control *c, bool known, __u32 segs)
 {
 	d->eligible += segs;
-	if (!known || !learning) {
-		d->misses += segs;
-		return NEXT;
-	}
-	if (c->mode == MODE_DRY) {
-		d->dry += segs;
+	if (!known || !learning || c->mode == MODE_DRY) {
+		*(known && learning ? &d->dry : &d->misses) += segs;
+		skb->cb[0] = 0; /* what was to be handed over */
 		return NEXT;
 	}
 	tag(skb, TAG_LEAVES, container_vni);
@@ -127,14 +124,14 @@ static __always_inline int leave_by_lane(struct __sk_buff *skb, bool speaks)
 		return bail(&a->egress, why, segs);
 	way = p.passing ? NULL : known_way(skb, c, &p.key, p.ttl);
 	if (way) {
-		hand_over(skb, way);
+		hand_over(skb, &p.key, way->host, way->next_hop, way->word, way->masked);
 		return leave(skb, &a->egress, c, true, segs);
 	}
 	why = find_destination(skb, c, &p, &to);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
 	if (p.passing && to.peer && !(speaks && flow_of(&p.key, endpoint)))
-		hand_over_passing(skb, to.peer);
+		hand_over(skb, &p.key, to.peer->host, to.peer->next_hop, bpf_get_prandom_u32() & SAYS_NOTHING, false);
 	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
 }
 

@@ -90,7 +90,7 @@ static __always_inline enum bail ask_socket(struct __sk_buff *skb, __u8 protocol
 
 /* Whether a TCP packet that is no data of an established flow, or of one that has just begun, is the stack's own word on a connection of
  * this container: a reason to bail, or BAILS. It may come from what stands for a socket: a request for one (SYN, ACK), or the namespace's
- * own, which is of type SOCK_RAW (RST, the last acknowledgement). */
+ * own, which is of type SOCK_RAW (the last acknowledgement, and RST where the kernel does not name the socket that refuses). */
 static __always_inline enum bail ask_connection(struct __sk_buff *skb, struct ports ports)
 {
 	struct bpf_sock *sk = skb->sk, *full;

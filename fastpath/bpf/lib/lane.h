@@ -131,6 +131,8 @@ static __always_inline int send(struct __sk_buff *skb, struct account *a, __be32
 	struct bpf_redir_neigh hop = {.nh_family = 2 /* AF_INET */, .ipv4_nh = next_hop};
 
 	skb->mark = 0; /* as on the way out of any namespace (skb_scrub_packet()) */
+	skb->tc_index = 0;
+	skb->cb[0] = 0;
 	a->egress.hits += segs;
 	a->egress.hit_bytes += len;
 	return bpf_redirect_neigh(wire_ifindex, &hop, sizeof(hop), 0);
@@ -148,8 +150,6 @@ static __always_inline int send_as_known(struct __sk_buff *skb, struct account *
 	__be32 host = skb->cb[2], next_hop = skb->cb[3];
 	__u32 len = skb->len;
 
-	if (!of_container(skb))
-		return refuse(a, segs);
 	if (!encapsulate(skb, host, id))
 		return fail(a, segs);
 	return send(skb, a, next_hop, len, segs);
@@ -188,10 +188,14 @@ static __always_inline bool any_device(struct __sk_buff *skb)
 SEC("tc")
 int to_container(struct __sk_buff *skb)
 {
-	bool passes = untag(skb, TAG_PASSES);
+	struct iphdr *ip = data(skb) + ETH_HLEN;
 	struct ethhdr *eth;
+	bool passes;
 	__u16 *to;
 
+	if (lane_kind == LANE_GATEWAY && ((void *)(ip + 1) > data_end(skb) || ip->daddr != container_addr))
+		return NEXT; /* another network's */
+	passes = untag(skb, TAG_PASSES);
 	if (!by_device && (!passes || any_device(skb)))
 		return NEXT;
 	if (!passes && !untag(skb, TAG_ARRIVES) && lane_kind == LANE_GATEWAY)

@@ -1,55 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * Shortcuts on the way out: what the last look into the tables found for a flow, by CPU, so that its next packets need none. A table of
- * SHORTCUTS entries a CPU, as ECON's are; a flow has one place in it and takes it from whoever has it.
+ * Shortcuts: what the last look into the tables found for a flow, by CPU, so that its next packets need none. On the way out they are here;
+ * those on the way in are in wire.h, and of what xmasq puts back in xmasq.bpf.c. A table of SHORTCUTS entries a CPU, as ECON's are; a
+ * flow has one place in it and takes it from whoever has it.
  *
- * A shortcut holds for a TERM of 20 ms, and only as long as nothing has changed: neither peers and containers (the agent's generation)
- * nor what a fast path has agreed on (voids). So all that the tables decide is decided anew fifty times a second, the lease too, and
- * what is least used there is known.
+ * A shortcut holds for a term of 20 ms, and only as long as nothing has changed: neither peers and containers (the agent's generation)
+ * nor what is known of flows or agreed on (voids, one for all flows of the network). So all that the tables decide is decided anew fifty
+ * times a second, the lease too, and what is least used there is known. Whatever changes is changed first and voided then.
  *
  * from_container hands what it found over to from_lane in skb->cb, which survives the way between them (qdisc_skb_cb's data, which
- * neither macvlan nor netkit touch), with a token: 64 random bits of this container's programs. A frame without it is one that the
- * container put into the lane by itself, and is judged there from the beginning. Nothing but a BPF program can write that field.
+ * neither macvlan nor netkit touch; a queueing discipline that writes there loses it), with a token: 64 random bits of this container's
+ * programs, and the flow in them. A frame without it, or of another flow, is judged there from the beginning: the container may have put it into the lane by
+ * itself, or, with CAP_NET_ADMIN, changed it on its way. None but a BPF program can write a token.
  *
- * Concurrency: per CPU, with softirqs off.
+ * Concurrency: per CPU, with softirqs off. The agent sets no term on kernels where that does not keep programs of one CPU apart (PREEMPT_RT).
  */
 #ifndef ECONBENCH_SHORTCUT_H
 #define ECONBENCH_SHORTCUT_H
 
 #include "control.h"
 #include "flow.h"
+#include "judge.h"
 #include "tag.h"
 
 #define SHORTCUTS 1024
 #define SHORTCUTS_SHIFT 54 /* of a hash of 64 bits */
 
-const volatile __u64 shortcut_term; /* TERM, in jiffies; 0: none are taken */
+const volatile __u64 shortcut_term; /* jiffies; 0: none are taken */
 const volatile __u64 shortcut_token;
 
 #define SAYS_NOTHING bpf_htons(0xff3f) /* of an outer identification: xmasq's words are in the bits left out */
 
-struct way_out {
-	struct flow_key key;
-	__u32 generation;
-	__u64 until; /* jiffies */
-	__be32 host;
-	__be32 next_hop;
-	__u32 voids;
-	__u32 sum; /* what the other addresses make of a checksum, of packets that go without encapsulation */
-	__u8 mac[ETH_ALEN];
-	__u8 ttl;
-	__u8 masked;
-	__u64 pad;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct way_out);
-	__uint(max_entries, SHORTCUTS);
-} ways_out SEC(".maps");
-
-/* How often what was agreed on has become void. */
+/* How often what was known or agreed on has become void. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
@@ -86,6 +68,41 @@ static __always_inline void forget_flow(const struct flow_key *key)
 		void_shortcuts();
 }
 
+/* What a shortcut was found under, and how long it holds. */
+struct term {
+	__u32 generation, voids;
+	__u64 until; /* jiffies */
+};
+
+/* The term of what is about to be found: read before any table is looked into. */
+static __always_inline struct term new_term(const struct control *c)
+{
+	return (struct term){*(const volatile __u32 *)&c->generation, times_voided(), bpf_jiffies64() + shortcut_term};
+}
+
+static __always_inline bool holds(const struct term *t, const struct control *c)
+{
+	return t->generation == c->generation && t->voids == times_voided() && bpf_jiffies64() < t->until;
+}
+
+struct way_out {
+	struct term term;
+	struct flow_key key;
+	__be32 host;
+	__be32 next_hop;
+	__u32 word; /* of an encapsulated packet the outer identification, of another one what the other addresses make of its checksum */
+	__u8 mac[ETH_ALEN];
+	__u8 ttl; /* of packets that go this way; 0: any */
+	__u8 masked; /* without encapsulation */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct way_out);
+	__uint(max_entries, SHORTCUTS);
+} ways_out SEC(".maps");
+
 /* A flow's place in a table. */
 static __always_inline __u32 place_of(const struct flow_key *key)
 {
@@ -113,87 +130,66 @@ static __always_inline const struct way_out *known_way(struct __sk_buff *skb, co
 	const struct way_out *way = way_out(key);
 	struct ethhdr *eth = data(skb);
 
-	if (!way || !same_flow(&way->key, key) || way->generation != c->generation || way->voids != times_voided() ||
-	    bpf_jiffies64() >= way->until || c->mode != MODE_ON || (way->masked && way->ttl != ttl))
+	if (!way || !same_flow(&way->key, key) || !holds(&way->term, c) || c->mode != MODE_ON || (way->ttl && way->ttl != ttl))
 		return NULL;
 	return (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way->mac) ? way : NULL;
 }
 
-/* Tells from_lane what is known. */
-static __always_inline void hand_over(struct __sk_buff *skb, const struct way_out *way)
+/* The token's halves, with what a packet is of. */
+static __always_inline __u32 token_of_ports(__be16 source, __be16 dest)
 {
-	skb->cb[0] = shortcut_token;
-	skb->cb[1] = (shortcut_token >> 32) ^ way->masked;
-	skb->cb[2] = way->host;
-	skb->cb[3] = way->next_hop;
-	skb->cb[4] = way->sum;
+	return (__u32)shortcut_token ^ ((__u32)source << 16 | dest);
 }
 
-/* The same of a packet of no flow: its peer is all that is to know. */
-static __always_inline void hand_over_passing(struct __sk_buff *skb, const struct peer *to)
+static __always_inline __u32 token_of_peer(__be32 remote, __u32 protocol, bool masked)
 {
-	skb->cb[0] = shortcut_token;
-	skb->cb[1] = shortcut_token >> 32;
-	skb->cb[2] = to->host;
-	skb->cb[3] = to->next_hop;
-	skb->cb[4] = bpf_get_prandom_u32() & SAYS_NOTHING;
+	return (__u32)(shortcut_token >> 32) ^ remote ^ protocol << 8 ^ masked;
 }
 
-/* Whether a frame has been judged, and its way is in skb->cb. */
+/* Tells from_lane the way of a packet. */
+static __always_inline void hand_over(struct __sk_buff *skb, const struct flow_key *key, __be32 host, __be32 next_hop, __u32 word, bool masked)
+{
+	skb->cb[0] = token_of_ports(key->local_port, key->remote_port);
+	skb->cb[1] = token_of_peer(key->remote, key->protocol, masked);
+	skb->cb[2] = host;
+	skb->cb[3] = next_hop;
+	skb->cb[4] = word;
+}
+
+/* Whether a frame is as from_container judged it, and its way is in skb->cb. */
 static __always_inline bool handed_over(struct __sk_buff *skb, bool masked)
 {
-	if (!shortcut_term || skb->cb[0] != (__u32)shortcut_token || skb->cb[1] != (__u32)((shortcut_token >> 32) ^ masked))
+	struct ethhdr *eth = data(skb);
+	struct iphdr *ip = (void *)(eth + 1);
+	struct ports ports;
+
+	if (!shortcut_term || skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present || (void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return false;
-	skb->cb[0] = 0;
-	return true;
+	ports = ports_of(ip, data_end(skb));
+	if (skb->cb[0] != token_of_ports(ports.source, ports.dest) || skb->cb[1] != token_of_peer(ip->daddr, ip->protocol, masked))
+		return false;
+	return is_mac(eth->h_source, container_mac) && eth->h_proto == bpf_htons(ETH_P_IP) && *(__u8 *)ip == 0x45 && ip->saddr == container_addr &&
+	       !(ip->frag_off & bpf_htons(IP_FRAGMENT)) && bpf_ntohs(ip->tot_len) == (__u16)(skb->len - ETH_HLEN) &&
+	       (skb->gso_size || skb->len <= max_frame);
 }
 
-/* What has to be the same still when a way is remembered: read before any table is looked into. */
-struct basis {
-	__u32 generation, voids;
-	bool judged; /* by from_container, not put into the lane by whomever */
-};
-
-static __always_inline struct basis basis(const struct __sk_buff *skb, const struct control *c)
+/* Whether a frame was judged by from_container at all: it alone sets the tag. */
+static __always_inline bool judged(const struct __sk_buff *skb)
 {
-	return (struct basis){
-		*(const volatile __u32 *)&c->generation, times_voided(), shortcut_term && skb->tc_index == tag_of(TAG_LEAVES, container_vni),
-	};
+	return skb->tc_index == tag_of(TAG_LEAVES, container_vni);
 }
 
-/* Remembers the way of a flow. */
-static __always_inline void remember_way(const struct basis *on, const struct flow_key *key, const struct peer *to, __u32 sum)
+/* Remembers the way of a flow's packets; ttl: of those with that one alone, unless it is 0. */
+static __always_inline void remember_way(const struct term *term, const struct flow_key *key, const struct peer *to, __u32 word, __u8 ttl, bool masked)
 {
-	struct way_out *way = on->judged ? way_out(key) : NULL;
+	struct way_out *way = shortcut_term ? way_out(key) : NULL;
 
 	if (!way)
 		return;
 	*way = (struct way_out){
-		.key = *key, .generation = on->generation, .until = bpf_jiffies64() + shortcut_term, .host = to->host, .next_hop = to->next_hop,
-		.voids = on->voids, .sum = sum,
+		.term = *term, .key = *key, .host = to->host, .next_hop = to->next_hop, .word = word, .ttl = ttl, .masked = masked,
 	};
 	__builtin_memcpy(way->mac, to->mac, ETH_ALEN);
-}
-
-/* And of one that goes without encapsulation: of packets with that TTL. */
-static __always_inline void remember_masked(const struct basis *on, const struct flow_key *key, const struct peer *to, __u32 sum, __u8 ttl)
-{
-	struct way_out *way = on->judged ? way_out(key) : NULL;
-
-	remember_way(on, key, to, sum);
-	if (way) {
-		way->ttl = ttl;
-		way->masked = true;
-	}
-}
-
-/* Whether a frame whose way is known is the container's still: whoever has CAP_NET_ADMIN there can change frames on their way into the lane. */
-static __always_inline bool of_container(struct __sk_buff *skb)
-{
-	struct ethhdr *eth = data(skb);
-	struct iphdr *ip = (void *)(eth + 1);
-
-	return (void *)(ip + 1) <= data_end(skb) && is_mac(eth->h_source, container_mac) && ip->saddr == container_addr && *(__u8 *)ip == 0x45;
 }
 
 #endif

@@ -72,10 +72,8 @@ static __always_inline bool same_words(const struct words *a, const struct words
 
 /* Shortcuts on the way in: what the last look found for an established flow, by CPU, with the terms of those on the way out. */
 struct way_home {
+	struct term term;
 	struct flow_key key;
-	__u32 generation;
-	__u64 until; /* jiffies */
-	__u32 voids;
 	__be32 host; /* the sender's, and */
 	__u8 peer_mac[ETH_ALEN];
 	__u8 mac[ETH_ALEN]; /* of the container */
@@ -106,8 +104,7 @@ static __always_inline const struct way_home *known_home(struct __sk_buff *skb, 
 	struct flow_key key = {o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	const struct way_home *way = way_home(&key);
 
-	if (!way || !same_flow(&way->key, &key) || way->generation != c->generation || way->voids != times_voided() ||
-	    bpf_jiffies64() >= way->until || !same_words(&way->words, says) || o->udp.check || o->eth.h_proto != bpf_htons(ETH_P_IP) || is_syn(ip, data_end(skb)))
+	if (!way || !same_flow(&way->key, &key) || !holds(&way->term, c) || !same_words(&way->words, says) || o->udp.check || o->eth.h_proto != bpf_htons(ETH_P_IP) || is_syn(ip, data_end(skb)))
 		return NULL;
 	return way;
 }
@@ -129,7 +126,7 @@ static __always_inline int deliver_home(struct __sk_buff *skb, struct account *a
 }
 
 /* Remembers the way of packets of an established flow, whose sender is known, that say the same. */
-static __always_inline void remember_home(const struct basis *on, const struct flow_key *key, __u32 ifindex, const __u8 *mac, __be32 host,
+static __always_inline void remember_home(const struct term *term, const struct flow_key *key, __u32 ifindex, const __u8 *mac, __be32 host,
 					  const __u8 *peer_mac, const struct words *says)
 {
 	struct way_home *way = shortcut_term ? way_home(key) : NULL;
@@ -137,18 +134,17 @@ static __always_inline void remember_home(const struct basis *on, const struct f
 	if (!way)
 		return;
 	*way = (struct way_home){
-		.key = *key, .generation = on->generation, .until = bpf_jiffies64() + shortcut_term, .voids = on->voids, .host = host,
-		.ifindex = ifindex, .words = *says,
+		.term = *term, .key = *key, .host = host, .ifindex = ifindex, .words = *says,
 	};
 	__builtin_memcpy(way->mac, mac, ETH_ALEN);
 	__builtin_memcpy(way->peer_mac, peer_mac, ETH_ALEN);
 }
 
 /* The same of a packet that was judged; of one that is of no flow there is nothing to remember. */
-static __always_inline void remember_arrival(const struct basis *on, const struct arrival *at, const struct words *says)
+static __always_inline void remember_arrival(const struct term *term, const struct arrival *at, const struct words *says)
 {
 	if (at->how == TAG_ARRIVES && at->from)
-		remember_home(on, &at->key, at->to->ifindex, at->to->mac, at->from->host, at->from->mac, says);
+		remember_home(term, &at->key, at->to->ifindex, at->to->mac, at->from->host, at->from->mac, says);
 }
 
 #endif
