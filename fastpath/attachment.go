@@ -3,7 +3,6 @@
 package fastpath
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +11,8 @@ import (
 	"path"
 	"slices"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/agentproto"
@@ -65,23 +66,26 @@ type attachedEnd struct {
 
 var _ econbench.Counted = (*attachment)(nil)
 
-// attachBoth attaches the fast path of that name to both hosts of a testbed at once, each with the configuration that it needs, or to
-// none.
-func attachBoth(ctx context.Context, name string, tb econbench.Testbed, config func(econbench.Host) (any, error)) (a attachment, err error) {
+// attachBoth attaches the fast path of that name to both hosts of a testbed, each with the configuration that it needs, or to none; atOnce:
+// to both at the same time.
+func attachBoth(ctx context.Context, name string, tb econbench.Testbed, atOnce bool, config func(econbench.Host) (any, error)) (a attachment, err error) {
 	hosts := []econbench.Host{tb.Client().Host, tb.Server().Host}
 	handles, errs := make([]int, len(hosts)), make([]error, len(hosts))
-	var all sync.WaitGroup
-	for i, h := range hosts {
-		all.Go(func() { handles[i], errs[i] = attachTo(ctx, name, h, config) })
+	var g errgroup.Group
+	if !atOnce {
+		g.SetLimit(1)
 	}
-	all.Wait()
+	for i, h := range hosts {
+		g.Go(func() error { handles[i], errs[i] = attachTo(ctx, name, h, config); return errs[i] })
+	}
+	failed := g.Wait() // the first that did: as a rule they fail alike, or the second by waiting in vain
 	for i, h := range hosts {
 		if errs[i] == nil {
 			a.ends = append(a.ends, attachedEnd{h, handles[i]})
 		}
 	}
-	if err := cmp.Or(errs...); err != nil { // one will do: as a rule they fail alike
-		return attachment{}, errors.Join(err, a.Close(context.WithoutCancel(ctx)))
+	if failed != nil {
+		return attachment{}, errors.Join(failed, a.Close(context.WithoutCancel(ctx)))
 	}
 	return a, nil
 }
@@ -144,7 +148,7 @@ func overlayTopologies() []string { return []string{OnDocker, OnPlain} }
 
 // attachOverlay attaches the fast path of that name to both hosts' ends of a network.
 func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt econbench.AttachOptions) (*overlayAttachment, error) {
-	a, err := attachBoth(ctx, name, tb, func(h econbench.Host) (any, error) {
+	a, err := attachBoth(ctx, name, tb, true, func(h econbench.Host) (any, error) {
 		devices := tb.Path().Devices[h.Name()]
 		i := slices.IndexFunc(devices, func(d econbench.Device) bool { return d.Kind == "vxlan" })
 		if i < 0 {

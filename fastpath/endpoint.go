@@ -43,8 +43,9 @@ func (o *overlay) syncEndpoints(now []local) error {
 		}
 		e := &endpoint{local: l, number: o.next, ns: netns.None()}
 		o.next++
-		errs = append(errs, o.keepTaken(e, o.take(e)))
-		if o.hasNews(began) {
+		failed := o.take(e)
+		errs = append(errs, o.keepTaken(e, failed))
+		if failed == nil && o.hasNews(began) {
 			break // to forget comes first, and what else has come is still there at the next look
 		}
 	}

@@ -76,7 +76,7 @@ func (h Handicap) Attach(ctx context.Context, tb econbench.Testbed, opt econbenc
 	if err != nil {
 		return nil, err
 	}
-	a, err := attachBoth(ctx, h.Name(), tb, func(host econbench.Host) (any, error) {
+	a, err := attachBoth(ctx, h.Name(), tb, false /* each finds out its CPU's pace */, func(host econbench.Host) (any, error) {
 		return handicapConfig{Wire: host.Facts().WireDevice, Time: d, AttachOptions: opt}, nil
 	})
 	if err != nil {

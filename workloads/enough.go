@@ -21,6 +21,8 @@ const goesOn = 2 * time.Second
 type enough struct {
 	client string      // program
 	by     unix.Signal // as its own timer does it
+	// after is how long after the window they are told: a stall that began in it has to be long enough by then to be seen.
+	after time.Duration
 	// server is the program of a server that has a process for each client and does not notice a client's end by itself: those
 	// processes get the same signal when the client opens no connections any more.
 	server string
@@ -30,7 +32,8 @@ type enough struct {
 
 // quiet is how long no connection must have been opened before a server is told: a client that was at work would find it gone. Transactions
 // that take longer are stalls, which the trial is judged by. When a client has been told it makes no further one.
-const quiet = 20 * time.Millisecond
+// A machine that was busy with something else left a client without a CPU for 70 ms.
+const quiet = 100 * time.Millisecond
 
 var (
 	_ econbench.Ender = (*crowd)(nil)
@@ -57,6 +60,13 @@ func (paced) Endable(econbench.Params) bool       { return true }
 func (e enough) tell(ctx context.Context, tb econbench.Testbed, clients int) error {
 	if e.client == "" {
 		return nil
+	}
+	if e.after > 0 {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(e.after):
+		}
 	}
 	var g errgroup.Group
 	for _, end := range econbench.ClientsOf(tb)[:clients] {

@@ -85,7 +85,10 @@ func (r iperf3) flows() econbench.Flows {
 
 // start starts the clients, for at least that long.
 func (r iperf3) start(ctx context.Context, tb econbench.Testbed, atLeast time.Duration, flows econbench.Flows) (econbench.Load, error) {
-	seconds := wholeSeconds(r.lasts(atLeast + goesOn))
+	if r.enough().client != "" {
+		atLeast += goesOn
+	}
+	seconds := wholeSeconds(r.lasts(atLeast))
 	procs, err := startCrowd(ctx, tb, r.clients, func(client int) []string { return r.argv(client, tb.Server(), seconds) })
 	if err != nil {
 		return nil, fmt.Errorf("iperf3 client: start: %w", err)

@@ -126,10 +126,14 @@ func (n netperf) Start(ctx context.Context, tb econbench.Testbed, p econbench.Pa
 	}, nil
 }
 
+// showsStalls is how long a run goes on after its window: what judges stalls (judgeUDP, judgeCRR, judgeRR) finds one that began in the
+// window by how long it took.
+const showsStalls = 200 * time.Millisecond
+
 // enough is what netperf's own timer sends, to itself and in the server to the process of a test. The server's of a test with a connection for
 // each transaction waits for the next one until then, 4 s (PAD_TIME) after the run time; others read an end-of-file.
 func (n netperf) enough() enough {
-	e := enough{client: "netperf", by: unix.SIGALRM}
+	e := enough{client: "netperf", by: unix.SIGALRM, after: showsStalls}
 	if n.kind == econbench.ConnectFlows {
 		e.server = "netserver"
 	}

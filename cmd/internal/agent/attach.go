@@ -34,6 +34,9 @@ func (a *agent) attach(ctx context.Context, args agentproto.AttachArgs) (r agent
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if ctx.Err() != nil { // nobody waits for its handle any more
+		return r, errors.Join(context.Cause(ctx), attached.Close())
+	}
 	if a.closed { // everything has been undone while this was under way
 		return r, errors.Join(fmt.Errorf("%s: the agent is ending", args.Fastpath), attached.Close())
 	}

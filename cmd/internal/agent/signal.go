@@ -31,7 +31,11 @@ func (a *agent) signal(ctx context.Context, args agentproto.SignalArgs) (any, er
 		return nil, fmt.Errorf("signal %d to %q of container %q: not one that an agent may send", args.Number, args.Program, args.Container)
 	}
 	if quiet := args.Quiet.Duration(); quiet > 0 {
-		if err := untilQuiet(ctx, args.PID, quiet); err != nil {
+		err := untilQuiet(ctx, args.PID, quiet)
+		if errors.Is(err, errNoQuiet) {
+			return nil, nil // it ends by itself, later
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -43,14 +47,19 @@ func (a *agent) signal(ctx context.Context, args agentproto.SignalArgs) (any, er
 	return nil, errors.Join(append(errs, err)...)
 }
 
-// untilQuiet returns when the network namespace of a process has accepted no connection for so long.
+// quietWithin is how long quiet is waited for: on a host's own network others' connections may never let it come.
+const quietWithin = time.Second
+
+var errNoQuiet = errors.New("no moment without connections")
+
+// untilQuiet returns when the network namespace of a process has accepted no connection for so long, or errNoQuiet.
 func untilQuiet(ctx context.Context, pid int, quiet time.Duration) error {
 	process, err := procfs.NewProc(pid)
 	if err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
 	last, since := -1.0, time.Now()
-	for {
+	for began := since; time.Since(began) < quietWithin+quiet; {
 		snmp, err := process.Snmp()
 		if err == nil && snmp.PassiveOpens == nil {
 			err = errors.New("not counted")
@@ -67,6 +76,7 @@ func untilQuiet(ctx context.Context, pid int, quiet time.Duration) error {
 			return err
 		}
 	}
+	return errNoQuiet
 }
 
 // running lists the processes of a container that a signal is for.
