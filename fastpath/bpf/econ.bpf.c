@@ -227,8 +227,8 @@ int from_lane(struct __sk_buff *skb)
 	return send(skb, a, way.next_hop, len, segs);
 }
 
-/* A packet of a flow that leads nowhere, as far as is known. It is established for the next packet that the container sends, if this one
- * comes from where it should; one of a connection is delivered. */
+/* A packet of a flow of which it is not known yet where it leads: for who is sent to and hardly ever answers, it never is. It goes oncache's way,
+ * by the tables of peers and containers. */
 static __always_inline int look_up(struct __sk_buff *skb, struct account *a, const struct control *c, const struct outer *o, __u32 segs)
 {
 	const struct iphdr *ip = (const void *)(o + 1);
@@ -240,7 +240,7 @@ static __always_inline int look_up(struct __sk_buff *skb, struct account *a, con
 	a->ingress.seen += segs;
 	why = judge_arrival(skb, c, o, ip, &at);
 	if (why == BAILS)
-		why = at.how == TAG_PASSES ? judge_carried(skb, o, at.key.protocol) : BAIL_FLOW;
+		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
 	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.how, at.from, segs);
