@@ -562,9 +562,6 @@ func testFromWireState(t *testing.T, k fastKind) {
 	pass("sender unknown, flow not agreed", frame, bailed("ingress", "flow", 1), flowSent)
 	r.flow(key, flowAgreed)
 	unknown := missed(1)
-	if k.release != "" {
-		unknown = bailed("ingress", "flow", 1) // econ's flows are void until the container sends again
-	}
 	pass("sender unknown", frame, unknown, flowAgreed)
 	r.must(r.cache.setRemote(peer, remote{thereMAC, thereHost}, nextHop))
 
