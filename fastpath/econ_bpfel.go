@@ -78,10 +78,7 @@ type econDeparture struct {
 		Generation uint32
 		Endpoint   uint32
 		Key        econFlowKey
-		Host       uint32
-		NextHop    uint32
-		Mac        [6]uint8
-		Pad        uint16
+		To         econPeer
 		_          [4]byte
 	}
 }

@@ -16,7 +16,7 @@ import (
 // What is here bounds what a fast path remembers: all of its tables have a size from when they are loaded on, and none of them grows past it.
 
 // flowTables are those that hold something for each flow, by the names that they have in the programs' C. Not each fast path has each.
-// The least used of their entries give way: what is known of a flow is learnt again with its next packets, which take the kernel's path.
+// The least used of their entries give way, but for masks (bpf/lib/agree.h): what is known of a flow is learnt again with its next packets, which take the kernel's path.
 var flowTables = []string{"flows", "masks", "living", "sockets"}
 
 // sizeTables gives the tables of flows room for so many; 0: as many as their programs say.

@@ -79,19 +79,9 @@ func (*xmasqAttachment) Prove(w econbench.Window) (failures []string) {
 	return failures
 }
 
-var xmasqKind = cacheKind{spec: xmasqSpec, needs: overlayNeeds, counts: countsMasked, shared: "masks", passes: true, settle: xmasqSettle, tidy: xmasqTidy}
+var xmasqKind = cacheKind{spec: loadXmasq, needs: overlayNeeds, counts: countsMasked, shared: "masks", passes: true, settle: xmasqSettle, tidy: xmasqTidy}
 
-// xmasqSpec has a table of keys in which none gives way while it is in use: what the other side masquerades on our word would be lost. Who
-// finds the table full stays encapsulated.
-func xmasqSpec() (*ebpf.CollectionSpec, error) {
-	spec, err := loadXmasq()
-	if err == nil {
-		spec.Maps["masks"].Type = ebpf.Hash
-	}
-	return spec, err
-}
-
-// xmasqIdle is IDLE of bpf/xmasq.bpf.c: a key that was not used for so long may be another flow's.
+// xmasqIdle is IDLE of bpf/lib/agree.h: a key that was not used for so long may be another flow's.
 const xmasqIdle = 5 * time.Second
 
 // xmasqTidy takes keys away that are idle at a time (CLOCK_MONOTONIC, ns). Whose key it was begins with an encapsulated packet after so long, and is
@@ -114,7 +104,7 @@ func xmasqTidy(maps map[string]*ebpf.Map, now uint64) error {
 }
 
 // xmasqSettle waits until peers have noticed that nothing is agreed on any more: what they masqueraded meanwhile would be lost. They
-// hear it with the next packet by the kernel's path, or after FRESH of bpf/xmasq.bpf.c.
+// hear it with the next packet by the kernel's path, or after FRESH of bpf/lib/agree.h.
 func xmasqSettle(coll *ebpf.Collection) {
 	const fresh, lately = 100 * time.Millisecond, time.Second
 	now, err := monotonic()

@@ -787,7 +787,7 @@ func TestHears(t *testing.T) {
 	}
 }
 
-// tagOf is flow_tag of bpf/xmasq.bpf.c.
+// tagOf is flow_tag of bpf/lib/agree.h.
 func tagOf(src, dst netip.Addr, sport, dport uint16, protocol uint64) uint16 {
 	h := (uint64(wire32(src))<<32 | uint64(wire32(dst))) * 0x9e3779b97f4a7c15
 	h ^= h >> 29

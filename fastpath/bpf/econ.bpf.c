@@ -51,10 +51,7 @@ struct way {
 	__u32 generation;
 	__u32 endpoint;
 	struct flow_key key;
-	__be32 host;
-	__be32 next_hop;
-	__u8 mac[ETH_ALEN];
-	__u16 pad;
+	struct peer to;
 };
 
 struct departure {
@@ -115,7 +112,7 @@ static __always_inline void remember(struct __sk_buff *skb, const struct flow_ke
 	struct delivery *here = bpf_map_lookup_elem(&endpoints, &own);
 	struct bpf_sock *sk = skb->sk;
 	struct flow flow = {.state = FLOW_ESTABLISHED, .endpoint = endpoint, .generation = generation, .host = to->host};
-	struct way way = {.generation = generation, .endpoint = endpoint, .key = *key, .host = to->host, .next_hop = to->next_hop};
+	struct way way = {.generation = generation, .endpoint = endpoint, .key = *key, .to = *to};
 	struct departure *d;
 	__u8 yes = 1;
 
@@ -127,7 +124,6 @@ static __always_inline void remember(struct __sk_buff *skb, const struct flow_ke
 	flow.ifindex = here->ifindex;
 	__builtin_memcpy(flow.mac, here->mac, ETH_ALEN);
 	__builtin_memcpy(flow.peer_mac, to->mac, ETH_ALEN);
-	__builtin_memcpy(way.mac, to->mac, ETH_ALEN);
 	way.until = bpf_ktime_get_coarse_ns() + WAY_TERM;
 	if (key->protocol != IPPROTO_ICMP) {
 		d = bpf_sk_storage_get(&departures, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -150,7 +146,6 @@ int from_container(struct __sk_buff *skb)
 	struct control *c = control();
 	__u32 segs = segments(skb), generation;
 	struct destination to = {};
-	const struct way_out *known;
 	struct sent p = {};
 	struct way way = {};
 	struct ethhdr *eth;
@@ -163,13 +158,10 @@ int from_container(struct __sk_buff *skb)
 	why = judge_sent(skb, c, &p);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
-	known = p.passing ? NULL : known_way(skb, c, &p.key, p.ttl);
-	if (known) {
-		hand_over(skb, &p.key, known->host, known->next_hop, known->word, false);
+	if (takes_shortcut(skb, c, &p))
 		return leave(skb, &a->egress, c, true, segs);
-	}
 	eth = data(skb);
-	if (!p.passing && !expired(c) && remembered(skb, &p.key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.mac))
+	if (!p.passing && !expired(c) && remembered(skb, &p.key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.to.mac))
 		return leave(skb, &a->egress, c, true, segs);
 	why = find_destination(skb, c, &p, &to);
 	if (why != BAILS)
@@ -192,7 +184,7 @@ int from_lane(struct __sk_buff *skb)
 	struct address to = {};
 	struct way way = {};
 	struct ethhdr *eth;
-	struct peer *peer, to_peer = {};
+	struct peer *peer;
 	struct term term;
 	bool mine;
 
@@ -211,20 +203,16 @@ int from_lane(struct __sk_buff *skb)
 		peer = bpf_map_lookup_elem(&peers, &to);
 		if (!peer)
 			return send_next_door(skb, a, &key, segs);
-		way.host = peer->host;
-		way.next_hop = peer->next_hop;
-		__builtin_memcpy(way.mac, peer->mac, ETH_ALEN);
+		way.to = *peer;
 	}
 	eth = data(skb);
-	if ((void *)(eth + 1) > data_end(skb) || !same_mac(eth->h_dest, way.mac))
+	if ((void *)(eth + 1) > data_end(skb) || !same_mac(eth->h_dest, way.to.mac))
 		return refuse(a, segs);
-	to_peer = (struct peer){.host = way.host, .next_hop = way.next_hop};
-	__builtin_memcpy(to_peer.mac, way.mac, ETH_ALEN);
 	if (mine)
-		remember_way(&term, &key, &to_peer, 0, 0, false);
-	if (!encapsulate(skb, way.host, bpf_get_prandom_u32()))
+		remember_way(&term, &key, &way.to, 0, 0, false);
+	if (!encapsulate(skb, way.to.host, bpf_get_prandom_u32()))
 		return fail(a, segs);
-	return send(skb, a, way.next_hop, len, segs);
+	return send(skb, a, way.to.next_hop, len, segs);
 }
 
 /* A packet of a flow of which it is not known yet where it leads: for who is sent to and hardly ever answers, it never is. It goes oncache's way,

@@ -90,6 +90,16 @@ static __always_inline int leave(struct __sk_buff *skb, struct direction *d, con
 	return bpf_redirect(lane_ifindex, 0);
 }
 
+/* Whether a packet's way is known, which is handed over then. */
+static __always_inline bool takes_shortcut(struct __sk_buff *skb, const struct control *c, const struct sent *p)
+{
+	const struct way_out *way = p->passing ? NULL : known_way(skb, c, &p->key, p->ttl);
+
+	if (way)
+		hand_over(skb, &p->key, way->host, way->next_hop, way->word, way->masked);
+	return way;
+}
+
 /* What the tables say of a packet that may leave: a reason to bail, or BAILS. */
 static __always_inline enum bail find_destination(struct __sk_buff *skb, const struct control *c, struct sent *p, struct destination *to)
 {
@@ -112,7 +122,6 @@ static __always_inline int leave_by_lane(struct __sk_buff *skb, bool speaks)
 	struct control *c = control();
 	__u32 segs = segments(skb);
 	struct destination to = {};
-	const struct way_out *way;
 	struct sent p = {};
 	enum bail why;
 
@@ -122,11 +131,8 @@ static __always_inline int leave_by_lane(struct __sk_buff *skb, bool speaks)
 	why = judge_sent(skb, c, &p);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
-	way = p.passing ? NULL : known_way(skb, c, &p.key, p.ttl);
-	if (way) {
-		hand_over(skb, &p.key, way->host, way->next_hop, way->word, way->masked);
+	if (takes_shortcut(skb, c, &p))
 		return leave(skb, &a->egress, c, true, segs);
-	}
 	why = find_destination(skb, c, &p, &to);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
