@@ -133,9 +133,23 @@ func (a *attachment) Close(ctx context.Context) error {
 }
 
 // overlayAttachment is a fast path attached on both hosts of a testbed with an overlay network.
-type overlayAttachment struct{ attachment }
+type overlayAttachment struct {
+	attachment
+	setting string
+}
 
-var _ econbench.Carrier = (*overlayAttachment)(nil)
+var (
+	_ econbench.Carrier = (*overlayAttachment)(nil)
+	_ econbench.Prover  = (*overlayAttachment)(nil)
+)
+
+// Prove wants what the setting promises.
+func (a *overlayAttachment) Prove(w econbench.Window) (failures []string) {
+	if a.setting == settingUntracked {
+		return proveUntracked(w)
+	}
+	return nil
+}
 
 // Topologies that a fast path over an overlay can be attached to: the path of their testbeds has a vxlan device, in a sandbox of Docker's
 // or in the host's own namespace.
@@ -167,7 +181,7 @@ func attachOverlay(ctx context.Context, name string, tb econbench.Testbed, opt e
 	if err != nil {
 		return nil, err
 	}
-	return &overlayAttachment{a}, nil
+	return &overlayAttachment{a, opt.Setting}, nil
 }
 
 // containerOn is the testbed's container on a host.

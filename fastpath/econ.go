@@ -13,7 +13,6 @@ import (
 	"github.com/cilium/ebpf/asm"
 
 	"github.com/econbench/econbench"
-	"github.com/econbench/econbench/internal/names"
 )
 
 // Econ is a cache by flow after ECON (see bpf/econ.bpf.c for the packets' journey): for each flow what its socket sends to and
@@ -46,13 +45,8 @@ func (Econ) Topologies() []string { return overlayTopologies() }
 // Lanes are the kinds that it can take.
 func (Econ) Lanes() []string { return laneKinds() }
 
-// CheckSetting wants none, or "sockets".
-func (Econ) CheckSetting(s string) error {
-	if s == "" || s == econSockets {
-		return nil
-	}
-	return names.Unknown("setting of econ", s, []string{econSockets})
-}
+// CheckSetting wants none, "sockets" or "untracked".
+func (e Econ) CheckSetting(s string) error { return checkOverlaySetting(e.Name(), s, econSockets) }
 
 // Attach attaches it on both hosts.
 func (e Econ) Attach(ctx context.Context, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {

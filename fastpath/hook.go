@@ -285,17 +285,14 @@ type attachedFilter struct {
 	handle *netlink.Handle
 }
 
-func attachFilter(at point, prog *ebpf.Program, owner string) (io.Closer, error) {
-	h, err := netlink.NewHandleAt(at.ns, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
+func attachFilter(at point, prog *ebpf.Program, owner string) (a attachedFilter, err error) {
+	if a.handle, err = netlink.NewHandleAt(at.ns, unix.NETLINK_ROUTE); err != nil {
+		return a, err
 	}
-	f, err := addFilter(h, at, prog, owner)
-	if err != nil {
-		h.Close()
-		return nil, err
+	if a.filter, err = addFilter(a.handle, at, prog, owner); err != nil {
+		a.handle.Close()
 	}
-	return attachedFilter{f, h}, nil
+	return a, err
 }
 
 // Close takes the filter off. One that could not be can be tried again.

@@ -22,6 +22,7 @@ type Oncache struct{}
 var (
 	_ econbench.Fastpath = Oncache{}
 	_ econbench.Bound    = Oncache{}
+	_ econbench.Settable = Oncache{}
 )
 
 // Name is what the user types.
@@ -37,6 +38,9 @@ func (Oncache) Topologies() []string { return overlayTopologies() }
 
 // Lanes are the kinds that it can take.
 func (Oncache) Lanes() []string { return laneKinds() }
+
+// CheckSetting wants none, or "untracked".
+func (o Oncache) CheckSetting(s string) error { return checkOverlaySetting(o.Name(), s) }
 
 // Attach attaches it on both hosts.
 func (o Oncache) Attach(ctx context.Context, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {

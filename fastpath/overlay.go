@@ -61,6 +61,7 @@ const (
 	progToContainer   = "to_container"   // where a lane comes out in the container, ingress
 	progToLane        = "to_lane"        // a netkit's primary end
 	progDrop          = "drop"           // the host's end of a lane, ingress
+	progNameServer    = "name_server"    // the container's loopback, egress; of no fast path's own (untracked.go)
 )
 
 // varByDevice is a variable of to_container's that changes while it is at work.

@@ -36,6 +36,10 @@ type ContainerStatus struct {
 	Lane    string `json:"lane"`
 	// Arrives is where what comes by the lane arrives: arrivesLane, or arrivesDevice where the container's rules ask for devices.
 	Arrives string `json:"arrives"`
+	// Untracked says that its name server's rules are withdrawn, with the setting "untracked"; Tracked, why its connections are tracked all the
+	// same. Neither: they are as the engine left them, or it has no rules.
+	Untracked bool   `json:"untracked,omitempty"`
+	Tracked   string `json:"tracked,omitempty"`
 }
 
 const (
@@ -54,7 +58,7 @@ func (o *overlay) Status() (any, error) {
 func (o *overlay) status() OverlayStatus {
 	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Connections: o.control.unruled, Containers: []ContainerStatus{}, Peers: len(o.remotes), MaxFlows: o.progs.room("flows"), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
-		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane}
+		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane, Untracked: e.names != nil && e.tracked == "", Tracked: e.tracked}
 		if e.byDevice {
 			c.Arrives = arrivesDevice
 		}

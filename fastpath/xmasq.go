@@ -22,6 +22,7 @@ type Xmasq struct{}
 var (
 	_ econbench.Fastpath = Xmasq{}
 	_ econbench.Bound    = Xmasq{}
+	_ econbench.Settable = Xmasq{}
 )
 
 // Name is what the user types.
@@ -37,6 +38,9 @@ func (Xmasq) Topologies() []string { return overlayTopologies() }
 
 // Lanes are the kinds that it can take.
 func (Xmasq) Lanes() []string { return laneKinds() }
+
+// CheckSetting wants none, or "untracked".
+func (x Xmasq) CheckSetting(s string) error { return checkOverlaySetting(x.Name(), s) }
 
 // Attach attaches it on both hosts.
 func (x Xmasq) Attach(ctx context.Context, tb econbench.Testbed, opt econbench.AttachOptions) (econbench.Attachment, error) {
@@ -61,9 +65,10 @@ const leastMasked = 0.1
 
 // Prove wants that of flows that last and are answered. Those that are not, a stream of datagrams, don't hear that the other side is
 // ready; connections of a transaction each are over by then.
-func (*xmasqAttachment) Prove(w econbench.Window) (failures []string) {
+func (a *xmasqAttachment) Prove(w econbench.Window) (failures []string) {
+	failures = a.overlayAttachment.Prove(w)
 	if w.Flows.Kind == econbench.ConnectFlows || w.Flows.Kind == econbench.DatagramFlows && w.Flows.ResponseBytes == 0 {
-		return nil
+		return failures
 	}
 	for _, side := range []struct {
 		host string

@@ -5,6 +5,7 @@ package netspace
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 
 // AtPath opens a network namespace by the path that it has in the engine's mount namespace, which an agent in a
 // container sees only through some process's root: that of process 1, or that of a dockerd with a mount namespace of its
-// own. An agent needs the host's PID namespace and CAP_SYS_PTRACE for it.
+// own; fs.ErrNotExist: none of them has it. An agent needs the host's PID namespace and CAP_SYS_PTRACE for it.
 func AtPath(path string) (*os.File, error) { return AtPathBy("/proc", path) }
 
 // AtPathBy is AtPath by way of another /proc, for tests.
@@ -39,9 +40,11 @@ var remembered sync.Map
 // underRoots tries the roots that an engine may live in, until what is asked for is found.
 func underRoots[T any](proc string, try func(root string) (T, error)) (found T, err error) {
 	var tried []string
+	absent := true
 	attempt := func(root string) bool {
 		if found, err = try(root); err != nil {
 			tried = append(tried, fmt.Sprintf("under %s: %v", root, err))
+			absent = absent && errors.Is(err, fs.ErrNotExist)
 		}
 		return err == nil
 	}
@@ -58,16 +61,20 @@ func underRoots[T any](proc string, try func(root string) (T, error)) (found T, 
 			return found, nil
 		}
 	}
-	return found, errors.New(strings.Join(tried, "; "))
+	err = errors.New(strings.Join(tried, "; "))
+	if absent {
+		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return found, err
 }
 
 // engineRoots lists the roots of dockerds.
 func engineRoots(proc string) (roots []string) {
-	fs, err := procfs.NewFS(proc)
+	processes, err := procfs.NewFS(proc)
 	if err != nil {
 		return nil
 	}
-	procs, err := fs.AllProcs()
+	procs, err := processes.AllProcs()
 	if err != nil {
 		return nil
 	}
@@ -93,7 +100,7 @@ func openUnder(root, path string) (*os.File, error) {
 	}
 	if !isNamespace(f) {
 		f.Close()
-		return nil, errors.New("not a namespace: nothing is mounted there")
+		return nil, fmt.Errorf("not a namespace: nothing is mounted there: %w", fs.ErrNotExist)
 	}
 	return f, nil
 }

@@ -51,10 +51,11 @@ type request struct {
 	family byte
 	flags  netlink.HeaderFlags
 	attrs  []attr
+	body   []byte // attributes that are encoded already, after the others
 }
 
 func message(kind uint16, family byte, flags netlink.HeaderFlags, attrs ...attr) request {
-	return request{kind, family, flags, attrs}
+	return request{kind: kind, family: family, flags: flags, attrs: attrs}
 }
 
 // header is struct nfgenmsg: family, version 0, resource id.
@@ -78,7 +79,7 @@ func (c *Conn) commit(requests ...request) error {
 				Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | r.kind),
 				Flags: netlink.Request | netlink.Acknowledge | r.flags,
 			},
-			Data: append(header(r.family, 0), body...),
+			Data: slices.Concat(header(r.family, 0), body, r.body),
 		})
 	}
 	batch = append(batch, control(unix.NFNL_MSG_BATCH_END))

@@ -4,7 +4,7 @@
 // CAP_NET_ADMIN and no program.
 //
 // It knows of tables what decides whether IPv4 packets of a host pass through them: families ip and inet, base chains,
-// flags. Rules it changes none, and reads them for one question alone (input.go). Tables of other families (ip6, arp, bridge, netdev), the xt tables of
+// flags. Of rules it takes away and restores those that are about one address alone (confined.go), and reads others for one question (input.go). Tables of other families (ip6, arp, bridge, netdev), the xt tables of
 // iptables-legacy and BPF programs at netfilter's hooks are not its business; LegacyTables tells of the second.
 package nft
 

@@ -157,6 +157,9 @@ func (j *Journal) plan(t Tuning) ([]*change, error) {
 
 // at runs f in the network namespace of a change.
 func (j *Journal) at(c *change, f func() error) error {
+	if c.Space != "" {
+		return c.inSpace(f)
+	}
 	if c.pid == 0 {
 		return netspace.In(j.ns, f)
 	}

@@ -27,12 +27,14 @@ type change struct {
 	Netns   *netspace.ID `json:"netns,omitempty"`   // nil: the value belongs to no network namespace
 	Device  string       `json:"device,omitempty"`  // of rps and offloads
 	Ifindex int          `json:"ifindex,omitempty"` // of Device: a name is used again, an index hardly
-	Name    string       `json:"name"`              // sysctl file, queue, feature, destination, nft table, device or bridge
+	Name    string       `json:"name"`              // sysctl file, queue, feature, destination, nft table, device, bridge or address
 	Table   int          `json:"table,omitempty"`   // routing table of congestion-control
+	Space   string       `json:"space,omitempty"`   // path of a container's namespace in the engine's mount namespace
 	Before  string       `json:"before"`
 	After   string       `json:"after"`
 
-	pid int // in whose namespace; 0: the journal's own
+	pid   int    // in whose namespace; 0: the journal's own, or that of Space
+	space *Space // of Space, held; nil: it is to be opened
 }
 
 // target is equal for two changes of one and the same value.
@@ -70,6 +72,8 @@ func (c *change) check() error {
 		return checkLinkName(c.Name)
 	case KindDormant:
 		return nft.CheckName(c.Name)
+	case KindRules:
+		return c.checkRules()
 	}
 	return fmt.Errorf("change of kind %q: unknown", c.Kind)
 }
@@ -96,6 +100,8 @@ func (c *change) get() (string, error) {
 		return readForward(c.Name)
 	case KindDormant:
 		return readTable(c.Name)
+	case KindRules:
+		return c.readRules()
 	}
 	return "", fmt.Errorf("change of kind %q: unknown", c.Kind)
 }
@@ -117,6 +123,8 @@ func (c *change) set(value string) error {
 		return writeForward(c.Name, value)
 	case KindDormant:
 		return writeTable(c.Name, value)
+	case KindRules:
+		return c.writeRules(value)
 	}
 	return fmt.Errorf("change of kind %q: unknown", c.Kind)
 }
@@ -144,6 +152,8 @@ func (c *change) subject() string {
 		return string(c.Kind) + " " + c.Name
 	case KindDormant:
 		return "nft table " + c.Name
+	case KindRules:
+		return fmt.Sprintf("rules about %s in %s", c.Name, c.Space)
 	}
 	return fmt.Sprintf("%s %s %s", c.Kind, c.Device, c.Name)
 }
@@ -158,6 +168,10 @@ func (c *change) step(from, to string) string {
 
 func (c *change) shown(value string) string {
 	switch {
+	case c.Kind == KindRules && value == "":
+		return "withdrawn"
+	case c.Kind == KindRules:
+		return "there"
 	case value != "":
 		return value
 	case c.Kind == KindCongestionControl:

@@ -136,7 +136,7 @@ func (j *Journal) undoRecord(r record) (string, error) {
 	switch c := r.Change; {
 	case r.Boot != j.boot:
 		return c.subject() + ": from before the host's restart, nothing to put back", nil
-	case c.Netns != nil && *c.Netns != j.netns:
+	case c.Netns != nil && *c.Netns != j.netns && c.Space == "":
 		return c.subject() + ": of another network namespace, left alone", nil
 	default:
 		return j.undoChange(c)

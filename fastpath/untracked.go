@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fastpath
+
+//go:generate go tool -modfile=../tools/go.mod bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -cflags "-O2 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-address-of-packed-member -I bpf/lib" nameserver bpf/nameserver.bpf.c
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/prometheus/procfs"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/econbench/econbench"
+	"github.com/econbench/econbench/internal/names"
+	"github.com/econbench/econbench/internal/netspace"
+	"github.com/econbench/econbench/internal/nft"
+	"github.com/econbench/econbench/internal/tune"
+)
+
+// What is here ends the tracking of connections in containers where nothing but the engine's own name server is there for it, with the setting
+// "untracked". It is 0.65 to 0.9 us of each packet (docs/speed.md), and no program can keep a packet from it: it comes before every hook that
+// programs have on the way out. Pods of Kubernetes have no such rules, and are not tracked.
+
+// settingUntracked is the setting of fast paths over an overlay whose containers' connections are not to be tracked.
+const settingUntracked = "untracked"
+
+// checkOverlaySetting allows none, "untracked", and what a fast path has besides.
+func checkOverlaySetting(fastpath, setting string, others ...string) error {
+	allowed := append(others, settingUntracked)
+	if setting == "" || slices.Contains(allowed, setting) {
+		return nil
+	}
+	return names.Unknown("setting of "+fastpath, setting, allowed)
+}
+
+// engineNames is where Docker's resolver is asked, in each container on a network that was made for it (libnetwork's resolverIPSandbox).
+var engineNames = netip.AddrFrom4([4]byte{127, 0, 0, 11})
+
+// nameServer is the engine's name server of a container, without its rules.
+type nameServer struct {
+	rules  *tune.Applied  // withdrawn
+	filter attachedFilter // that does what they did
+}
+
+// Close restores the rules, then takes away what stood in for them.
+func (n *nameServer) Close() error {
+	if err := n.rules.Undo(); err != nil {
+		return err
+	}
+	return n.filter.Close()
+}
+
+// untrack withdraws the rules of a container's name server, as they are now; those that the engine made anew, too. A container that has others
+// keeps all: they may ask for its connections.
+func (o *overlay) untrack(e *endpoint) error {
+	if o.cfg.With != settingUntracked {
+		return nil
+	}
+	rules, err := nameServerRules(e.ns)
+	var others nft.OtherRules
+	if errors.As(err, &others) {
+		e.tracked = others.Error()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("rules of its name server: %w", err)
+	}
+	if e.tracked = ""; rules == nil {
+		return nil
+	}
+	ports, err := resolverPorts(e.ns)
+	if errors.As(err, &others) {
+		e.tracked = others.Error()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return o.serveNames(e, *rules, ports)
+}
+
+// serveNames has a program stand in for the rules, and withdraws them.
+func (o *overlay) serveNames(e *endpoint, rules nft.Confined, ports resolver) (err error) {
+	spec, err := loadNameserver()
+	if err != nil {
+		return err
+	}
+	coll, err := loadPrograms(spec, nil, map[string]any{"udp_port": wire16(ports.udp), "tcp_port": wire16(ports.tcp)}, progNameServer)
+	if err != nil {
+		return err
+	}
+	defer coll.Close() // the filter has it
+	loopback, err := e.look.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("loopback: %w", err)
+	}
+	again := e.names != nil // the engine made them anew
+	n := &nameServer{}
+	if n.filter, err = attachFilter(point{e.ns, loopback.Attrs().Index, ebpf.AttachTCXEgress}, coll.Programs[progNameServer], o.cfg.network()); err != nil {
+		return err
+	}
+	if again {
+		n.filter.created = e.names.filter.created
+	}
+	at := tune.Space{NS: e.ns, ID: e.space, Path: path.Join(o.cfg.spaces(), e.name)}
+	if again {
+		err = e.names.rules.Undo() // which finds that they are back
+	}
+	if err == nil {
+		n.rules, err = o.tracked.journal.Withdraw(at, engineNames, rules)
+	}
+	if err != nil {
+		return errors.Join(err, n.filter.Close())
+	}
+	if e.names = n; !again {
+		e.undo = append(e.undo, func() error { return e.names.Close() })
+	}
+	return nil
+}
+
+// nameServerRules are a container's rules if they are the name server's alone; nil: it has none, of any kind. Else the error is nft.OtherRules.
+func nameServerRules(container netns.NsHandle) (rules *nft.Confined, err error) {
+	var legacy []string
+	err = netspace.In(container, func() (err error) {
+		legacy, err = nft.LegacyTables()
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(legacy) > 0 {
+		return nil, nft.OtherRules(fmt.Sprintf("iptables-legacy's tables, which are not looked into: %s", strings.Join(legacy, ", ")))
+	}
+	c, err := nft.Dial(container)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil, nil // a kernel without nf_tables
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.Confined(engineNames)
+}
+
+// resolver is where the engine's name server listens.
+type resolver struct{ udp, tcp uint16 }
+
+// resolverPorts finds it by its sockets: rules tell of it in as many ways as there are versions of iptables.
+func resolverPorts(container netns.NsHandle) (r resolver, err error) {
+	const listening = 10 // TCP_LISTEN of include/net/tcp_states.h
+	var udp procfs.NetUDP
+	var tcp procfs.NetTCP
+	err = netspace.In(container, func() error {
+		here, err := procfs.NewFS("/proc/thread-self")
+		if err != nil {
+			return err
+		}
+		if udp, err = here.NetUDP(); err != nil {
+			return err
+		}
+		tcp, err = here.NetTCP()
+		return err
+	})
+	if err != nil {
+		return r, fmt.Errorf("sockets: %w", err)
+	}
+	found := 0
+	for _, s := range udp {
+		if a, _ := netip.AddrFromSlice(s.LocalAddr); a.Unmap() == engineNames && s.RemPort == 0 {
+			r.udp = uint16(s.LocalPort)
+			found++
+		}
+	}
+	for _, s := range tcp {
+		if a, _ := netip.AddrFromSlice(s.LocalAddr); a.Unmap() == engineNames && s.St == listening {
+			r.tcp = uint16(s.LocalPort)
+			found++
+		}
+	}
+	if found != 2 || r.udp == 0 || r.tcp == 0 {
+		return r, nft.OtherRules(fmt.Sprintf("%d sockets listen at %s: want one of UDP and one of TCP", found, engineNames))
+	}
+	return r, nil
+}
+
+// proveUntracked wants that nothing in the containers asked for their connections.
+func proveUntracked(w econbench.Window) (failures []string) {
+	for _, side := range []struct {
+		host string
+		econbench.HostWindow
+	}{{econbench.ClientHost, w.Client}, {econbench.ServerHost, w.Server}} {
+		if tables, noted := side.Notes[econbench.NoteNetfilter]; !noted || tables != "" {
+			failures = append(failures, fmt.Sprintf("%s: setting %s: nft tables in effect in the container are %q, want none", side.host, settingUntracked, tables))
+		}
+	}
+	return failures
+}
