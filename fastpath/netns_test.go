@@ -280,9 +280,9 @@ func (host *testHost) tryAttach(t *testing.T, opt econbench.AttachOptions) error
 	t.Helper()
 	host.open(t)
 	return netspace.In(host.host, func() (err error) {
-		cfg := OverlayConfig{Sandbox: filepath.Join(host.dir, host.network), Underlay: host.outer, AttachOptions: opt}
+		cfg := OverlayConfig{Sandbox: filepath.Join(host.dir, host.network), Underlay: host.outer, With: opt.Setting, AttachOptions: opt}
 		if isPlain(t) {
-			cfg = OverlayConfig{Tunnel: host.network, Spaces: host.dir, AttachOptions: opt}
+			cfg = OverlayConfig{Tunnel: host.network, Spaces: host.dir, With: opt.Setting, AttachOptions: opt}
 		}
 		attached, err := attachToSandbox(context.Background(), cfg, host.journal, &cache{cacheKind: host.kind.cacheKind})
 		if err == nil {

@@ -281,12 +281,18 @@ func printStays(w io.Writer, list []lab.StayStatus) error {
 	return nil
 }
 
-// arriving tells where what comes by a lane arrives, if not on a device of the lane's.
-func arriving(c fastpath.ContainerStatus) string {
+// arriving tells where what comes by a lane arrives, if not on a device of the lane's, and what became of the setting "untracked".
+func arriving(c fastpath.ContainerStatus) (text string) {
 	if c.Arrives == "device" {
-		return " up to " + c.Device + ", as its rules ask for devices"
+		text = " up to " + c.Device + ", as its rules ask for devices"
 	}
-	return ""
+	switch {
+	case c.Tracked != "":
+		text += ", tracked: " + c.Tracked
+	case c.Untracked:
+		text += ", untracked"
+	}
+	return text
 }
 
 // mapSizes tells what maps take of memory, those that take the most by name.

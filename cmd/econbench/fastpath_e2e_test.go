@@ -5,16 +5,21 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netns"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/fastpath"
 	"github.com/econbench/econbench/internal/docker"
 	"github.com/econbench/econbench/internal/image"
 	"github.com/econbench/econbench/internal/lab"
+	"github.com/econbench/econbench/internal/netspace"
 )
 
 const (
@@ -65,6 +70,11 @@ func runOn(t *testing.T, h *engineHost, addr string, argv ...string) (id string)
 // transfer moves data between the containers for a second, and tries again while the hosts still hear of each other's containers.
 func transfer(t *testing.T, h *engineHost, client string) {
 	t.Helper()
+	transferTo(t, h, client, serverAddr)
+}
+
+func transferTo(t *testing.T, h *engineHost, client, server string) {
+	t.Helper()
 	e, err := docker.Dial(t.Context(), h.url, "")
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +84,7 @@ func transfer(t *testing.T, h *engineHost, client string) {
 	eventually(t, "a transfer", patience, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		x, err := e.Exec(ctx, client, []string{"iperf3", "-c", serverAddr, "-t", "1", "-J", "--connect-timeout", "1000"})
+		x, err := e.Exec(ctx, client, []string{"iperf3", "-c", server, "-t", "1", "-J", "--connect-timeout", "1000"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,4 +195,76 @@ func TestFastpathStays(t *testing.T) {
 	command("detach", someNetwork).want(0)
 	command("detach", someNetwork).want(1).wantError("no fast path is attached")
 	transfer(t, hosts[0], client)
+}
+
+// TestFastpathUntracked has an engine's own rules and name server: peers are found by their names before, while and after the rules are withdrawn; an
+// agent that is killed leaves a container that finds them too, and the next one restores the rules.
+func TestFastpathUntracked(t *testing.T) {
+	hosts := sharedHosts(t)
+	overlayOf(t, hosts)
+	client := runOn(t, hosts[0], clientAddr, "sleep", "infinity")
+	server := runOn(t, hosts[1], serverAddr, "iperf3", "-s")[:12] // its name on the network
+	command := func(args ...string) *program { return start(t, sharedLab(), append([]string{"fastpath"}, args...)...) }
+	rules := func() (text string) {
+		var d struct{ NetworkSettings struct{ SandboxKey string } }
+		hosts[0].must(t, "GET", "/containers/"+client+"/json", nil, &d)
+		ns, err := netns.GetFromPath(fmt.Sprintf("/proc/%d/root/%s", hosts[0].init, d.NetworkSettings.SandboxKey))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ns.Close()
+		err = netspace.In(ns, func() error {
+			out, err := exec.Command("iptables-save", "-t", "nat").Output()
+			for line := range strings.Lines(string(out)) {
+				if strings.HasPrefix(line, "-") {
+					text += line
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	find := func(when string, want string) {
+		t.Helper()
+		transferTo(t, hosts[0], client, server)
+		if got := rules(); got != want {
+			t.Errorf("%s: rules in the container:\n%swant:\n%s", when, got, want)
+		}
+	}
+	before := rules()
+	if strings.Count(before, "DNAT") != 2 {
+		t.Fatalf("the engine's rules: %s: this test sees nothing", before)
+	}
+	find("before", before)
+	command("attach", someNetwork, "--fastpath", "oncache:sockets").want(1).wantError(`unknown setting of oncache "sockets": allowed: untracked`)
+	command("attach", someNetwork, "--fastpath", "xmasq:untracked").want(0)
+	find("attached", "")
+	if said := command("status", someNetwork).want(0).stdout.String(); !strings.Contains(said, "container "+clientAddr+" (eth0) by lane macvlan, untracked") {
+		t.Errorf("status: %s", said)
+	}
+	for _, n := range hits(statuses(t)) {
+		if n < 10 {
+			t.Errorf("hits: %v, want more", n)
+		}
+	}
+	command("detach", someNetwork).want(0)
+	find("detached", before)
+
+	command("attach", someNetwork, "--fastpath", "oncache:untracked").want(0)
+	var attached []lab.StayStatus
+	if err := json.Unmarshal(command("status", someNetwork, "-o", "json").want(0).stdout.Bytes(), &attached); err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range attached {
+		hosts[i].must(t, "POST", "/containers/"+s.Container+"/kill", nil, nil)
+		eventually(t, "the agent's end", patience, func() bool { return hosts[i].ask("GET", "/containers/"+s.Container+"/json", nil, nil) != nil })
+	}
+	find("killed", "")
+	command("attach", someNetwork).want(0)
+	find("attached again, without the setting", before)
+	command("detach", someNetwork).want(0)
+	find("detached again", before)
 }

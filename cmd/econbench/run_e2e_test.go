@@ -56,10 +56,10 @@ func TestRun(t *testing.T) {
 // TestRunFastpaths runs each fast path on both kinds of overlay networks, and looks whether each did what it is for.
 func TestRunFastpaths(t *testing.T) {
 	sharedHosts(t)
-	p := start(t, sharedLab(), tiny("--workload", "tcp_rr,tcp_stream", "--arm", "overlay+econ,overlay+econ:sockets,overlay+xmasq,vxlan+econ,vxlan+xmasq")...)
+	p := start(t, sharedLab(), tiny("--workload", "tcp_rr,tcp_stream", "--arm", "overlay+econ,overlay+econ:sockets,overlay+xmasq,overlay+xmasq:untracked,vxlan+econ,vxlan+xmasq")...)
 	p.want(0)
 	run := p.run()
-	allValid(t, run, 10)
+	allValid(t, run, 12)
 	for _, tr := range run.Trials {
 		if len(tr.Proof.Carried) != 4 || *tr.Metrics["hit_ratio"] < 0.99 || !slices.Equal(tr.Proof.Through, []string{"wire"}) {
 			t.Errorf("%s: carried %+v through %q", tr.Cell, tr.Proof.Carried, tr.Proof.Through)
@@ -70,6 +70,10 @@ func TestRunFastpaths(t *testing.T) {
 		for role, h := range tr.Hosts {
 			if given := h.Counters["fastpath"]["ingress.assigned"]; (given > 0) != (tr.Arm.Setting == "sockets") {
 				t.Errorf("%s, %s: %v segments were given their sockets", tr.Cell, role, given)
+			}
+			rules, noted := h.Notes[econbench.NoteNetfilter]
+			if want := tr.Arm.Topology == "overlay" && tr.Arm.Setting != "untracked"; !noted || (rules == "ip nat") != want {
+				t.Errorf("%s, %s: rules in the container: %q", tr.Cell, role, rules)
 			}
 		}
 	}

@@ -40,11 +40,15 @@ var remembered sync.Map
 // underRoots tries the roots that an engine may live in, until what is asked for is found.
 func underRoots[T any](proc string, try func(root string) (T, error)) (found T, err error) {
 	var tried []string
-	absent := true
+	missing, unknown := 0, 0 // roots without it, and roots that did not say; what may not be looked into is not the engine's
 	attempt := func(root string) bool {
 		if found, err = try(root); err != nil {
 			tried = append(tried, fmt.Sprintf("under %s: %v", root, err))
-			absent = absent && errors.Is(err, fs.ErrNotExist)
+			if errors.Is(err, fs.ErrNotExist) {
+				missing++
+			} else if !errors.Is(err, fs.ErrPermission) {
+				unknown++
+			}
 		}
 		return err == nil
 	}
@@ -62,7 +66,7 @@ func underRoots[T any](proc string, try func(root string) (T, error)) (found T, 
 		}
 	}
 	err = errors.New(strings.Join(tried, "; "))
-	if absent {
+	if missing > 0 && unknown == 0 {
 		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	return found, err
