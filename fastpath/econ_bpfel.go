@@ -105,6 +105,16 @@ type econFlowKey struct {
 	Protocol   uint32
 }
 
+type econHop struct {
+	_       structs.HostLayout
+	Until   uint64
+	NextHop uint32
+	Mac     [6]uint8
+	OwnMac  [6]uint8
+	Known   uint8
+	_       [7]byte
+}
+
 type econLaneKind uint32
 
 const (
@@ -221,6 +231,7 @@ type econMapSpecs struct {
 	Departures *ebpf.MapSpec `ebpf:"departures"`
 	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows      *ebpf.MapSpec `ebpf:"flows"`
+	Hops       *ebpf.MapSpec `ebpf:"hops"`
 	Living     *ebpf.MapSpec `ebpf:"living"`
 	Peers      *ebpf.MapSpec `ebpf:"peers"`
 	Sockets    *ebpf.MapSpec `ebpf:"sockets"`
@@ -278,6 +289,7 @@ type econMaps struct {
 	Departures *ebpf.Map `ebpf:"departures"`
 	Endpoints  *ebpf.Map `ebpf:"endpoints"`
 	Flows      *ebpf.Map `ebpf:"flows"`
+	Hops       *ebpf.Map `ebpf:"hops"`
 	Living     *ebpf.Map `ebpf:"living"`
 	Peers      *ebpf.Map `ebpf:"peers"`
 	Sockets    *ebpf.Map `ebpf:"sockets"`
@@ -293,6 +305,7 @@ func (m *econMaps) Close() error {
 		m.Departures,
 		m.Endpoints,
 		m.Flows,
+		m.Hops,
 		m.Living,
 		m.Peers,
 		m.Sockets,

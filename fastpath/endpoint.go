@@ -28,8 +28,8 @@ type endpoint struct {
 	// byDevice is what to_container was last told by setByDevice: all that arrives goes up by the container's own device.
 	byDevice    bool
 	setByDevice *ebpf.Variable
-	names       *nameServer     // its engine's name server without rules; nil: it has them, or never had any
-	tracked     string          // why its connections are tracked all the same
+	names       *nameServer    // its engine's name server without rules; nil: it has them, or never had any
+	tracked     string         // why its connections are tracked all the same
 	handovers   []*handover    // what is at work on the lane's devices
 	undo        []func() error // what leads to the lane, in the order things were done
 	closing     bool           // it was to go, and could not yet

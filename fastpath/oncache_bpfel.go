@@ -81,6 +81,16 @@ type oncacheFlowKey struct {
 	Protocol   uint32
 }
 
+type oncacheHop struct {
+	_       structs.HostLayout
+	Until   uint64
+	NextHop uint32
+	Mac     [6]uint8
+	OwnMac  [6]uint8
+	Known   uint8
+	_       [7]byte
+}
+
 type oncacheLaneKind uint32
 
 const (
@@ -194,6 +204,7 @@ type oncacheMapSpecs struct {
 	Controls  *ebpf.MapSpec `ebpf:"controls"`
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
+	Hops      *ebpf.MapSpec `ebpf:"hops"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
 	Voids     *ebpf.MapSpec `ebpf:"voids"`
 	WaysHome  *ebpf.MapSpec `ebpf:"ways_home"`
@@ -248,6 +259,7 @@ type oncacheMaps struct {
 	Controls  *ebpf.Map `ebpf:"controls"`
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
 	Flows     *ebpf.Map `ebpf:"flows"`
+	Hops      *ebpf.Map `ebpf:"hops"`
 	Peers     *ebpf.Map `ebpf:"peers"`
 	Voids     *ebpf.Map `ebpf:"voids"`
 	WaysHome  *ebpf.Map `ebpf:"ways_home"`
@@ -260,6 +272,7 @@ func (m *oncacheMaps) Close() error {
 		m.Controls,
 		m.Endpoints,
 		m.Flows,
+		m.Hops,
 		m.Peers,
 		m.Voids,
 		m.WaysHome,

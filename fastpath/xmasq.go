@@ -108,20 +108,25 @@ func xmasqTidy(maps map[string]*ebpf.Map, now uint64) error {
 	return nil
 }
 
-// xmasqSettle waits until peers have noticed that nothing is agreed on any more: what they masqueraded meanwhile would be lost. They
-// hear it with the next packet by the kernel's path, or after FRESH of bpf/lib/agree.h.
+// xmasqSettle waits until no peer believes any more that its packets are put back: what it masqueraded meanwhile would be lost. It does for FRESH of
+// bpf/lib/agree.h after it was last told, with a shortcut's term upon it and what packets take.
 func xmasqSettle(coll *ebpf.Collection) {
-	const fresh, lately = 100 * time.Millisecond, time.Second
+	const fresh = 150 * time.Millisecond
 	now, err := monotonic()
 	if err != nil {
 		return
 	}
-	var key xmasqMaskKey
-	var mask xmasqMask
-	for it := coll.Maps["masks"].Iterate(); it.Next(&key, &mask); {
-		if now < mask.UsedAt+uint64(lately) {
-			time.Sleep(fresh + fresh/2)
-			return
+	told := uint64(0)
+	keys, values := make([]flowKey, batch), make([]xmasqFlow, batch)
+	err = readAll(coll.Maps["flows"], keys, values, false, func(i int) {
+		if values[i].Granted != 0 {
+			told = max(told, values[i].ToldAt)
 		}
+	})
+	if err != nil {
+		told = now
+	}
+	if until := told + uint64(fresh); now < until {
+		time.Sleep(time.Duration(until - now))
 	}
 }

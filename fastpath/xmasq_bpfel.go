@@ -93,6 +93,16 @@ type xmasqFlowKey struct {
 	Protocol   uint32
 }
 
+type xmasqHop struct {
+	_       structs.HostLayout
+	Until   uint64
+	NextHop uint32
+	Mac     [6]uint8
+	OwnMac  [6]uint8
+	Known   uint8
+	_       [7]byte
+}
+
 type xmasqLaneKind uint32
 
 const (
@@ -249,6 +259,7 @@ type xmasqMapSpecs struct {
 	Controls  *ebpf.MapSpec `ebpf:"controls"`
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
+	Hops      *ebpf.MapSpec `ebpf:"hops"`
 	Masks     *ebpf.MapSpec `ebpf:"masks"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
 	Voids     *ebpf.MapSpec `ebpf:"voids"`
@@ -306,6 +317,7 @@ type xmasqMaps struct {
 	Controls  *ebpf.Map `ebpf:"controls"`
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
 	Flows     *ebpf.Map `ebpf:"flows"`
+	Hops      *ebpf.Map `ebpf:"hops"`
 	Masks     *ebpf.Map `ebpf:"masks"`
 	Peers     *ebpf.Map `ebpf:"peers"`
 	Voids     *ebpf.Map `ebpf:"voids"`
@@ -320,6 +332,7 @@ func (m *xmasqMaps) Close() error {
 		m.Controls,
 		m.Endpoints,
 		m.Flows,
+		m.Hops,
 		m.Masks,
 		m.Peers,
 		m.Voids,

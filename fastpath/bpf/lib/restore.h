@@ -265,10 +265,15 @@ static __always_inline int from_host(struct __sk_buff *skb, struct account *a, c
 	struct mask *mask;
 	struct flow *flow;
 
-	if (!linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(*tcp)) && !linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(struct udphdr)))
+	if (!linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(struct udphdr)))
 		return NEXT;
 	ip = data(skb) + ETH_HLEN;
-	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || *(__u8 *)ip != 0x45 || ip->daddr != tunnel_addr)
+	if ((void *)(ip + 1) > data_end(skb) || *(__u8 *)ip != 0x45 || ip->daddr != tunnel_addr)
+		return NEXT;
+	if (ip->protocol == IPPROTO_TCP && !linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(*tcp)))
+		return NEXT; /* no whole header: for the stack to drop */
+	ip = data(skb) + ETH_HLEN;
+	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return NEXT;
 	if (ip->protocol == IPPROTO_ICMP)
 		return about_masked(skb, a);
