@@ -357,6 +357,10 @@ const NoteNetfilter = "netfilter"
 // several with commas. " (device)" after one: what arrived went on to the container's own device, as its rules asked for.
 const NoteLane = "lane"
 
+// NoteTracked is the name of the note that says why connections of the host's containers were tracked though the fast path's setting asks for none;
+// several reasons with semicolons. Absent where they were not, or nothing was asked.
+const NoteTracked = "tracked"
+
 // NoteCongestionControl is the name of the note that says which algorithm the data flows run; several with commas.
 const NoteCongestionControl = "congestion_control"
 

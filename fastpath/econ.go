@@ -36,7 +36,7 @@ func (Econ) Name() string { return "econ" }
 
 // Help is one line for lists.
 func (Econ) Help() string {
-	return "cache by flow (after ECON): each flow's socket, device and outer header, until the socket is closed; econ:sockets spares the socket's lookup, too"
+	return "cache by flow (after ECON): each flow's socket, device and outer header, until the socket is closed; econ:sockets spares the socket's lookup, too; econ:untracked without connection tracking in containers"
 }
 
 // Topologies are those that it can be attached to.

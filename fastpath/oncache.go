@@ -30,7 +30,7 @@ func (Oncache) Name() string { return "oncache" }
 
 // Help is one line for lists.
 func (Oncache) Help() string {
-	return "encapsulation cache (after ONCache): outer header and delivery device by destination, around the network's sandbox"
+	return "encapsulation cache (after ONCache): outer header and delivery device by destination, around the network's sandbox; oncache:untracked without connection tracking in containers"
 }
 
 // Topologies are those that it can be attached to.

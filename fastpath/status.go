@@ -72,20 +72,27 @@ func (o *overlay) status() OverlayStatus {
 
 var _ econbench.Noter = (*overlay)(nil)
 
-// Notes say which kinds of lanes are in use.
+// Notes say which kinds of lanes are in use, and why containers are tracked that should not be.
 func (o *overlay) Notes() map[string]string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var kinds []string
+	var kinds, tracked []string
 	for _, c := range o.status().Containers {
 		kind := c.Lane
 		if c.Arrives == arrivesDevice {
 			kind += " (device)"
 		}
 		kinds = append(kinds, kind)
+		if c.Tracked != "" {
+			tracked = append(tracked, c.Address+": "+c.Tracked)
+		}
 	}
 	slices.Sort(kinds)
-	return map[string]string{econbench.NoteLane: strings.Join(slices.Compact(kinds), ", ")}
+	notes := map[string]string{econbench.NoteLane: strings.Join(slices.Compact(kinds), ", ")}
+	if len(tracked) > 0 {
+		notes[econbench.NoteTracked] = strings.Join(tracked, "; ")
+	}
+	return notes
 }
 
 // Items is OverlayStatus with each flow.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/prometheus/procfs"
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -156,7 +157,7 @@ type resolver struct{ udp, tcp uint16 }
 func resolverPorts(container netns.NsHandle) (r resolver, err error) {
 	const listening = 10 // TCP_LISTEN of include/net/tcp_states.h
 	var udp procfs.NetUDP
-	var tcp procfs.NetTCP
+	var tcp []*netlink.Socket
 	err = netspace.In(container, func() error {
 		here, err := procfs.NewFS("/proc/thread-self")
 		if err != nil {
@@ -165,7 +166,7 @@ func resolverPorts(container netns.NsHandle) (r resolver, err error) {
 		if udp, err = here.NetUDP(); err != nil {
 			return err
 		}
-		tcp, err = here.NetTCP()
+		tcp, err = netspace.Whole(func() ([]*netlink.Socket, error) { return netlink.SocketDiagTCP(unix.AF_INET) })
 		return err
 	})
 	if err != nil {
@@ -179,8 +180,8 @@ func resolverPorts(container netns.NsHandle) (r resolver, err error) {
 		}
 	}
 	for _, s := range tcp {
-		if a, _ := netip.AddrFromSlice(s.LocalAddr); a.Unmap() == engineNames && s.St == listening {
-			r.tcp = uint16(s.LocalPort)
+		if a, _ := netip.AddrFromSlice(s.ID.Source); a.Unmap() == engineNames && s.State == listening {
+			r.tcp = s.ID.SourcePort
 			found++
 		}
 	}
@@ -196,7 +197,10 @@ func proveUntracked(w econbench.Window) (failures []string) {
 		host string
 		econbench.HostWindow
 	}{{econbench.ClientHost, w.Client}, {econbench.ServerHost, w.Server}} {
-		if tables, noted := side.Notes[econbench.NoteNetfilter]; !noted || tables != "" {
+		tables, noted := side.Notes[econbench.NoteNetfilter]
+		if why := side.Notes[econbench.NoteTracked]; why != "" {
+			failures = append(failures, fmt.Sprintf("%s: setting %s: connections are tracked: %s", side.host, settingUntracked, why))
+		} else if !noted || tables != "" {
 			failures = append(failures, fmt.Sprintf("%s: setting %s: nft tables in effect in the container are %q, want none", side.host, settingUntracked, tables))
 		}
 	}

@@ -258,6 +258,9 @@ func TestTrackedForOthers(t *testing.T) {
 	if !h.isTracked(t, hosts[1]) {
 		t.Error("connections are not tracked")
 	}
+	if why := h.attached.(econbench.Noter).Notes()[econbench.NoteTracked]; !strings.Contains(why, "ip mine") {
+		t.Errorf("noted %q, want table ip mine", why)
+	}
 	h.query(t, "a ")
 	h.command(t, "nft", "delete table ip mine")
 	h.waitUntracked(t, true)
@@ -355,6 +358,11 @@ func TestProveUntracked(t *testing.T) {
 		if got := a.Prove(econbench.Window{Client: noted("ip nat"), Flows: flows}); len(got) != 2 {
 			t.Errorf("%T: %q, want one failure for each host", a, got)
 		}
+	}
+	said := noted("")
+	said.Notes[econbench.NoteTracked] = "198.19.77.2: iptables-legacy's tables"
+	if got := (&overlayAttachment{setting: settingUntracked}).Prove(econbench.Window{Client: said, Server: noted("")}); len(got) != 1 || !strings.Contains(got[0], "legacy") {
+		t.Errorf("%q, want the reason", got)
 	}
 	if got := (&overlayAttachment{}).Prove(econbench.Window{Client: noted("ip nat")}); len(got) != 0 {
 		t.Errorf("%q, want no failure without the setting", got)

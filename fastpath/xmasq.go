@@ -30,7 +30,7 @@ func (Xmasq) Name() string { return "xmasq" }
 
 // Help is one line for lists.
 func (Xmasq) Help() string {
-	return "masquerading (after XMasq): packets under their hosts' addresses, without encapsulation, where both sides agreed on it in band"
+	return "masquerading (after XMasq): packets under their hosts' addresses, without encapsulation, where both sides agreed on it in band; xmasq:untracked without connection tracking in containers"
 }
 
 // Topologies are those that it can be attached to.
