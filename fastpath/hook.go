@@ -88,7 +88,11 @@ type handover struct {
 	program *ebpf.Program
 	now     io.Closer
 	due     bool // it is a filter's still
+	failed  int  // times that handing over did
 }
+
+// handoverTries is how often it is tried: one that fails for good would keep those behind it waiting. It stays a filter's then.
+const handoverTries = 3
 
 // attachTo attaches a program to a device of a lane.
 func (a attacher) attachTo(l lane, at point, prog *ebpf.Program) (*handover, error) {
@@ -119,6 +123,8 @@ func (h *handover) handOver() error {
 		return nil
 	}
 	if err != nil {
+		h.failed++
+		h.due = h.failed < handoverTries
 		return err
 	}
 	filter := h.now

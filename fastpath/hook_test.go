@@ -190,3 +190,22 @@ func again(h *handover) error {
 	h.now, h.due = filter, true
 	return h.handOver()
 }
+
+// TestHandoverFails has a hand-over that fails for good: it is given up, so that those behind it have their turn.
+func TestHandoverFails(t *testing.T) {
+	if !slices.Contains(hooks(), econbench.HookTCX) {
+		t.Skip("this kernel has no tcx: Linux 6.6 or newer is needed")
+	}
+	ns := twoHosts(t, fastKinds()[0])[0].container
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	h := &handover{at: point{ns, 1, ebpf.AttachTCXIngress}, program: prog, due: true}
+	for i := range handoverTries {
+		if err := h.handOver(); err == nil || h.due != (i < handoverTries-1) {
+			t.Errorf("try %d: %v, due %t", i, err, h.due)
+		}
+	}
+}

@@ -270,7 +270,7 @@ func makeLane(makers []laneMaker, at laneSite) (lane, error) {
 	return nil, noLane(strings.Join(why, "; "))
 }
 
-// offers remembers what the kernel was asked for: it does not change while an agent lives.
+// offers remembers what the kernel has and what it lacks, which does not change while an agent lives. Whatever else went wrong may pass.
 var offers sync.Map // kind → *error
 
 // offered asks the kernel for a kind of device by making one, in a namespace of its own that is gone with the call.
@@ -289,9 +289,12 @@ func offered(kind, option string, make func() error) error {
 		}
 		return make()
 	})
-	if errors.Is(err, unix.EOPNOTSUPP) {
+	lacks := errors.Is(err, unix.EOPNOTSUPP)
+	if lacks {
 		err = fmt.Errorf("this kernel has no %s devices: %s is needed", kind, option)
 	}
-	offers.Store(kind, &err)
+	if lacks || err == nil {
+		offers.Store(kind, &err)
+	}
 	return err
 }

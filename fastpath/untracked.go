@@ -41,6 +41,10 @@ func checkOverlaySetting(fastpath, setting string, others ...string) error {
 	return names.Unknown("setting of "+fastpath, setting, allowed)
 }
 
+// translations are an engine's rules for it: there and back, for UDP and for TCP. They are made one by one, with a program of its own each, which
+// would fail if what it adds to were gone.
+const translations = 4
+
 // engineNames is where Docker's resolver is asked, in each container on a network that was made for it (libnetwork's resolverIPSandbox).
 var engineNames = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 
@@ -74,6 +78,10 @@ func (o *overlay) untrack(e *endpoint) error {
 		return fmt.Errorf("rules of its name server: %w", err)
 	}
 	if e.tracked = ""; rules == nil {
+		return nil
+	}
+	if rules.Translations != translations {
+		e.tracked = fmt.Sprintf("its name server has %d rules of NAT: want %d, the engine may be making them", rules.Translations, translations)
 		return nil
 	}
 	ports, err := resolverPorts(e.ns)

@@ -266,6 +266,15 @@ func TestTrackedForOthers(t *testing.T) {
 	h.waitUntracked(t, true)
 	h.query(t, "a ")
 
+	h.command(t, "iptables", "-t", "nat", "-N", "DOCKER_OUTPUT") // an engine at work
+	h.command(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-d", "127.0.0.11", "-j", "DOCKER_OUTPUT")
+	h.waitUntracked(t, false)
+	if c := h.containerStatus(t); !strings.Contains(c.Tracked, "has 0 rules of NAT: want 4") {
+		t.Errorf("container: %+v, want it to wait for all of the engine's rules", c)
+	}
+	h.query(t, "a ")
+	h.command(t, "iptables", "-t", "nat", "-F")
+	h.command(t, "iptables", "-t", "nat", "-X", "DOCKER_OUTPUT")
 	stop()
 	h.resolve(t, "b ")
 	h.query(t, "b ")

@@ -32,6 +32,12 @@ func AtPathBy(proc, path string) (*os.File, error) {
 	return f, nil
 }
 
+// absent says in words of its own that something does not exist.
+type absent string
+
+func (a absent) Error() string        { return string(a) }
+func (a absent) Is(target error) bool { return target == fs.ErrNotExist }
+
 // remembered is the dockerd's root that was right last, by the /proc that it is seen through. To find one all processes are asked
 // for their names: 2 to 5 ms on a machine with 200 of them, once a second and within the window that is measured, as fast paths
 // look whether their network is still where it was.
@@ -65,11 +71,11 @@ func underRoots[T any](proc string, try func(root string) (T, error)) (found T, 
 			return found, nil
 		}
 	}
-	err = errors.New(strings.Join(tried, "; "))
+	text := strings.Join(tried, "; ")
 	if missing > 0 && unknown == 0 {
-		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+		return found, absent(text)
 	}
-	return found, err
+	return found, errors.New(text)
 }
 
 // engineRoots lists the roots of dockerds.
@@ -104,7 +110,7 @@ func openUnder(root, path string) (*os.File, error) {
 	}
 	if !isNamespace(f) {
 		f.Close()
-		return nil, fmt.Errorf("not a namespace: nothing is mounted there: %w", fs.ErrNotExist)
+		return nil, absent("not a namespace: nothing is mounted there")
 	}
 	return f, nil
 }

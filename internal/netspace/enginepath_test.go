@@ -4,9 +4,11 @@ package netspace
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -58,6 +60,32 @@ func TestUnderRoots(t *testing.T) {
 		right = step.right
 		if found := look(); found != step.found || !slices.Equal(tried, step.tried) {
 			t.Errorf("%s: %q, tried %q; want %q, tried %q", step.what, found, tried, step.found, step.tried)
+		}
+	}
+}
+
+// TestAbsent tells a namespace that no engine has from one that could not be looked for.
+func TestAbsent(t *testing.T) {
+	for _, c := range []struct {
+		said   []error
+		absent bool
+	}{
+		{[]error{fs.ErrNotExist}, true},
+		{[]error{fs.ErrPermission}, false},
+		{[]error{fs.ErrPermission, fs.ErrNotExist}, true}, // process 1's root is not to be looked into, and the engine's has none
+		{[]error{errors.New("mount lost"), fs.ErrNotExist}, false},
+	} {
+		proc := t.TempDir()
+		for i := range c.said {
+			dir := filepath.Join(proc, strconv.Itoa(i+1))
+			if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "comm"), []byte("dockerd\n"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		i := 0
+		_, err := underRoots(proc, func(string) (string, error) { i++; return "", c.said[i-1] })
+		if i != len(c.said) || errors.Is(err, fs.ErrNotExist) != c.absent {
+			t.Errorf("%v: after %d of %d tries %v", c.said, i, len(c.said), err)
 		}
 	}
 }

@@ -18,6 +18,9 @@ type Confined struct {
 	Table  string   `json:"table"`  // with its family before it: "ip nat"
 	Chains [][]byte `json:"chains"` // attributes of NEWCHAIN, as the kernel takes them
 	Rules  [][]byte `json:"rules"`  // likewise of NEWRULE, in their order
+
+	// Translations are the rules among them that translate addresses, or have a target of iptables' do it.
+	Translations int `json:"-"`
 }
 
 // OtherRules says what stands in a namespace beside rules about one address.
@@ -53,14 +56,22 @@ func (c *Conn) Confined(about netip.Addr) (*Confined, error) {
 		if t.Table == "" {
 			t.Table = table
 		}
-		if body[0] != unix.NFPROTO_IPV4 || table != t.Table || base && policy(body) != verdictAccept {
-			return nil, OtherRules(fmt.Sprintf("nft table %s has chains beside, or a policy other than accept", table))
+		switch {
+		case body[0] != unix.NFPROTO_IPV4:
+			return nil, OtherRules(fmt.Sprintf("nft has chains of a family other than ip (number %d)", body[0]))
+		case table != t.Table:
+			return nil, OtherRules(fmt.Sprintf("nft tables %s and %s", t.Table, table))
+		case base && policy(body) != verdictAccept:
+			return nil, OtherRules(fmt.Sprintf("nft table %s has a policy other than accept", table))
 		}
 		t.Chains = append(t.Chains, kept(body, chainKept))
 	}
 	for _, body := range rules {
 		if !confined(body, about) {
 			return nil, OtherRules(fmt.Sprintf("nft table %s has rules that are not about %s alone", t.Table, about))
+		}
+		if translates(body) {
+			t.Translations++
 		}
 		t.Rules = append(t.Rules, kept(body, ruleKept))
 	}
@@ -107,6 +118,31 @@ func kept(body []byte, which []uint16) (b []byte) {
 func confined(body []byte, about netip.Addr) bool {
 	_, compared, err := parseRule(netlink.Message{Data: body})
 	return err == nil && slices.Contains(compared, string(about.AsSlice()))
+}
+
+// translates says whether a rule changes addresses, or hands packets to a target of iptables'.
+func translates(body []byte) (yes bool) {
+	_, attrs, err := attributes(netlink.Message{Data: body})
+	if err != nil {
+		return false
+	}
+	for attrs.Next() {
+		if attrs.Type() != unix.NFTA_RULE_EXPRESSIONS {
+			continue
+		}
+		attrs.Nested(func(list *netlink.AttributeDecoder) error {
+			for list.Next() {
+				list.Nested(func(e *netlink.AttributeDecoder) error {
+					for e.Next() {
+						yes = yes || e.Type() == unix.NFTA_EXPR_NAME && slices.Contains([]string{"nat", "target"}, e.String())
+					}
+					return nil
+				})
+			}
+			return nil
+		})
+	}
+	return yes
 }
 
 // Speaks says whether any rule compares with an IPv4 address.
