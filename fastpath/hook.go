@@ -55,13 +55,20 @@ func (a attacher) attach(at point, prog *ebpf.Program) (io.Closer, error) {
 	if at.hook == ebpf.AttachNetkitPrimary || at.hook == ebpf.AttachNetkitPeer {
 		return attachNetkit(at, prog)
 	}
+	byFilter := func() (io.Closer, error) {
+		f, err := attachFilter(at, prog, a.owner)
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
 	if a.mechanism == econbench.HookFilter {
-		return attachFilter(at, prog, a.owner)
+		return byFilter()
 	}
 	l, err := attachTCX(at, prog)
 	switch {
 	case errors.Is(err, ebpf.ErrNotSupported) && a.mechanism == "":
-		return attachFilter(at, prog, a.owner)
+		return byFilter()
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return nil, fmt.Errorf("hook %s: this kernel has none, Linux 6.6 or newer is needed; allowed: %s", a.mechanism, econbench.HookFilter)
 	}

@@ -94,7 +94,8 @@ func (o *overlay) followRules() error {
 		if e.closing {
 			continue
 		}
-		if err := errors.Join(e.arrive(), o.untrack(e)); err != nil && o.present(e.local) {
+		o.untrack(e)
+		if err := e.arrive(); err != nil && o.present(e.local) {
 			errs = append(errs, fmt.Errorf("container %s (%s): %w", e.addr, e.name, err))
 		}
 	}

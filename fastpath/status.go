@@ -58,7 +58,7 @@ func (o *overlay) Status() (any, error) {
 func (o *overlay) status() OverlayStatus {
 	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Connections: o.control.unruled, Containers: []ContainerStatus{}, Peers: len(o.remotes), MaxFlows: o.progs.room("flows"), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
-		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane, Untracked: e.names != nil && e.tracked == "", Tracked: e.tracked}
+		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane, Untracked: e.names != nil && e.names.rules != nil && e.tracked == "", Tracked: e.tracked}
 		if e.byDevice {
 			c.Arrives = arrivesDevice
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -48,47 +49,63 @@ const translations = 4
 // engineNames is where Docker's resolver is asked, in each container on a network that was made for it (libnetwork's resolverIPSandbox).
 var engineNames = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 
+// loopback is the index of that device in every network namespace (LOOPBACK_IFINDEX of include/net/flow.h).
+const loopback = 1
+
 // nameServer is the engine's name server of a container, without its rules.
 type nameServer struct {
-	rules  *tune.Applied  // withdrawn
+	rules  *tune.Applied  // withdrawn; nil: they are not
 	filter attachedFilter // that does what they did
 }
 
 // Close restores the rules, then takes away what stood in for them.
 func (n *nameServer) Close() error {
-	if err := n.rules.Undo(); err != nil {
+	if err := n.restore(); err != nil {
 		return err
 	}
 	return n.filter.Close()
 }
 
+func (n *nameServer) restore() error {
+	if n.rules == nil {
+		return nil
+	}
+	err := n.rules.Undo()
+	if err == nil {
+		n.rules = nil
+	}
+	return err
+}
+
 // untrack withdraws the rules of a container's name server, as they are now; those that the engine made anew, too. A container that has others
-// keeps all: they may ask for its connections.
-func (o *overlay) untrack(e *endpoint) error {
+// keeps all: they may ask for its connections. Whatever fails is this container's: it stays tracked, which is said, and is looked at again.
+func (o *overlay) untrack(e *endpoint) {
 	if o.cfg.With != settingUntracked {
-		return nil
+		return
 	}
-	rules, err := nameServerRules(e.ns)
+	err := o.withdrawRules(e)
 	var others nft.OtherRules
-	if errors.As(err, &others) {
+	switch before := e.tracked; {
+	case err == nil:
+		e.tracked = ""
+	case errors.As(err, &others):
 		e.tracked = others.Error()
-		return nil
+	default:
+		if e.tracked = err.Error(); e.tracked != before {
+			fmt.Fprintf(os.Stderr, "agent: container %s stays tracked: %v\n", e.addr, err)
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("rules of its name server: %w", err)
-	}
-	if e.tracked = ""; rules == nil {
-		return nil
+}
+
+func (o *overlay) withdrawRules(e *endpoint) error {
+	rules, err := nameServerRules(e.ns)
+	if err != nil || rules == nil {
+		return err
 	}
 	if rules.Translations != translations {
-		e.tracked = fmt.Sprintf("its name server has %d rules of NAT: want %d, the engine may be making them", rules.Translations, translations)
-		return nil
+		return nft.OtherRules(fmt.Sprintf("its name server has %d rules of NAT: want %d, the engine may be making them", rules.Translations, translations))
 	}
 	ports, err := resolverPorts(e.ns)
-	if errors.As(err, &others) {
-		e.tracked = others.Error()
-		return nil
-	}
 	if err != nil {
 		return err
 	}
@@ -106,32 +123,24 @@ func (o *overlay) serveNames(e *endpoint, rules nft.Confined, ports resolver) (e
 		return err
 	}
 	defer coll.Close() // the filter has it
-	loopback, err := e.look.LinkByName("lo")
+	filter, err := attachFilter(point{e.ns, loopback, ebpf.AttachTCXEgress}, coll.Programs[progNameServer], o.cfg.network())
 	if err != nil {
-		return fmt.Errorf("loopback: %w", err)
-	}
-	again := e.names != nil // the engine made them anew
-	n := &nameServer{}
-	if n.filter, err = attachFilter(point{e.ns, loopback.Attrs().Index, ebpf.AttachTCXEgress}, coll.Programs[progNameServer], o.cfg.network()); err != nil {
 		return err
 	}
-	if again {
-		n.filter.created = e.names.filter.created
+	if e.names == nil {
+		e.names = &nameServer{filter: filter}
+		e.undo = append(e.undo, func() error { return e.names.Close() })
+	} else { // the engine made its rules anew, and the new filter has taken the other's place
+		filter.created = e.names.filter.created
+		e.names.filter.handle.Close()
+		e.names.filter = filter
+		if err := e.names.restore(); err != nil { // finds that they are back
+			return err
+		}
 	}
 	at := tune.Space{NS: e.ns, ID: e.space, Path: path.Join(o.cfg.spaces(), e.name)}
-	if again {
-		err = e.names.rules.Undo() // which finds that they are back
-	}
-	if err == nil {
-		n.rules, err = o.tracked.journal.Withdraw(at, engineNames, rules)
-	}
-	if err != nil {
-		return errors.Join(err, n.filter.Close())
-	}
-	if e.names = n; !again {
-		e.undo = append(e.undo, func() error { return e.names.Close() })
-	}
-	return nil
+	e.names.rules, err = o.tracked.journal.Withdraw(at, engineNames, rules)
+	return err
 }
 
 // nameServerRules are a container's rules if they are the name server's alone; nil: it has none, of any kind. Else the error is nft.OtherRules.

@@ -264,6 +264,27 @@ func TestTrackedForOthers(t *testing.T) {
 	h.query(t, "a ")
 	h.command(t, "nft", "delete table ip mine")
 	h.waitUntracked(t, true)
+	h.command(t, "iptables", "-t", "nat", "-A", "OUTPUT", "-d", "127.0.0.11", "-j", "ACCEPT") // about the address, and not the engine's
+	h.waitUntracked(t, false)
+	if err := h.detach(); err != nil {
+		t.Fatal(err)
+	}
+	h.query(t, "a ")
+	h.command(t, "iptables", "-t", "nat", "-D", "OUTPUT", "-d", "127.0.0.11", "-j", "ACCEPT")
+	const odd = "-d 127.0.0.11 -m statistic --mode random --probability 0.5"
+	h.command(t, strings.Fields("iptables -t nat -A OUTPUT "+odd)...)
+	h.attach(t, econbench.AttachOptions{Setting: settingUntracked})
+	if c := h.containerStatus(t); c.Untracked || !strings.Contains(c.Tracked, `"ip nat" has a rule with "match", which can't be restored`) {
+		t.Errorf("container: %+v, want it tracked for what can't be restored", c)
+	}
+	h.query(t, "a ")
+	h.command(t, strings.Fields("iptables -t nat -D OUTPUT "+odd)...)
+	h.waitUntracked(t, true)
+	if err := h.detach(); err != nil {
+		t.Fatal(err)
+	}
+	h.attach(t, econbench.AttachOptions{Setting: settingUntracked})
+	h.waitUntracked(t, true)
 	h.query(t, "a ")
 
 	h.command(t, "iptables", "-t", "nat", "-N", "DOCKER_OUTPUT") // an engine at work

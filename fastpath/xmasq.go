@@ -6,6 +6,7 @@ package fastpath
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -109,7 +110,7 @@ func xmasqTidy(maps map[string]*ebpf.Map, now uint64) error {
 }
 
 // xmasqSettle waits until no peer believes any more that its packets are put back: what it masqueraded meanwhile would be lost. It does for FRESH of
-// bpf/lib/agree.h after it was last told, with a shortcut's term upon it and what packets take.
+// bpf/lib/agree.h after it was last told, with a shortcut's term on either side and what packets take.
 func xmasqSettle(coll *ebpf.Collection) {
 	const fresh = 150 * time.Millisecond
 	now, err := monotonic()
@@ -118,11 +119,9 @@ func xmasqSettle(coll *ebpf.Collection) {
 	}
 	told := uint64(0)
 	keys, values := make([]flowKey, batch), make([]xmasqFlow, batch)
-	err = readAll(coll.Maps["flows"], keys, values, false, func(i int) {
-		if values[i].Granted != 0 {
-			told = max(told, values[i].ToldAt)
-		}
-	})
+	err = readAll(coll.Maps["flows"], keys, values, false, func(i int) { told = max(told, values[i].ToldAt) })
+	onWire, masks := make([]xmasqMaskKey, batch), make([]xmasqMask, batch) // whose flows may have given way to others
+	err = errors.Join(err, readAll(coll.Maps["masks"], onWire, masks, false, func(i int) { told = max(told, masks[i].UsedAt) }))
 	if err != nil {
 		told = now
 	}

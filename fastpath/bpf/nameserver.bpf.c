@@ -3,17 +3,18 @@
  * nameserver: an engine's name server inside a container, without the connection tracking that the engine's rules for it bring.
  *
  * Docker's resolver listens on two ports of the container's own 127.0.0.11, one for UDP, one for TCP, and programs ask 127.0.0.11:53. Docker
- * joins them by two rules of NAT in the container, and with these the kernel tracks every connection that the container has. But a port for a port, on
+ * joins them by four rules of NAT in the container, there and back for each, and with these the kernel tracks every connection that the container has. But a port for a port, on
  * one address that never leaves the container, is a translation that no state is needed for:
  *
  *	query	any -> 127.0.0.11:53	becomes	any -> 127.0.0.11:PORT
  *	answer	127.0.0.11:PORT -> any	becomes	127.0.0.11:53 -> any
  *
  * The hook is the egress of the container's loopback, by which both go. While the rules stand they come first, and nothing is left to be done
- * here; so there is no moment, when they are withdrawn or restored, at which a query is lost, nor a connection cut.
+ * here. Queries under way when they are withdrawn are answered; those under way when they are restored may not be: the answer to what no rule saw
+ * meets none of Docker's on its way back.
  *
- * What is not translated: the ports in the packet that an ICMP error quotes. Whoever asks while the resolver is gone waits for an answer instead
- * of hearing that it is refused.
+ * What is not translated: the ports in the packet that an ICMP error quotes. Whoever asks by UDP while the resolver is gone waits for an answer
+ * instead of hearing that it is refused.
  *
  * It is a netlink filter on purpose: it stays when the agent is killed, and queries are answered until the next one restores the rules.
  */

@@ -46,19 +46,20 @@ var remembered sync.Map
 // underRoots tries the roots that an engine may live in, until what is asked for is found.
 func underRoots[T any](proc string, try func(root string) (T, error)) (found T, err error) {
 	var tried []string
-	missing, unknown := 0, 0 // roots without it, and roots that did not say; what may not be looked into is not the engine's
+	missing, unknown := 0, 0 // roots without it, and roots that did not say; that of process 1 may not be for us to look into
+	first := filepath.Join(proc, "1/root")
 	attempt := func(root string) bool {
 		if found, err = try(root); err != nil {
 			tried = append(tried, fmt.Sprintf("under %s: %v", root, err))
 			if errors.Is(err, fs.ErrNotExist) {
 				missing++
-			} else if !errors.Is(err, fs.ErrPermission) {
+			} else if !errors.Is(err, fs.ErrPermission) || root != first {
 				unknown++
 			}
 		}
 		return err == nil
 	}
-	if attempt(filepath.Join(proc, "1/root")) {
+	if attempt(first) {
 		return found, nil
 	}
 	last, _ := remembered.Load(proc)

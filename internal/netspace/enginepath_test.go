@@ -74,6 +74,7 @@ func TestAbsent(t *testing.T) {
 		{[]error{fs.ErrPermission}, false},
 		{[]error{fs.ErrPermission, fs.ErrNotExist}, true}, // process 1's root is not to be looked into, and the engine's has none
 		{[]error{errors.New("mount lost"), fs.ErrNotExist}, false},
+		{[]error{fs.ErrNotExist, fs.ErrPermission}, false},
 	} {
 		proc := t.TempDir()
 		for i := range c.said {

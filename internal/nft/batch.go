@@ -5,6 +5,7 @@ package nft
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -64,11 +65,21 @@ func header(family byte, resource uint16) []byte {
 }
 
 // commit does requests as one batch: all of them or none.
-func (c *Conn) commit(requests ...request) error {
+func (c *Conn) commit(requests ...request) error { return c.commitIn(0, requests...) }
+
+// commitIn does it in a generation of the tables, and fails with ERESTART in another; 0: in any.
+func (c *Conn) commitIn(generation uint32, requests ...request) error {
 	control := func(kind netlink.HeaderType) netlink.Message {
 		return netlink.Message{Header: netlink.Header{Type: kind, Flags: netlink.Request}, Data: header(unix.NFPROTO_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)}
 	}
 	batch := []netlink.Message{control(unix.NFNL_MSG_BATCH_BEGIN)}
+	if generation != 0 {
+		within, err := encode([]attr{be32(batchGeneration, generation)})
+		if err != nil {
+			return err
+		}
+		batch[0].Data = append(batch[0].Data, within...)
+	}
 	for _, r := range requests {
 		body, err := encode(r.attrs)
 		if err != nil {
@@ -97,6 +108,34 @@ func (c *Conn) commit(requests ...request) error {
 		answers += len(got)
 	}
 	return nil
+}
+
+// Not in golang.org/x/sys/unix: NFNL_BATCH_GENID of include/uapi/linux/netfilter/nfnetlink.h (Linux 4.12).
+const batchGeneration = 1
+
+// generation is a number that changes with every commit of anybody's in the namespace.
+func (c *Conn) generation() (uint32, error) {
+	m := netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN), Flags: netlink.Request},
+		Data:   header(unix.NFPROTO_UNSPEC, 0),
+	}
+	if err := c.c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return 0, err
+	}
+	all, err := c.c.Execute(m)
+	if err != nil || len(all) != 1 {
+		return 0, fmt.Errorf("nft generation: %d answers: %w", len(all), err)
+	}
+	_, attrs, err := attributes(all[0])
+	if err != nil {
+		return 0, err
+	}
+	for attrs.Next() {
+		if attrs.Type() == unix.NFTA_GEN_ID {
+			return attrs.Uint32(), nil
+		}
+	}
+	return 0, errors.New("nft generation: none in the answer")
 }
 
 // dump reads all of a kind, of all families.

@@ -12,15 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Confined is a table as it stood, all of whose rules are about one address: no packet to or from another meets more of them than that
-// comparison. As JSON it is what a journal keeps of it.
+// Confined is a table as it stood, each of whose rules compares with one address and does nothing to packets of others. As JSON it is what a
+// journal keeps of it.
 type Confined struct {
 	Table  string   `json:"table"`  // with its family before it: "ip nat"
 	Chains [][]byte `json:"chains"` // attributes of NEWCHAIN, as the kernel takes them
 	Rules  [][]byte `json:"rules"`  // likewise of NEWRULE, in their order
 
 	// Translations are the rules among them that translate addresses, or have a target of iptables' do it.
-	Translations int `json:"-"`
+	Translations int `json:"translations"`
+	// Generation is that of all tables when this one was read: Withdraw wants it to be so still. 0: of whatever generation.
+	Generation uint32 `json:"-"`
 }
 
 // OtherRules says what stands in a namespace beside rules about one address.
@@ -30,13 +32,32 @@ func (o OtherRules) Error() string { return string(o) }
 
 // Attributes that are written again as they were read. Handles and counts of uses are the kernel's to choose.
 var (
-	chainKept = []uint16{unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY, unix.NFTA_CHAIN_TYPE}
+	chainKept = []uint16{unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY, unix.NFTA_CHAIN_TYPE, unix.NFTA_CHAIN_COUNTERS}
 	ruleKept  = []uint16{unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN, unix.NFTA_RULE_EXPRESSIONS, unix.NFTA_RULE_USERDATA}
 )
+
+// restorable are the expressions that a rule can be made of again as the kernel tells of them. It does not tell of what iptables' matches need besides
+// (NFTA_RULE_COMPAT: "match", as iptables before 1.8.8 writes ports), nor are sets and objects read. "log" and "ct" would do something to packets of others.
+var restorable = []string{"payload", "meta", "cmp", "bitwise", "range", "immediate", "counter", "nat", "target"}
+
+// translating are those of them that do it.
+var translating = []string{"nat", "target"}
+
+// most bounds the chains and rules that are taken for an engine's: whoever may make rules in a container fills nobody's journal.
+const most = 16
 
 // Confined reads the table that everything of a namespace is in that is hooked, if all its rules are about one IPv4 address and let pass what
 // is of others; nil: nothing is hooked. Whatever else there is makes an OtherRules.
 func (c *Conn) Confined(about netip.Addr) (*Confined, error) {
+	t := &Confined{}
+	var err error
+	if t.Generation, err = c.generation(); err != nil {
+		return nil, err
+	}
+	tables, err := c.Tables()
+	if err != nil {
+		return nil, err
+	}
 	chains, err := c.Dump(unix.NFT_MSG_GETCHAIN)
 	if err != nil {
 		return nil, fmt.Errorf("nft chains: %w", err)
@@ -45,7 +66,14 @@ func (c *Conn) Confined(about netip.Addr) (*Confined, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nft rules: %w", err)
 	}
-	t := &Confined{}
+	if n := max(len(chains), len(rules)); n > most {
+		return nil, OtherRules(fmt.Sprintf("nft has %d chains and %d rules: want %d at most", len(chains), len(rules), most))
+	}
+	for _, one := range tables {
+		if one.flags != 0 {
+			return nil, OtherRules(fmt.Sprintf("nft table %q has flags (%#x)", one.Name, one.flags))
+		}
+	}
 	hooked := false
 	for _, body := range chains {
 		table, base, err := parseChain(netlink.Message{Data: body})
@@ -60,17 +88,21 @@ func (c *Conn) Confined(about netip.Addr) (*Confined, error) {
 		case body[0] != unix.NFPROTO_IPV4:
 			return nil, OtherRules(fmt.Sprintf("nft has chains of a family other than ip (number %d)", body[0]))
 		case table != t.Table:
-			return nil, OtherRules(fmt.Sprintf("nft tables %s and %s", t.Table, table))
+			return nil, OtherRules(fmt.Sprintf("nft tables %q and %q", t.Table, table))
 		case base && policy(body) != verdictAccept:
-			return nil, OtherRules(fmt.Sprintf("nft table %s has a policy other than accept", table))
+			return nil, OtherRules(fmt.Sprintf("nft table %q has a policy other than accept", table))
 		}
 		t.Chains = append(t.Chains, kept(body, chainKept))
 	}
 	for _, body := range rules {
 		if !confined(body, about) {
-			return nil, OtherRules(fmt.Sprintf("nft table %s has rules that are not about %s alone", t.Table, about))
+			return nil, OtherRules(fmt.Sprintf("nft table %q has rules that are not about %s alone", t.Table, about))
 		}
-		if translates(body) {
+		used := expressions(body)
+		if i := slices.IndexFunc(used, func(name string) bool { return !slices.Contains(restorable, name) }); i >= 0 {
+			return nil, OtherRules(fmt.Sprintf("nft table %q has a rule with %q, which can't be restored", t.Table, used[i]))
+		}
+		if translates(used) {
 			t.Translations++
 		}
 		t.Rules = append(t.Rules, kept(body, ruleKept))
@@ -114,17 +146,17 @@ func kept(body []byte, which []uint16) (b []byte) {
 	return b
 }
 
-// confined says whether a rule begins by going on with packets from, or to, one address alone.
+// confined says whether a rule goes on with packets from, or to, one address alone: it compares with it.
 func confined(body []byte, about netip.Addr) bool {
 	_, compared, err := parseRule(netlink.Message{Data: body})
 	return err == nil && slices.Contains(compared, string(about.AsSlice()))
 }
 
-// translates says whether a rule changes addresses, or hands packets to a target of iptables'.
-func translates(body []byte) (yes bool) {
+// expressions are the names of a rule's.
+func expressions(body []byte) (used []string) {
 	_, attrs, err := attributes(netlink.Message{Data: body})
 	if err != nil {
-		return false
+		return nil
 	}
 	for attrs.Next() {
 		if attrs.Type() != unix.NFTA_RULE_EXPRESSIONS {
@@ -134,7 +166,9 @@ func translates(body []byte) (yes bool) {
 			for list.Next() {
 				list.Nested(func(e *netlink.AttributeDecoder) error {
 					for e.Next() {
-						yes = yes || e.Type() == unix.NFTA_EXPR_NAME && slices.Contains([]string{"nat", "target"}, e.String())
+						if e.Type() == unix.NFTA_EXPR_NAME {
+							used = append(used, e.String())
+						}
 					}
 					return nil
 				})
@@ -142,32 +176,43 @@ func translates(body []byte) (yes bool) {
 			return nil
 		})
 	}
-	return yes
+	return used
 }
 
-// Speaks says whether any rule compares with an IPv4 address.
-func (c *Conn) Speaks(about netip.Addr) (bool, error) {
+// translates says whether a rule with these expressions changes addresses, or hands packets to a target of iptables'.
+func translates(used []string) bool {
+	return slices.ContainsFunc(used, func(name string) bool { return slices.Contains(translating, name) })
+}
+
+// Translations is how many rules compare with an IPv4 address and translate.
+func (c *Conn) Translations(about netip.Addr) (n int, err error) {
 	rules, err := c.Dump(unix.NFT_MSG_GETRULE)
 	if err != nil {
-		return false, fmt.Errorf("nft rules: %w", err)
+		return 0, fmt.Errorf("nft rules: %w", err)
 	}
-	return slices.ContainsFunc(rules, func(body []byte) bool { return confined(body, about) }), nil
+	for _, body := range rules {
+		if confined(body, about) && translates(expressions(body)) {
+			n++
+		}
+	}
+	return n, nil
 }
 
-// Withdraw removes a table with all that is in it. With its last rule that asks for connections their tracking ends.
+// Withdraw removes a table with all that is in it. With its last rule that asks for connections their tracking ends. ERESTART says that some table has
+// changed since this one was read.
 func (c *Conn) Withdraw(t Confined) error {
 	family, name, err := split(t.Table)
 	if err != nil {
 		return err
 	}
-	err = c.commit(message(unix.NFT_MSG_DELTABLE, family, 0, str(unix.NFTA_TABLE_NAME, name)))
+	err = c.commitIn(t.Generation, message(unix.NFT_MSG_DELTABLE, family, 0, str(unix.NFTA_TABLE_NAME, name)))
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("nft table %s: remove (CAP_NET_ADMIN): %w", t.Table, err)
 	}
 	return nil
 }
 
-// Restore makes it again, with the counts that it had. What has its name by now stays, and gets the rules at the end.
+// Restore makes it again, with the counts that it had. What has its name by now stays, and gets the rules before its own, as they were there first.
 func (c *Conn) Restore(t Confined) error {
 	family, name, err := split(t.Table)
 	if err != nil {
@@ -177,8 +222,8 @@ func (c *Conn) Restore(t Confined) error {
 	for _, body := range t.Chains {
 		requests = append(requests, request{kind: unix.NFT_MSG_NEWCHAIN, family: family, flags: netlink.Create, body: body})
 	}
-	for _, body := range t.Rules {
-		requests = append(requests, request{kind: unix.NFT_MSG_NEWRULE, family: family, flags: netlink.Create | netlink.Append, body: body})
+	for _, body := range slices.Backward(t.Rules) { // each is put before what is there
+		requests = append(requests, request{kind: unix.NFT_MSG_NEWRULE, family: family, flags: netlink.Create, body: body})
 	}
 	if err := c.commit(requests...); err != nil {
 		return fmt.Errorf("nft table %s: restore (CAP_NET_ADMIN): %w", t.Table, err)

@@ -35,6 +35,8 @@ type change struct {
 
 	pid   int    // in whose namespace; 0: the journal's own, or that of Space
 	space *Space // of Space, held; nil: it is to be opened
+
+	generation uint32 // of the rules to be withdrawn
 }
 
 // target is equal for two changes of one and the same value.

@@ -22,8 +22,11 @@ import (
 // ErrBusy says that another agent has the journal. Two would undo each other's work.
 var ErrBusy = errors.New("in use by another agent")
 
-// journalVersion of the records. A journal with a newer one is left untouched.
-const journalVersion = 1
+// Versions of records. A journal with a newer one is left untouched, so a record has the version that first knew of its kind.
+const (
+	journalVersion = 2 // the newest
+	rulesVersion   = 2 // KindRules
+)
 
 const (
 	opDo     = "do"     // is about to be changed; a later one with the same id replaces it
@@ -158,7 +161,9 @@ func (j *Journal) log(records ...record) error {
 	}
 	var b bytes.Buffer
 	for _, r := range records {
-		r.Version, r.Boot = journalVersion, j.boot
+		if r.Version, r.Boot = 1, j.boot; r.Change != nil && r.Change.Kind == KindRules {
+			r.Version = rulesVersion
+		}
 		if err := json.NewEncoder(&b).Encode(r); err != nil {
 			return fmt.Errorf("journal %s: %w", j.file.Name(), err)
 		}

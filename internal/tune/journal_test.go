@@ -94,7 +94,7 @@ func TestJournalsThatMustNotBeApplied(t *testing.T) {
 		{"other namespace", "", record{1, opDo, 1, boot, save(other)}, "1", "another network namespace"},
 		{"outside of /proc/sys", "", record{1, opDo, 1, boot, &change{Kind: KindSysctl, Name: "../x"}}, "1", "passed over"},
 		{"table of a family that is not ours", "", record{1, opDo, 1, boot, &change{Kind: KindDormant, Name: "bridge filter"}}, "1", "passed over"},
-		{"newer version", "", record{2, opDo, 1, boot, save(id)}, "1", "newer"},
+		{"newer version", "", record{journalVersion + 1, opDo, 1, boot, save(id)}, "1", "newer"},
 	} {
 		t.Log(test.name) // no t.Run: a goroutine of its own would not be in the namespace
 		dir := t.TempDir()

@@ -28,20 +28,23 @@ type Space struct {
 }
 
 // Withdraw takes a table out of a container that is all about one address. Undo restores it, unless rules about that address are there again by then:
-// the engine has made them anew.
+// the engine has made them anew. ERESTART says that
+// tables have changed since they were read.
 func (j *Journal) Withdraw(at Space, about netip.Addr, rules nft.Confined) (*Applied, error) {
 	before, err := json.Marshal(rules)
 	if err != nil {
 		return nil, err
 	}
-	c := &change{Kind: KindRules, Name: about.String(), Netns: &at.ID, Space: at.Path, Before: string(before), space: &at}
+	c := &change{Kind: KindRules, Name: about.String(), Netns: &at.ID, Space: at.Path, Before: string(before), space: &at, generation: rules.Generation}
 	return j.announce(c, fmt.Sprintf("nft table %s of %s withdrawn", rules.Table, at.Path), func() error { return j.at(c, c.apply) })
 }
 
 // inSpace runs f in the container's namespace of a change; errGone when there is no such container any more.
 func (c *change) inSpace(f func() error) error {
 	if c.space != nil {
-		return netspace.In(c.space.NS, f)
+		if id, err := netspace.Identify(c.space.NS); err == nil && id == *c.Netns { // it was not closed since
+			return netspace.In(c.space.NS, f)
+		}
 	}
 	file, err := netspace.AtPath(c.Space)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +80,7 @@ func (c *change) checkRules() error {
 	return nft.CheckName(rules.Table)
 }
 
-// readRules is what stood before if there are any rules about the address, whoever made them, and nothing else.
+// readRules is what stood before if as many rules about the address translate as did then, whoever made them; else nothing.
 func (c *change) readRules() (text string, err error) {
 	about, err := netip.ParseAddr(c.Name)
 	if err != nil {
@@ -88,7 +91,11 @@ func (c *change) readRules() (text string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	if speaks, err := conn.Speaks(about); err != nil || !speaks {
+	var rules nft.Confined
+	if err := json.Unmarshal([]byte(c.Before), &rules); err != nil {
+		return "", err
+	}
+	if found, err := conn.Translations(about); err != nil || found < max(1, rules.Translations) {
 		return "", err
 	}
 	return c.Before, nil
@@ -105,6 +112,7 @@ func (c *change) writeRules(text string) (err error) {
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	if text == "" {
+		rules.Generation = c.generation
 		return conn.Withdraw(rules)
 	}
 	return conn.Restore(rules)

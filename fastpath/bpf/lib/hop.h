@@ -49,11 +49,11 @@ static __always_inline bool address_frame(struct __sk_buff *skb, __be32 next_hop
 
 	if (!hop)
 		return false;
-	if (hop->next_hop != next_hop || bpf_jiffies64() >= hop->until) {
+	if (bpf_jiffies64() >= hop->until) {
 		find_hop(skb, hop, next_hop);
 		return false;
 	}
-	if (!hop->known || (void *)(eth + 1) > data_end(skb))
+	if (hop->next_hop != next_hop || !hop->known || (void *)(eth + 1) > data_end(skb))
 		return false;
 	__builtin_memcpy(eth->h_dest, hop->mac, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, hop->own_mac, ETH_ALEN);
