@@ -122,10 +122,10 @@ func xmasqSettle(coll *ebpf.Collection) {
 	err = readAll(coll.Maps["flows"], keys, values, false, func(i int) { told = max(told, values[i].ToldAt) })
 	onWire, masks := make([]xmasqMaskKey, batch), make([]xmasqMask, batch) // whose flows may have given way to others
 	err = errors.Join(err, readAll(coll.Maps["masks"], onWire, masks, false, func(i int) { told = max(told, masks[i].UsedAt) }))
-	if err != nil {
+	if err != nil || told > now {
 		told = now
 	}
-	if until := told + uint64(fresh); now < until {
-		time.Sleep(time.Duration(until - now))
+	if since := time.Duration(now - told); since < fresh {
+		time.Sleep(fresh - since)
 	}
 }
