@@ -61,6 +61,9 @@ func TestRunFastpaths(t *testing.T) {
 	run := p.run()
 	allValid(t, run, 12)
 	for _, tr := range run.Trials {
+		if !tr.Valid {
+			continue // told of already; what it lacks would end the test here
+		}
 		if len(tr.Proof.Carried) != 4 || *tr.Metrics["hit_ratio"] < 0.99 || !slices.Equal(tr.Proof.Through, []string{"wire"}) {
 			t.Errorf("%s: carried %+v through %q", tr.Cell, tr.Proof.Carried, tr.Proof.Through)
 		}
