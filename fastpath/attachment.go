@@ -143,6 +143,16 @@ var (
 	_ econbench.Prover  = (*overlayAttachment)(nil)
 )
 
+// side is what was counted on one host.
+type side struct {
+	host string
+	econbench.HostWindow
+}
+
+func sidesOf(w econbench.Window) [2]side {
+	return [2]side{{econbench.ClientHost, w.Client}, {econbench.ServerHost, w.Server}}
+}
+
 // Prove wants what the setting promises.
 func (a *overlayAttachment) Prove(w econbench.Window) (failures []string) {
 	if a.setting == settingUntracked {

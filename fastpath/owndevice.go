@@ -38,26 +38,35 @@ func (e *endpoint) arrive() error {
 // asksForInput says whether a container's rules may judge a packet by the device that it came in by. Of iptables-legacy's tables nat alone
 // does not matter: flows begin on the kernel's path, or on the container's own device.
 func asksForInput(container netns.NsHandle) (asks bool, err error) {
-	err = netspace.In(container, func() error {
-		legacy, err := nft.LegacyTables()
-		if err != nil {
-			return err
-		}
+	err = rulesOf(container, func(legacy []string, c *nft.Conn) (err error) {
 		asks = slices.ContainsFunc(legacy, func(table string) bool { return table != "nat" })
-		return nil
+		if !asks && c != nil {
+			asks, err = c.AsksForInput()
+		}
+		return err
 	})
-	if asks || err != nil {
-		return asks, err
+	return asks, err
+}
+
+// rulesOf has somebody look at the rules of a namespace: the tables of iptables-legacy, and nftables'; nil: the kernel has none of these.
+func rulesOf(ns netns.NsHandle, look func(legacy []string, c *nft.Conn) error) error {
+	var legacy []string
+	err := netspace.In(ns, func() (err error) {
+		legacy, err = nft.LegacyTables()
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	c, err := nft.Dial(container)
+	c, err := nft.Dial(ns)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		return false, nil // a kernel without nf_tables
+		return look(legacy, nil)
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer c.Close()
-	return c.AsksForInput()
+	return look(legacy, c)
 }
 
 // unruled says whether a packet on the kernel's path between containers and tunnel meets no rule: in a sandbox of Docker's where no chain of
@@ -67,24 +76,15 @@ func (o *overlay) unruled() (bool, error) {
 	if o.sandbox == nil || o.cfg.Tunnel != "" {
 		return false, nil
 	}
-	var legacy []string
-	err := netspace.In(o.sandbox.ns, func() (err error) {
-		legacy, err = nft.LegacyTables()
+	ruled := false
+	err := rulesOf(o.sandbox.ns, func(legacy []string, c *nft.Conn) (err error) {
+		ruled = len(legacy) > 0
+		if !ruled && c != nil {
+			ruled, err = c.Hooked()
+		}
 		return err
 	})
-	if err != nil || len(legacy) > 0 {
-		return false, err
-	}
-	c, err := nft.Dial(o.sandbox.ns)
-	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		return true, nil // a kernel without nf_tables
-	}
-	if err != nil {
-		return false, err
-	}
-	defer c.Close()
-	hooked, err := c.Hooked()
-	return !hooked, err
+	return !ruled && err == nil, err
 }
 
 // followRules looks at the containers' rules again. One that is just leaving has none that matter.

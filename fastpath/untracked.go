@@ -145,26 +145,16 @@ func (o *overlay) serveNames(e *endpoint, rules nft.Confined, ports resolver) (e
 
 // nameServerRules are a container's rules if they are the name server's alone; nil: it has none, of any kind. Else the error is nft.OtherRules.
 func nameServerRules(container netns.NsHandle) (rules *nft.Confined, err error) {
-	var legacy []string
-	err = netspace.In(container, func() (err error) {
-		legacy, err = nft.LegacyTables()
+	err = rulesOf(container, func(legacy []string, c *nft.Conn) (err error) {
+		if len(legacy) > 0 {
+			return nft.OtherRules(fmt.Sprintf("iptables-legacy's tables, which are not looked into: %s", strings.Join(legacy, ", ")))
+		}
+		if c != nil {
+			rules, err = c.Confined(engineNames)
+		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	if len(legacy) > 0 {
-		return nil, nft.OtherRules(fmt.Sprintf("iptables-legacy's tables, which are not looked into: %s", strings.Join(legacy, ", ")))
-	}
-	c, err := nft.Dial(container)
-	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil, nil // a kernel without nf_tables
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	return c.Confined(engineNames)
+	return rules, err
 }
 
 // resolver is where the engine's name server listens.
@@ -210,10 +200,7 @@ func resolverPorts(container netns.NsHandle) (r resolver, err error) {
 
 // proveUntracked wants that nothing in the containers asked for their connections.
 func proveUntracked(w econbench.Window) (failures []string) {
-	for _, side := range []struct {
-		host string
-		econbench.HostWindow
-	}{{econbench.ClientHost, w.Client}, {econbench.ServerHost, w.Server}} {
+	for _, side := range sidesOf(w) {
 		tables, noted := side.Notes[econbench.NoteNetfilter]
 		if why := side.Notes[econbench.NoteTracked]; why != "" {
 			failures = append(failures, fmt.Sprintf("%s: setting %s: connections are tracked: %s", side.host, settingUntracked, why))

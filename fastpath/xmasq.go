@@ -71,10 +71,7 @@ func (a *xmasqAttachment) Prove(w econbench.Window) (failures []string) {
 	if w.Flows.Kind == econbench.ConnectFlows || w.Flows.Kind == econbench.DatagramFlows && w.Flows.ResponseBytes == 0 {
 		return failures
 	}
-	for _, side := range []struct {
-		host string
-		econbench.HostWindow
-	}{{econbench.ClientHost, w.Client}, {econbench.ServerHost, w.Server}} {
+	for _, side := range sidesOf(w) {
 		c := side.Counters["fastpath"]
 		hits, masked := c[econbench.Egress+"."+econbench.CounterHits], c[countsMasked[0]]
 		if masked < leastMasked*hits {

@@ -154,28 +154,13 @@ func confined(body []byte, about netip.Addr) bool {
 
 // expressions are the names of a rule's.
 func expressions(body []byte) (used []string) {
-	_, attrs, err := attributes(netlink.Message{Data: body})
-	if err != nil {
-		return nil
-	}
-	for attrs.Next() {
-		if attrs.Type() != unix.NFTA_RULE_EXPRESSIONS {
-			continue
-		}
-		attrs.Nested(func(list *netlink.AttributeDecoder) error {
-			for list.Next() {
-				list.Nested(func(e *netlink.AttributeDecoder) error {
-					for e.Next() {
-						if e.Type() == unix.NFTA_EXPR_NAME {
-							used = append(used, e.String())
-						}
-					}
-					return nil
-				})
+	_ = eachExpression(body, func(e *netlink.AttributeDecoder) {
+		for e.Next() {
+			if e.Type() == unix.NFTA_EXPR_NAME {
+				used = append(used, e.String())
 			}
-			return nil
-		})
-	}
+		}
+	})
 	return used
 }
 

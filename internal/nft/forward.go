@@ -122,22 +122,12 @@ func parseRule(m netlink.Message) (handle uint64, compared []string, err error) 
 		return 0, nil, err
 	}
 	for attrs.Next() {
-		switch attrs.Type() {
-		case unix.NFTA_RULE_HANDLE:
+		if attrs.Type() == unix.NFTA_RULE_HANDLE {
 			handle = attrs.Uint64()
-		case unix.NFTA_RULE_EXPRESSIONS:
-			attrs.Nested(func(list *netlink.AttributeDecoder) error {
-				for list.Next() {
-					list.Nested(func(e *netlink.AttributeDecoder) error {
-						compared = append(compared, comparedBy(e)...)
-						return nil
-					})
-				}
-				return nil
-			})
 		}
 	}
-	return handle, compared, attrs.Err()
+	err = eachExpression(m.Data, func(e *netlink.AttributeDecoder) { compared = append(compared, comparedBy(e)...) })
+	return handle, compared, errors.Join(attrs.Err(), err)
 }
 
 // comparedBy is the value of an expression that is a comparison for equality; none of another.

@@ -68,9 +68,15 @@ func chainAsks(body []byte) (asks bool, err error) {
 
 // ruleAsks looks at a NEWRULE message's expressions.
 func ruleAsks(body []byte) (asks bool, err error) {
+	err = eachExpression(body, func(e *netlink.AttributeDecoder) { asks = expressionAsks(e) || asks })
+	return asks, err
+}
+
+// eachExpression hands over the expressions of a NEWRULE message, one after the other.
+func eachExpression(body []byte, do func(*netlink.AttributeDecoder)) error {
 	_, attrs, err := attributes(netlink.Message{Data: body})
 	if err != nil {
-		return false, err
+		return err
 	}
 	for attrs.Next() {
 		if attrs.Type() != unix.NFTA_RULE_EXPRESSIONS {
@@ -78,15 +84,12 @@ func ruleAsks(body []byte) (asks bool, err error) {
 		}
 		attrs.Nested(func(list *netlink.AttributeDecoder) error {
 			for list.Next() {
-				list.Nested(func(expression *netlink.AttributeDecoder) error {
-					asks = expressionAsks(expression) || asks
-					return nil
-				})
+				list.Nested(func(e *netlink.AttributeDecoder) error { do(e); return nil })
 			}
 			return nil
 		})
 	}
-	return asks, attrs.Err()
+	return attrs.Err()
 }
 
 func expressionAsks(expression *netlink.AttributeDecoder) (asks bool) {
