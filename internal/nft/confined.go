@@ -74,11 +74,22 @@ func (c *Conn) Confined(about netip.Addr) (*Confined, error) {
 			return nil, OtherRules(fmt.Sprintf("nft table %q has flags (%#x)", one.Name, one.flags))
 		}
 	}
-	hooked := false
+	hooked, err := t.takeChains(chains)
+	if err == nil {
+		err = t.takeRules(rules, about)
+	}
+	if err != nil || !hooked {
+		return nil, err
+	}
+	return t, nil
+}
+
+// takeChains takes chains that are all in one table of family ip and drop nothing by themselves.
+func (t *Confined) takeChains(chains [][]byte) (hooked bool, err error) {
 	for _, body := range chains {
 		table, base, err := parseChain(netlink.Message{Data: body})
 		if err != nil {
-			return nil, fmt.Errorf("nft chains: %w", err)
+			return false, fmt.Errorf("nft chains: %w", err)
 		}
 		hooked = hooked || base
 		if t.Table == "" {
@@ -86,31 +97,33 @@ func (c *Conn) Confined(about netip.Addr) (*Confined, error) {
 		}
 		switch {
 		case body[0] != unix.NFPROTO_IPV4:
-			return nil, OtherRules(fmt.Sprintf("nft has chains of a family other than ip (number %d)", body[0]))
+			return false, OtherRules(fmt.Sprintf("nft has chains of a family other than ip (number %d)", body[0]))
 		case table != t.Table:
-			return nil, OtherRules(fmt.Sprintf("nft tables %q and %q", t.Table, table))
+			return false, OtherRules(fmt.Sprintf("nft tables %q and %q", t.Table, table))
 		case base && policy(body) != verdictAccept:
-			return nil, OtherRules(fmt.Sprintf("nft table %q has a policy other than accept", table))
+			return false, OtherRules(fmt.Sprintf("nft table %q has a policy other than accept", table))
 		}
 		t.Chains = append(t.Chains, kept(body, chainKept))
 	}
+	return hooked, nil
+}
+
+// takeRules takes rules that are about an address alone and can be restored.
+func (t *Confined) takeRules(rules [][]byte, about netip.Addr) error {
 	for _, body := range rules {
 		if !confined(body, about) {
-			return nil, OtherRules(fmt.Sprintf("nft table %q has rules that are not about %s alone", t.Table, about))
+			return OtherRules(fmt.Sprintf("nft table %q has rules that are not about %s alone", t.Table, about))
 		}
 		used := expressions(body)
 		if i := slices.IndexFunc(used, func(name string) bool { return !slices.Contains(restorable, name) }); i >= 0 {
-			return nil, OtherRules(fmt.Sprintf("nft table %q has a rule with %q, which can't be restored", t.Table, used[i]))
+			return OtherRules(fmt.Sprintf("nft table %q has a rule with %q, which can't be restored", t.Table, used[i]))
 		}
 		if translates(used) {
 			t.Translations++
 		}
 		t.Rules = append(t.Rules, kept(body, ruleKept))
 	}
-	if !hooked {
-		return nil, nil
-	}
-	return t, nil
+	return nil
 }
 
 // policy is a base chain's.
