@@ -361,6 +361,10 @@ const NoteLane = "lane"
 // several reasons with semicolons. Absent where they were not, or nothing was asked.
 const NoteTracked = "tracked"
 
+// NoteIndirect is the name of the note that says why containers of the host have no direct way to the wire though the fast path's setting asks for
+// one; several reasons with semicolons. Absent where they have, or nothing was asked.
+const NoteIndirect = "indirect"
+
 // NoteCongestionControl is the name of the note that says which algorithm the data flows run; several with commas.
 const NoteCongestionControl = "congestion_control"
 

@@ -16,8 +16,8 @@ var bails = [...]string{
 
 // direction is struct direction of bpf/lib/account.h, in segments.
 type direction struct {
-	Seen, Eligible, Hits, HitBytes, Misses, Dry, Masked uint64
-	Bails                                               [len(bails)]uint64
+	Seen, Eligible, Hits, HitBytes, Misses, Dry, Masked, Direct uint64
+	Bails                                                       [len(bails)]uint64
 }
 
 func (d *direction) addTo(c econbench.Counters, prefix string) {
@@ -40,6 +40,9 @@ type account struct {
 	Assigned        uint64
 }
 
+// counterDirect counts, of the segments that a host's containers sent by the fast path, those that went by their direct way.
+const counterDirect = econbench.Egress + ".direct"
+
 // Counters that not every fast path has.
 var (
 	countsMasked   = []string{econbench.Egress + "." + econbench.CounterMasked, econbench.Ingress + "." + econbench.CounterMasked}
@@ -53,6 +56,7 @@ func counters(cpus []account, own []string) econbench.Counters {
 	for cpu, a := range cpus {
 		a.Egress.addTo(c, econbench.Egress+".")
 		a.Ingress.addTo(c, econbench.Ingress+".")
+		c[counterDirect] += float64(a.Egress.Direct)
 		c[econbench.CounterLost+"refused"] += float64(a.Refused)
 		c[econbench.CounterLost+"failed"] += float64(a.Failed)
 		c[countsAssigned[0]] += float64(a.Assigned)

@@ -153,12 +153,16 @@ func sidesOf(w econbench.Window) [2]side {
 	return [2]side{{econbench.ClientHost, w.Client}, {econbench.ServerHost, w.Server}}
 }
 
-// Prove wants what the setting promises.
+// Prove wants what the settings promise.
 func (a *overlayAttachment) Prove(w econbench.Window) (failures []string) {
-	if a.setting == settingUntracked {
-		return proveUntracked(w)
+	with := settingsOf(a.setting)
+	if with.has(settingUntracked) {
+		failures = proveUntracked(w)
 	}
-	return nil
+	if with.has(settingDirect) {
+		failures = append(failures, proveDirect(w)...)
+	}
+	return failures
 }
 
 // Topologies that a fast path over an overlay can be attached to: the path of their testbeds has a vxlan device, in a sandbox of Docker's

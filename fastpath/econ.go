@@ -36,7 +36,7 @@ func (Econ) Name() string { return "econ" }
 
 // Help is one line for lists.
 func (Econ) Help() string {
-	return "cache by flow (after ECON): each flow's socket, device and outer header, until the socket is closed; econ:sockets spares the socket's lookup, too; econ:untracked without connection tracking in containers"
+	return "cache by flow (after ECON): each flow's socket, device and outer header, until the socket is closed; econ:sockets spares the socket's lookup, too; econ:untracked without connection tracking in containers, econ:direct without a lane on the way out"
 }
 
 // Topologies are those that it can be attached to.
@@ -45,7 +45,7 @@ func (Econ) Topologies() []string { return overlayTopologies() }
 // Lanes are the kinds that it can take.
 func (Econ) Lanes() []string { return laneKinds() }
 
-// CheckSetting wants none, "sockets" or "untracked".
+// CheckSetting wants none, or some of "sockets", "untracked" and "direct" with colons.
 func (e Econ) CheckSetting(s string) error { return checkOverlaySetting(e.Name(), s, econSockets) }
 
 // Attach attaches it on both hosts.
@@ -83,7 +83,7 @@ var econKind = cacheKind{
 // econOf is its kind with a setting.
 func econOf(setting string) cacheKind {
 	kind := econKind
-	if setting == econSockets {
+	if settingsOf(setting).has(econSockets) {
 		kind.inside, kind.counts = progIntoContainer, countsAssigned
 	}
 	return kind

@@ -30,6 +30,9 @@ type endpoint struct {
 	setByDevice *ebpf.Variable
 	names       *nameServer    // its engine's name server without rules; nil: it has them, or never had any
 	tracked     string         // why its connections are tracked all the same
+	direct      *directWay     // nil: it has none
+	setDirect   *ebpf.Variable // tells from_container
+	indirect    string         // why it has none all the same
 	handovers   []*handover    // what is at work on the lane's devices
 	undo        []func() error // what leads to the lane, in the order things were done
 	closing     bool           // it was to go, and could not yet
@@ -220,7 +223,7 @@ func (o *overlay) enterContainer(e *endpoint) (err error) {
 func (o *overlay) attachLane(e *endpoint, around *ebpf.Collection) error {
 	defer stopwatch("lane's hooks, rules")()
 	programs := around.Programs
-	e.setByDevice = around.Variables[varByDevice]
+	e.setByDevice, e.setDirect = around.Variables[varByDevice], around.Variables[varDirect]
 	if err := e.arrive(); err != nil {
 		return err
 	}
@@ -267,7 +270,7 @@ func closeAll(list []*endpoint) (left []*endpoint, err error) {
 	var all sync.WaitGroup
 	for i, e := range list {
 		if errs[i] == nil && e.lane != nil {
-			all.Go(func() { errs[i] = e.lane.close() })
+			all.Go(func() { errs[i] = e.vacate() })
 		}
 	}
 	all.Wait()
@@ -277,6 +280,18 @@ func closeAll(list []*endpoint) (left []*endpoint, err error) {
 		}
 	}
 	return left, errors.Join(append(errs, grace)...)
+}
+
+// vacate takes its devices away, to which nothing leads any more.
+func (e *endpoint) vacate() error {
+	var lane, direct error
+	var both sync.WaitGroup
+	both.Go(func() { lane = e.lane.close() })
+	if e.direct != nil {
+		both.Go(func() { direct = e.direct.close() })
+	}
+	both.Wait()
+	return errors.Join(lane, direct)
 }
 
 // unhook undoes one thing after the other, newest first, up to the first that fails.

@@ -157,7 +157,7 @@ func testFullTables(t *testing.T, k fastKind) {
 
 // TestXmasqTidies has keys give way once they are idle, and none that is in use.
 func TestXmasqTidies(t *testing.T) {
-	hosts := twoHosts(t, fastKind{"xmasq", xmasqKind})
+	hosts := twoHosts(t, fastKind{"xmasq", xmasqKind, ""})
 	hosts[0].attach(t, econbench.AttachOptions{MaxFlows: 5000})
 	masks := hosts[0].attached.(*overlay).progs.(*cache).coll.Maps["masks"]
 	now, err := monotonic()
@@ -191,7 +191,7 @@ func TestXmasqTidies(t *testing.T) {
 
 // TestXmasqSharedSize has agents of two networks that want tables of different sizes: the keys' is one all the same, the first one's.
 func TestXmasqSharedSize(t *testing.T) {
-	hosts := twoHosts(t, fastKind{"xmasq", xmasqKind})
+	hosts := twoHosts(t, fastKind{"xmasq", xmasqKind, ""})
 	others := another(t, hosts)
 	hosts[0].attach(t, econbench.AttachOptions{MaxFlows: 3000})
 	others[0].attach(t, econbench.AttachOptions{MaxFlows: 2000})

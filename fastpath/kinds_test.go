@@ -14,11 +14,15 @@ import (
 type fastKind struct {
 	name string
 	cacheKind
+	with string // settings that its agent is told of
 }
 
 // fastKinds are all of them, with their settings.
 func fastKinds() []fastKind {
-	return []fastKind{{"oncache", oncacheKind}, {"econ", econKind}, {"econ:" + econSockets, econOf(econSockets)}, {"xmasq", xmasqKind}}
+	return []fastKind{
+		{"oncache", oncacheKind, ""}, {"econ", econKind, ""}, {"econ:" + econSockets, econOf(econSockets), ""}, {"xmasq", xmasqKind, ""},
+		{"xmasq:" + settingDirect, xmasqKind, settingDirect},
+	}
 }
 
 // eachKind runs a test for each of them.

@@ -279,6 +279,9 @@ func (host *testHost) attach(t *testing.T, opt econbench.AttachOptions) {
 func (host *testHost) tryAttach(t *testing.T, opt econbench.AttachOptions) error {
 	t.Helper()
 	host.open(t)
+	if opt.Setting == "" {
+		opt.Setting = host.kind.with
+	}
 	return netspace.In(host.host, func() (err error) {
 		cfg := OverlayConfig{Sandbox: filepath.Join(host.dir, host.network), Underlay: host.outer, With: opt.Setting, AttachOptions: opt}
 		if isPlain(t) {
@@ -423,6 +426,17 @@ func in[T any](t *testing.T, ns netns.NsHandle, open func() (T, error)) (v T) {
 	return v
 }
 
+// bindTo binds a socket to a device, "": to none.
+func bindTo(device string) func(network, address string, raw syscall.RawConn) error {
+	return func(_, _ string, raw syscall.RawConn) (err error) {
+		if device == "" {
+			return nil
+		}
+		failed := raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) })
+		return errors.Join(failed, err)
+	}
+}
+
 // stream sends so many bytes from one container to the other by TCP, an echo of 1 byte at the end.
 func stream(t *testing.T, from, to *testHost, size int, device string) {
 	t.Helper()
@@ -441,13 +455,7 @@ func stream(t *testing.T, from, to *testHost, size int, device string) {
 		_, _ = c.Write([]byte{1})
 		got <- b[:n]
 	}()
-	d := net.Dialer{Timeout: 5 * time.Second, Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		if device == "" {
-			return nil
-		}
-		failed := raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) })
-		return errors.Join(failed, err)
-	}}
+	d := net.Dialer{Timeout: 5 * time.Second, Control: bindTo(device)}
 	c := in(t, from.container, func() (net.Conn, error) { return d.Dial("tcp4", l.Addr().String()) })
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -1202,6 +1210,9 @@ func testCaptures(t *testing.T, k fastKind) {
 	}
 	h := hosts[0]
 	kind, outer, inner, lane := laneDevices(t, h)
+	if way := h.directDevice(t); way != "" {
+		lane = way
+	}
 	places := []struct {
 		name   string
 		ns     netns.NsHandle

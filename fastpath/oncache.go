@@ -30,7 +30,7 @@ func (Oncache) Name() string { return "oncache" }
 
 // Help is one line for lists.
 func (Oncache) Help() string {
-	return "encapsulation cache (after ONCache): outer header and delivery device by destination, around the network's sandbox; oncache:untracked without connection tracking in containers"
+	return "encapsulation cache (after ONCache): outer header and delivery device by destination, around the network's sandbox; oncache:untracked without connection tracking in containers, oncache:direct without a lane on the way out"
 }
 
 // Topologies are those that it can be attached to.
@@ -39,7 +39,7 @@ func (Oncache) Topologies() []string { return overlayTopologies() }
 // Lanes are the kinds that it can take.
 func (Oncache) Lanes() []string { return laneKinds() }
 
-// CheckSetting wants none, or "untracked".
+// CheckSetting wants none, "untracked", "direct", or both with a colon.
 func (o Oncache) CheckSetting(s string) error { return checkOverlaySetting(o.Name(), s) }
 
 // Attach attaches it on both hosts.

@@ -98,17 +98,19 @@ type overlayPrograms interface {
 
 // overlay keeps a fast path in step with what Docker has built for one network in one host.
 type overlay struct {
-	cfg     OverlayConfig
-	lanes   []laneMaker // the first that a container can have is its
-	hooks   attacher
-	host    netns.NsHandle
-	handle  *netlink.Handle // in the host's namespace
-	wire    int             // index of the underlay's device when the programs were loaded
-	wireMTU int             // and its MTU
-	form    form            // of the outer headers, then
-	progs   overlayPrograms
-	onWire  io.Closer // from_wire at work; nil: it is not attached
-	tracked tracking
+	cfg      OverlayConfig
+	with     settings    // of cfg
+	lanes    []laneMaker // the first that a container can have is its
+	hooks    attacher
+	host     netns.NsHandle
+	handle   *netlink.Handle // in the host's namespace
+	wire     int             // index of the underlay's device when the programs were loaded
+	wireMTU  int             // and its MTU
+	form     form            // of the outer headers, then
+	progs    overlayPrograms
+	onWire   io.Closer // from_wire at work; nil: it is not attached
+	tracked  tracking
+	anteroom netns.NsHandle // where direct ways are made; none: no one was
 
 	mu        sync.Mutex
 	sandbox   *sandbox // nil: the network has no container here at present
@@ -133,7 +135,7 @@ type route struct {
 
 // attachToSandbox attaches programs to an overlay network in the calling process's host. When it fails nothing is left.
 func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, progs overlayPrograms) (_ econbench.Attached, err error) {
-	o := &overlay{cfg: cfg, hooks: attacher{cfg.Hook, cfg.network()}, host: netns.None(), progs: progs, tracked: tracking{journal: j}, remotes: map[address]route{}, refused: map[string]string{}, next: 1, news: make(chan struct{}, 1)}
+	o := &overlay{cfg: cfg, with: settingsOf(cfg.With), hooks: attacher{cfg.Hook, cfg.network()}, host: netns.None(), anteroom: netns.None(), progs: progs, tracked: tracking{journal: j}, remotes: map[address]route{}, refused: map[string]string{}, next: 1, news: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.tearDown())
@@ -566,7 +568,7 @@ func (o *overlay) tearDown() error {
 			errs = append(errs, e.unhook())
 		}
 		if e.lane != nil {
-			errs = append(errs, e.lane.close())
+			errs = append(errs, e.vacate())
 		}
 	}
 	o.endpoints = nil
@@ -581,8 +583,10 @@ func (o *overlay) tearDown() error {
 		o.handle.Close()
 		o.handle = nil
 	}
-	if o.host.IsOpen() {
-		errs = append(errs, o.host.Close())
+	for _, ns := range []*netns.NsHandle{&o.host, &o.anteroom} {
+		if ns.IsOpen() {
+			errs = append(errs, ns.Close())
+		}
 	}
 	return errors.Join(errs...)
 }

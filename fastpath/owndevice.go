@@ -87,9 +87,9 @@ func (o *overlay) unruled() (bool, error) {
 	return !ruled && err == nil, err
 }
 
-// followRules looks at the containers' rules again. One that is just leaving has none that matter.
+// followRules looks again at what nothing tells of: the containers' rules, and who is in them. One that is just leaving has none that matter.
 func (o *overlay) followRules() error {
-	var errs []error
+	errs := []error{o.straighten()}
 	for _, e := range o.endpoints {
 		if e.closing {
 			continue

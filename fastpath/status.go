@@ -40,6 +40,9 @@ type ContainerStatus struct {
 	// same. Neither: they are as the engine left them, or it has no rules.
 	Untracked bool   `json:"untracked,omitempty"`
 	Tracked   string `json:"tracked,omitempty"`
+	// Direct says that it has a direct way to the wire, with the setting "direct"; Indirect, why it has none all the same.
+	Direct   bool   `json:"direct,omitempty"`
+	Indirect string `json:"indirect,omitempty"`
 }
 
 const (
@@ -58,7 +61,8 @@ func (o *overlay) Status() (any, error) {
 func (o *overlay) status() OverlayStatus {
 	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Connections: o.control.unruled, Containers: []ContainerStatus{}, Peers: len(o.remotes), MaxFlows: o.progs.room("flows"), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
-		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane, Untracked: e.names != nil && e.names.rules != nil && e.tracked == "", Tracked: e.tracked}
+		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane, Untracked: e.names != nil && e.names.rules != nil && e.tracked == "", Tracked: e.tracked,
+			Direct: e.direct != nil, Indirect: e.indirect}
 		if e.byDevice {
 			c.Arrives = arrivesDevice
 		}
@@ -72,11 +76,11 @@ func (o *overlay) status() OverlayStatus {
 
 var _ econbench.Noter = (*overlay)(nil)
 
-// Notes say which kinds of lanes are in use, and why containers are tracked that should not be.
+// Notes say which kinds of lanes are in use, and why containers are tracked, or have no direct way, that should not be so.
 func (o *overlay) Notes() map[string]string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var kinds, tracked []string
+	var kinds, tracked, indirect []string
 	for _, c := range o.status().Containers {
 		kind := c.Lane
 		if c.Arrives == arrivesDevice {
@@ -86,11 +90,17 @@ func (o *overlay) Notes() map[string]string {
 		if c.Tracked != "" {
 			tracked = append(tracked, c.Address+": "+c.Tracked)
 		}
+		if c.Indirect != "" {
+			indirect = append(indirect, c.Address+": "+c.Indirect)
+		}
 	}
 	slices.Sort(kinds)
 	notes := map[string]string{econbench.NoteLane: strings.Join(slices.Compact(kinds), ", ")}
 	if len(tracked) > 0 {
 		notes[econbench.NoteTracked] = strings.Join(tracked, "; ")
+	}
+	if len(indirect) > 0 {
+		notes[econbench.NoteIndirect] = strings.Join(indirect, "; ")
 	}
 	return notes
 }

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -20,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
-	"github.com/econbench/econbench/internal/names"
 	"github.com/econbench/econbench/internal/netspace"
 	"github.com/econbench/econbench/internal/nft"
 	"github.com/econbench/econbench/internal/tune"
@@ -32,15 +30,6 @@ import (
 
 // settingUntracked is the setting of fast paths over an overlay whose containers' connections are not to be tracked.
 const settingUntracked = "untracked"
-
-// checkOverlaySetting allows none, "untracked", and what a fast path has besides.
-func checkOverlaySetting(fastpath, setting string, others ...string) error {
-	allowed := append(others, settingUntracked)
-	if setting == "" || slices.Contains(allowed, setting) {
-		return nil
-	}
-	return names.Unknown("setting of "+fastpath, setting, allowed)
-}
 
 // translations are an engine's rules for it: there and back, for UDP and for TCP. They are made one by one, with a program of its own each, which
 // would fail if what it adds to were gone.
@@ -80,7 +69,7 @@ func (n *nameServer) restore() error {
 // untrack withdraws the rules of a container's name server, as they are now; those that the engine made anew, too. A container that has others
 // keeps all: they may ask for its connections. Whatever fails is this container's: it stays tracked, which is said, and is looked at again.
 func (o *overlay) untrack(e *endpoint) {
-	if o.cfg.With != settingUntracked {
+	if !o.with.has(settingUntracked) {
 		return
 	}
 	err := o.withdrawRules(e)
@@ -138,9 +127,13 @@ func (o *overlay) serveNames(e *endpoint, rules nft.Confined, ports resolver) (e
 			return err
 		}
 	}
-	at := tune.Space{NS: e.ns, ID: e.space, Path: path.Join(o.cfg.spaces(), e.name)}
-	e.names.rules, err = o.tracked.journal.Withdraw(at, engineNames, rules)
+	e.names.rules, err = o.tracked.journal.Withdraw(o.spaceOf(e), engineNames, rules)
 	return err
+}
+
+// spaceOf is a container's namespace, as the journal has to find it.
+func (o *overlay) spaceOf(e *endpoint) tune.Space {
+	return tune.Space{NS: e.ns, ID: e.space, Path: path.Join(o.cfg.spaces(), e.name)}
 }
 
 // nameServerRules are a container's rules if they are the name server's alone; nil: it has none, of any kind. Else the error is nft.OtherRules.

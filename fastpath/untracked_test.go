@@ -315,6 +315,38 @@ func TestTrackedForOthers(t *testing.T) {
 	}
 }
 
+// journaled are the lines of the host's journal with a word in them.
+func (host *testHost) journaled(t *testing.T, word string) (lines []string) {
+	t.Helper()
+	journal, err := os.ReadFile(filepath.Join(host.dir, "journal", "tune.journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(journal)) {
+		if strings.Contains(line, word) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// recover has the next agent of a host find a journal, and tells what it said.
+func (host *testHost) recover(t *testing.T, journal string) (said []string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "tune.journal"), []byte(journal), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	next := in(t, host.host, func() (j *tune.Journal, err error) {
+		j, said, err = tune.OpenJournal(dir)
+		return j, err
+	})
+	if err := next.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return said
+}
+
 // TestUntrackedAndKilled has an agent that never comes to its end: names are resolved all the same, and the next agent restores the rules; one of
 // another container under the same path is left alone.
 func TestUntrackedAndKilled(t *testing.T) {
@@ -328,41 +360,16 @@ func TestUntrackedAndKilled(t *testing.T) {
 	<-o.stopped
 	h.query(t, "a ")
 
-	journal, err := os.ReadFile(filepath.Join(h.dir, "journal", "tune.journal"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var left []string
-	for line := range strings.Lines(string(journal)) {
-		if strings.Contains(line, string(tune.KindRules)) {
-			left = append(left, line)
-		}
-	}
-	recover := func(journal string) []string {
-		t.Helper()
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "tune.journal"), []byte(journal), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		var said []string
-		next := in(t, h.host, func() (j *tune.Journal, err error) {
-			j, said, err = tune.OpenJournal(dir)
-			return j, err
-		})
-		if err := next.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return said
-	}
+	left := h.journaled(t, string(tune.KindRules))
 	if len(left) != 1 {
-		t.Fatalf("journal: %s, want one line about rules", journal)
+		t.Fatalf("journal: %q, want one line about rules", left)
 	}
 	for _, elsewhere := range []string{strings.Replace(left[0], "/c0ffee", "/c0ffee2", 1), strings.Replace(left[0], `"cookie":`, `"cookie":9`, 1)} {
-		if said := recover(elsewhere); len(said) != 1 || !strings.Contains(said[0], "gone, nothing to put back") {
+		if said := h.recover(t, elsewhere); len(said) != 1 || !strings.Contains(said[0], "gone, nothing to put back") {
 			t.Errorf("said %q", said)
 		}
 	}
-	said := recover(left[0])
+	said := h.recover(t, left[0])
 	if len(said) != 1 || !strings.Contains(said[0], "withdrawn → there") {
 		t.Errorf("said %q", said)
 	}
@@ -371,7 +378,7 @@ func TestUntrackedAndKilled(t *testing.T) {
 	}
 	h.query(t, "a ")
 	repeated(t, h.dialNames(t))
-	if said := recover(left[0]); len(said) != 1 || !strings.Contains(said[0], "was back already") {
+	if said := h.recover(t, left[0]); len(said) != 1 || !strings.Contains(said[0], "was back already") {
 		t.Errorf("said %q", said)
 	}
 }

@@ -31,7 +31,7 @@ func (Xmasq) Name() string { return "xmasq" }
 
 // Help is one line for lists.
 func (Xmasq) Help() string {
-	return "masquerading (after XMasq): packets under their hosts' addresses, without encapsulation, where both sides agreed on it in band; xmasq:untracked without connection tracking in containers"
+	return "masquerading (after XMasq): packets under their hosts' addresses, without encapsulation, where both sides agreed on it in band; xmasq:untracked without connection tracking in containers, xmasq:direct without a lane on the way out"
 }
 
 // Topologies are those that it can be attached to.
@@ -40,7 +40,7 @@ func (Xmasq) Topologies() []string { return overlayTopologies() }
 // Lanes are the kinds that it can take.
 func (Xmasq) Lanes() []string { return laneKinds() }
 
-// CheckSetting wants none, or "untracked".
+// CheckSetting wants none, "untracked", "direct", or both with a colon.
 func (x Xmasq) CheckSetting(s string) error { return checkOverlaySetting(x.Name(), s) }
 
 // Attach attaches it on both hosts.

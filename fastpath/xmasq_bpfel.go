@@ -24,6 +24,7 @@ type xmasqAccount struct {
 		Misses   uint64
 		Dry      uint64
 		Masked   uint64
+		Direct   uint64
 		Bails    [14]uint64
 	}
 	Ingress struct {
@@ -35,6 +36,7 @@ type xmasqAccount struct {
 		Misses   uint64
 		Dry      uint64
 		Masked   uint64
+		Direct   uint64
 		Bails    [14]uint64
 	}
 	Refused  uint64
@@ -276,6 +278,7 @@ type xmasqVariableSpecs struct {
 	ContainerAddr *ebpf.VariableSpec `ebpf:"container_addr"`
 	ContainerMac  *ebpf.VariableSpec `ebpf:"container_mac"`
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
+	DirectIfindex *ebpf.VariableSpec `ebpf:"direct_ifindex"`
 	Endpoint      *ebpf.VariableSpec `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.VariableSpec `ebpf:"lane_ifindex"`
 	LaneKind      *ebpf.VariableSpec `ebpf:"lane_kind"`
@@ -350,6 +353,7 @@ type xmasqVariables struct {
 	ContainerAddr *ebpf.Variable `ebpf:"container_addr"`
 	ContainerMac  *ebpf.Variable `ebpf:"container_mac"`
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`
+	DirectIfindex *ebpf.Variable `ebpf:"direct_ifindex"`
 	Endpoint      *ebpf.Variable `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.Variable `ebpf:"lane_ifindex"`
 	LaneKind      *ebpf.Variable `ebpf:"lane_kind"`

@@ -26,7 +26,7 @@ import (
 	"github.com/econbench/econbench/internal/netspace"
 )
 
-func xmasqTest() fastKind { return fastKind{"xmasq", xmasqKind} }
+func xmasqTest() fastKind { return fastKind{"xmasq", xmasqKind, ""} }
 
 // server answers what it gets, by TCP and UDP on one port, until the test ends.
 func (host *testHost) server(t *testing.T, port int) {

@@ -281,7 +281,7 @@ func printStays(w io.Writer, list []lab.StayStatus) error {
 	return nil
 }
 
-// arriving tells where what comes by a lane arrives, if not on a device of the lane's, and what became of the setting "untracked".
+// arriving tells where what comes by a lane arrives, if not on a device of the lane's, and what became of the settings "untracked" and "direct".
 func arriving(c fastpath.ContainerStatus) (text string) {
 	if c.Arrives == "device" {
 		text = " up to " + c.Device + ", as its rules ask for devices"
@@ -291,6 +291,12 @@ func arriving(c fastpath.ContainerStatus) (text string) {
 		text += ", tracked: " + c.Tracked
 	case c.Untracked:
 		text += ", untracked"
+	}
+	switch {
+	case c.Indirect != "":
+		text += ", indirect: " + c.Indirect
+	case c.Direct:
+		text += ", direct"
 	}
 	return text
 }

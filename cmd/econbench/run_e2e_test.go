@@ -56,10 +56,10 @@ func TestRun(t *testing.T) {
 // TestRunFastpaths runs each fast path on both kinds of overlay networks, and looks whether each did what it is for.
 func TestRunFastpaths(t *testing.T) {
 	sharedHosts(t)
-	p := start(t, sharedLab(), tiny("--workload", "tcp_rr,tcp_stream", "--arm", "overlay+econ,overlay+econ:sockets,overlay+xmasq,overlay+xmasq:untracked,vxlan+econ,vxlan+xmasq")...)
+	p := start(t, sharedLab(), tiny("--workload", "tcp_rr,tcp_stream", "--arm", "overlay+econ,overlay+econ:sockets,overlay+xmasq,overlay+xmasq:untracked:direct,vxlan+econ,vxlan+xmasq,vxlan+oncache:direct")...)
 	p.want(0)
 	run := p.run()
-	allValid(t, run, 12)
+	allValid(t, run, 14)
 	for _, tr := range run.Trials {
 		if !tr.Valid {
 			continue // told of already; what it lacks would end the test here
@@ -74,8 +74,11 @@ func TestRunFastpaths(t *testing.T) {
 			if given := h.Counters["fastpath"]["ingress.assigned"]; (given > 0) != (tr.Arm.Setting == "sockets") {
 				t.Errorf("%s, %s: %v segments were given their sockets", tr.Cell, role, given)
 			}
+			if c := h.Counters["fastpath"]; (c["egress.direct"] > c["egress.hits"]/2) != strings.HasSuffix(tr.Arm.Setting, "direct") {
+				t.Errorf("%s, %s: %v of %v segments went directly", tr.Cell, role, c["egress.direct"], c["egress.hits"])
+			}
 			rules, noted := h.Notes[econbench.NoteNetfilter]
-			if want := tr.Arm.Topology == "overlay" && tr.Arm.Setting != "untracked"; !noted || (rules == "ip nat") != want {
+			if want := tr.Arm.Topology == "overlay" && !strings.HasPrefix(tr.Arm.Setting, "untracked"); !noted || (rules == "ip nat") != want {
 				t.Errorf("%s, %s: rules in the container: %q", tr.Cell, role, rules)
 			}
 		}

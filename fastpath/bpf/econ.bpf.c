@@ -146,6 +146,7 @@ int from_container(struct __sk_buff *skb)
 	struct control *c = control();
 	__u32 segs = segments(skb), generation;
 	struct destination to = {};
+	struct onward onward = {};
 	struct sent p = {};
 	struct way way = {};
 	struct ethhdr *eth;
@@ -158,17 +159,19 @@ int from_container(struct __sk_buff *skb)
 	why = judge_sent(skb, c, &p);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
-	if (takes_shortcut(skb, c, &p))
-		return leave(skb, &a->egress, c, true, segs);
+	if (takes_shortcut(skb, c, &p, &onward, false))
+		return leave_as_known(skb, a, c, &p.key, &onward, segs);
 	eth = data(skb);
 	if (!p.passing && !expired(c) && remembered(skb, &p.key, generation, &way) && (void *)(eth + 1) <= data_end(skb) && same_mac(eth->h_dest, way.to.mac))
 		return leave(skb, &a->egress, c, true, segs);
 	why = find_destination(skb, c, &p, &to);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
-	if (p.passing && to.peer)
-		hand_over(skb, &p.key, to.peer->host, to.peer->next_hop, 0, false);
-	else if (to.peer)
+	if (p.passing && to.peer) {
+		onward = way_to(to.peer);
+		return leave_as_known(skb, a, c, &p.key, &onward, segs);
+	}
+	if (to.peer)
 		remember(skb, &p.key, generation, to.peer);
 	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
 }
@@ -191,7 +194,7 @@ int from_lane(struct __sk_buff *skb)
 	if (!a || !c)
 		return TC_ACT_SHOT;
 	if (handed_over(skb, false))
-		return send_as_known(skb, a, bpf_get_prandom_u32(), segs);
+		return send_as_known(skb, a, segs);
 	mine = judged(skb);
 	term = new_term(c);
 	if (from_next_door(skb))

@@ -68,7 +68,7 @@ int from_lane(struct __sk_buff *skb)
 	if (!a || !c)
 		return TC_ACT_SHOT;
 	if (handed_over(skb, false))
-		return send_as_known(skb, a, bpf_get_prandom_u32(), segs);
+		return send_as_known(skb, a, segs);
 	mine = judged(skb);
 	term = new_term(c);
 	if (from_next_door(skb))

@@ -117,7 +117,7 @@ int from_lane(struct __sk_buff *skb)
 	if (handed_over(skb, true))
 		return send_masked_as_known(skb, a, segs);
 	if (handed_over(skb, false))
-		return send_as_known(skb, a, skb->cb[4], segs);
+		return send_as_known(skb, a, segs);
 	mine = judged(skb);
 	term = new_term(c);
 	if (from_next_door(skb))

@@ -31,6 +31,7 @@ type Spec struct {
 	CPUs    []int  // nil: all
 	Argv    []string
 	Memory  map[string]string // folder in the container → options of a tmpfs
+	Without []string          // capabilities of the default set, by name
 
 	// The rest is what an agent needs and an endpoint must not have.
 	PIDHost      bool
@@ -62,6 +63,7 @@ func (e *Engine) Create(ctx context.Context, s Spec) (id string, err error) {
 		Tmpfs:       s.Memory,
 		Resources:   container.Resources{CpusetCpus: List(s.CPUs), DeviceCgroupRules: s.DeviceRules},
 	}
+	host.CapDrop = s.Without
 	if s.PIDHost {
 		host.PidMode, host.CgroupnsMode = "host", container.CgroupnsModeHost
 	}

@@ -198,11 +198,15 @@ func (h *Host) copyProgram(ctx context.Context, id string) error {
 // used.
 const scratch = "size=2g,mode=1777"
 
+// needless are capabilities that no program of an endpoint needs, and without which a fast path may lead it closer to the wire. Pods of the
+// restricted standard of Kubernetes have neither.
+var needless = []string{"NET_RAW"}
+
 // StartContainer starts a container of the tool image, pinned to the host's CPUs, that idles.
 func (h *Host) StartContainer(ctx context.Context, s econbench.ContainerSpec) (econbench.Container, error) {
 	spec := docker.Spec{
 		Name: s.Name, Image: h.lab.opt.Image.Ref, Labels: h.labels("endpoint"), CPUs: h.facts.CPUs,
-		Argv: []string{"sleep", "infinity"}, Memory: map[string]string{econbench.ScratchDir: scratch},
+		Argv: []string{"sleep", "infinity"}, Memory: map[string]string{econbench.ScratchDir: scratch}, Without: needless,
 	}
 	switch {
 	case s.Overlay != nil:

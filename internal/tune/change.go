@@ -70,7 +70,12 @@ func (c *change) check() error {
 		return checkDevice(c.Kind, c.Device)
 	case KindOffloads:
 		return checkDevice(c.Kind, c.Device)
-	case KindLink, KindForward:
+	case KindLink:
+		if err := checkLinkName(c.Name); err != nil || c.Space == "" {
+			return err
+		}
+		return c.checkSpace()
+	case KindForward:
 		return checkLinkName(c.Name)
 	case KindDormant:
 		return nft.CheckName(c.Name)
@@ -151,6 +156,9 @@ func (c *change) subject() string {
 	case KindCongestionControl:
 		return "congestion-control to " + c.Name
 	case KindLink, KindForward:
+		if c.Space != "" {
+			return fmt.Sprintf("%s %s in %s", c.Kind, c.Name, c.Space)
+		}
 		return string(c.Kind) + " " + c.Name
 	case KindDormant:
 		return "nft table " + c.Name

@@ -25,7 +25,7 @@ var ErrBusy = errors.New("in use by another agent")
 // Versions of records. A journal with a newer one is left untouched, so a record has the version that first knew of its kind.
 const (
 	journalVersion = 2 // the newest
-	rulesVersion   = 2 // KindRules
+	spaceVersion   = 2 // what is changed in a container's namespace
 )
 
 const (
@@ -161,8 +161,8 @@ func (j *Journal) log(records ...record) error {
 	}
 	var b bytes.Buffer
 	for _, r := range records {
-		if r.Version, r.Boot = 1, j.boot; r.Change != nil && r.Change.Kind == KindRules {
-			r.Version = rulesVersion
+		if r.Version, r.Boot = 1, j.boot; r.Change != nil && r.Change.Space != "" {
+			r.Version = spaceVersion
 		}
 		if err := json.NewEncoder(&b).Encode(r); err != nil {
 			return fmt.Errorf("journal %s: %w", j.file.Name(), err)

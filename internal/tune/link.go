@@ -30,6 +30,12 @@ func (j *Journal) Link(name string, make func() error) (*Applied, error) {
 	return j.announce(&change{Kind: KindLink, Name: name, Before: absent, After: present, Netns: &j.netns}, "link "+name+" made", make)
 }
 
+// LinkIn is Link for a device that make makes in a container's network namespace.
+func (j *Journal) LinkIn(at Space, name string, make func() error) (*Applied, error) {
+	c := &change{Kind: KindLink, Name: name, Before: absent, After: present, Netns: &at.ID, Space: at.Path, space: &at}
+	return j.announce(c, fmt.Sprintf("link %s made in %s", name, at.Path), make)
+}
+
 // announce journals a change that make is going to bring about.
 func (j *Journal) announce(c *change, done string, make func() error) (*Applied, error) {
 	if err := c.check(); err != nil {

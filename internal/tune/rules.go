@@ -74,10 +74,15 @@ func (c *change) checkRules() error {
 	if a, err := netip.ParseAddr(c.Name); err != nil || !a.Is4() {
 		return fmt.Errorf("rules about %q: want an IPv4 address", c.Name)
 	}
+	return errors.Join(c.checkSpace(), nft.CheckName(rules.Table))
+}
+
+// checkSpace finds what is wrong with where a change in a container is.
+func (c *change) checkSpace() error {
 	if !path.IsAbs(c.Space) || c.Netns == nil {
-		return fmt.Errorf("rules about %s in %q: want a namespace's path and identity", c.Name, c.Space)
+		return fmt.Errorf("%s: want a namespace's path and identity", c.subject())
 	}
-	return nft.CheckName(rules.Table)
+	return nil
 }
 
 // readRules is what stood before if as many rules about the address translate as did then, whoever made them; else nothing.

@@ -59,6 +59,15 @@ func sysctlChange(t Tuning) ([]*change, error) {
 	return []*change{{Kind: KindSysctl, Name: file, Before: before, After: normal(t.Value)}}, nil
 }
 
+// HasSysctl says whether there is such a key in a network namespace.
+func HasSysctl(ns netns.NsHandle, key string) (bool, error) {
+	_, err := SysctlIn(ns, key)
+	if errors.Is(err, errGone) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func readSysctl(file string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(procSys, file))
 	switch {

@@ -39,6 +39,7 @@ struct direction {
 	__u64 misses;	 /* eligible, but the cache has no entry that serves them */
 	__u64 dry;	 /* would have been hits: MODE_DRY */
 	__u64 masked;	 /* of the hits: without encapsulation, under the hosts' addresses */
+	__u64 direct;	 /* of the hits: by the direct way (egress alone) */
 	__u64 bails[BAILS];
 };
 

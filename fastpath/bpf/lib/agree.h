@@ -7,6 +7,7 @@
 
 #include "control.h"
 #include "flow.h"
+#include "readdress.h"
 #include "shortcut.h"
 #include "tunnel.h"
 #include "wire.h"
@@ -23,7 +24,6 @@ const volatile bool masquerading = true;
 #define BLOCKED (60000 * MS) /* a wire that carries none is tried again */
 #define TRUST 6
 #define PROBES 5
-#define MASKED_TTL 255
 #define ENCAP_TTL 64 /* of write_outer() */
 #define LEAST_TTL (MASKED_TTL - ENCAP_TTL + 1)
 

@@ -7,6 +7,7 @@
 
 #include "account.h"
 #include "control.h"
+#include "direct.h"
 #include "flow.h"
 #include "judge.h"
 #include "shortcut.h"
@@ -90,14 +91,32 @@ static __always_inline int leave(struct __sk_buff *skb, struct direction *d, con
 	return bpf_redirect(lane_ifindex, 0);
 }
 
-/* Whether a packet's way is known, which is handed over then. */
-static __always_inline bool takes_shortcut(struct __sk_buff *skb, const struct control *c, const struct sent *p)
+/* Sends a packet on whose way is known: directly, or by the lane with its way handed over. */
+static __always_inline int leave_as_known(struct __sk_buff *skb, struct account *a, const struct control *c, const struct flow_key *key,
+					  const struct onward *to, __u32 segs)
+{
+	const struct hop *hop = direct_hop(skb, c, to);
+
+	if (hop)
+		return send_directly(skb, a, key->protocol, to, hop, segs);
+	hand_over(skb, key, to->host, to->next_hop, to->word, to->masked);
+	return leave(skb, &a->egress, c, true, segs);
+}
+
+/* Whether a packet's way is known, and what it is; speaks: the way's word is one that is said, else any will do. */
+static __always_inline bool takes_shortcut(struct __sk_buff *skb, const struct control *c, const struct sent *p, struct onward *to, bool speaks)
 {
 	const struct way_out *way = p->passing ? NULL : known_way(skb, c, &p->key, p->ttl);
 
 	if (way)
-		hand_over(skb, &p->key, way->host, way->next_hop, way->word, way->masked);
+		*to = (struct onward){way->host, way->next_hop, speaks ? way->word : bpf_get_prandom_u32(), speaks && way->masked};
 	return way;
+}
+
+/* The way of a packet to a peer that is of no flow, and says nothing of one. */
+static __always_inline struct onward way_to(const struct peer *peer)
+{
+	return (struct onward){peer->host, peer->next_hop, bpf_get_prandom_u32() & SAYS_NOTHING, false};
 }
 
 /* What the tables say of a packet that may leave: a reason to bail, or BAILS. */
@@ -122,6 +141,7 @@ static __always_inline int leave_by_lane(struct __sk_buff *skb, bool speaks)
 	struct control *c = control();
 	__u32 segs = segments(skb);
 	struct destination to = {};
+	struct onward onward = {};
 	struct sent p = {};
 	enum bail why;
 
@@ -131,13 +151,15 @@ static __always_inline int leave_by_lane(struct __sk_buff *skb, bool speaks)
 	why = judge_sent(skb, c, &p);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
-	if (takes_shortcut(skb, c, &p))
-		return leave(skb, &a->egress, c, true, segs);
+	if (takes_shortcut(skb, c, &p, &onward, speaks))
+		return leave_as_known(skb, a, c, &p.key, &onward, segs);
 	why = find_destination(skb, c, &p, &to);
 	if (why != BAILS)
 		return bail(&a->egress, why, segs);
-	if (p.passing && to.peer && !(speaks && flow_of(&p.key, endpoint)))
-		hand_over(skb, &p.key, to.peer->host, to.peer->next_hop, bpf_get_prandom_u32() & SAYS_NOTHING, false);
+	if (p.passing && to.peer && !(speaks && flow_of(&p.key, endpoint))) {
+		onward = way_to(to.peer);
+		return leave_as_known(skb, a, c, &p.key, &onward, segs);
+	}
 	return leave(skb, &a->egress, c, to.peer || to.next_door, segs);
 }
 

@@ -40,12 +40,38 @@ static __always_inline void find_hop(struct __sk_buff *skb, struct hop *hop, __b
 	__builtin_memcpy(hop->own_mac, at.smac, ETH_ALEN);
 }
 
-/* Whether a frame has the addresses now that it needs on the wire. */
-static __always_inline bool address_frame(struct __sk_buff *skb, __be32 next_hop)
+/* Where a next hop is kept, whosever it is at present; NULL: none are. */
+static __always_inline struct hop *hop_at(__be32 next_hop)
 {
 	__u32 place = (bpf_ntohl(next_hop) * 0x9e3779b1U) >> 26; /* of HOPS */
-	struct hop *hop = shortcut_term ? bpf_map_lookup_elem(&hops, &place) : NULL;
+
+	return shortcut_term ? bpf_map_lookup_elem(&hops, &place) : NULL;
+}
+
+/* What is known of a next hop now, or NULL. A program in a container has no more than that: the kernel would look in the container. */
+static __always_inline const struct hop *known_hop(__be32 next_hop)
+{
+	const struct hop *hop = hop_at(next_hop);
+
+	return hop && hop->known && hop->next_hop == next_hop && bpf_jiffies64() < hop->until ? hop : NULL;
+}
+
+/* Gives a frame the addresses that it needs on the wire. */
+static __always_inline bool put_addresses(struct __sk_buff *skb, const struct hop *hop)
+{
 	struct ethhdr *eth = data(skb);
+
+	if ((void *)(eth + 1) > data_end(skb))
+		return false;
+	__builtin_memcpy(eth->h_dest, hop->mac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, hop->own_mac, ETH_ALEN);
+	return true;
+}
+
+/* Whether a frame has the addresses now that it needs on the wire; on the host's side. */
+static __always_inline bool address_frame(struct __sk_buff *skb, __be32 next_hop)
+{
+	struct hop *hop = hop_at(next_hop);
 
 	if (!hop)
 		return false;
@@ -53,11 +79,7 @@ static __always_inline bool address_frame(struct __sk_buff *skb, __be32 next_hop
 		find_hop(skb, hop, next_hop);
 		return false;
 	}
-	if (hop->next_hop != next_hop || !hop->known || (void *)(eth + 1) > data_end(skb))
-		return false;
-	__builtin_memcpy(eth->h_dest, hop->mac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, hop->own_mac, ETH_ALEN);
-	return true;
+	return hop->known && hop->next_hop == next_hop && put_addresses(skb, hop);
 }
 
 #endif

@@ -7,6 +7,7 @@
 #define ECONBENCH_LANE_H
 
 #include "account.h"
+#include "direct.h"
 #include "flow.h"
 #include "hop.h"
 #include "judge.h"
@@ -131,26 +132,17 @@ static __always_inline int send(struct __sk_buff *skb, struct account *a, __be32
 {
 	struct bpf_redir_neigh hop = {.nh_family = 2 /* AF_INET */, .ipv4_nh = next_hop};
 
-	skb->mark = 0; /* as on the way out of any namespace (skb_scrub_packet()) */
-	skb->tc_index = 0;
-	skb->cb[0] = 0;
-	a->egress.hits += segs;
-	a->egress.hit_bytes += len;
+	count_sent(skb, a, len, segs);
 	if (address_frame(skb, next_hop))
 		return bpf_redirect(wire_ifindex, 0);
 	return bpf_redirect_neigh(wire_ifindex, &hop, sizeof(hop), 0);
 }
 
-static __always_inline int fail(struct account *a, __u32 segs)
-{
-	a->failed += segs;
-	return TC_ACT_SHOT;
-}
-
 /* Encapsulates and sends a frame whose way was handed over. */
-static __always_inline int send_as_known(struct __sk_buff *skb, struct account *a, __be16 id, __u32 segs)
+static __always_inline int send_as_known(struct __sk_buff *skb, struct account *a, __u32 segs)
 {
 	__be32 host = skb->cb[2], next_hop = skb->cb[3];
+	__be16 id = skb->cb[4];
 	__u32 len = skb->len;
 
 	if (!encapsulate(skb, host, id))

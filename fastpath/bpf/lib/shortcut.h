@@ -156,6 +156,14 @@ static __always_inline void hand_over(struct __sk_buff *skb, const struct flow_k
 	skb->cb[4] = word;
 }
 
+/* Whether a frame is one of the container's, whole: what from_container's judgement of a packet does not say of its frame, or may have changed since. */
+static __always_inline bool as_judged(const struct __sk_buff *skb, const struct ethhdr *eth, const struct iphdr *ip)
+{
+	return is_mac(eth->h_source, container_mac) && eth->h_proto == bpf_htons(ETH_P_IP) && *(const __u8 *)ip == 0x45 && ip->saddr == container_addr &&
+	       !(ip->frag_off & bpf_htons(IP_FRAGMENT)) && bpf_ntohs(ip->tot_len) == (__u16)(skb->len - ETH_HLEN) &&
+	       (skb->gso_size || skb->len <= max_frame);
+}
+
 /* Whether a frame is as from_container judged it, and its way is in skb->cb. */
 static __always_inline bool handed_over(struct __sk_buff *skb, bool masked)
 {
@@ -168,9 +176,7 @@ static __always_inline bool handed_over(struct __sk_buff *skb, bool masked)
 	ports = ports_of(ip, data_end(skb));
 	if (skb->cb[0] != token_of_ports(ports.source, ports.dest) || skb->cb[1] != token_of_peer(ip->daddr, ip->protocol, masked))
 		return false;
-	return is_mac(eth->h_source, container_mac) && eth->h_proto == bpf_htons(ETH_P_IP) && *(__u8 *)ip == 0x45 && ip->saddr == container_addr &&
-	       !(ip->frag_off & bpf_htons(IP_FRAGMENT)) && bpf_ntohs(ip->tot_len) == (__u16)(skb->len - ETH_HLEN) &&
-	       (skb->gso_size || skb->len <= max_frame);
+	return as_judged(skb, eth, ip);
 }
 
 /* Whether a frame was judged by from_container at all: it alone sets the tag. */
