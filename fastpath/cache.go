@@ -120,7 +120,7 @@ func (p *cache) load(h hostSide) (err error) {
 	p.host = map[string]any{
 		"shortcut_term": term,
 		"wire_ifindex":  uint32(h.wire), "tunnel_addr": wire32(h.underlay), "tunnel_port": wire16(h.port),
-		"source_port_min": h.sourcePorts[0], "source_port_max": h.sourcePorts[1], "learning": h.learning,
+		"source_port_min": h.sourcePorts[0], "source_port_max": h.sourcePorts[1], "learning": h.learning, "direct_ways": h.direct,
 	}
 	p.control.Generation = 1 // 0 is that of what was never filled in
 	programs := []string{progFromWire}

@@ -5,12 +5,11 @@ package fastpath
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
-	"strconv"
+	"net"
+	"sync"
+	"time"
 
 	"github.com/cilium/ebpf/asm"
-	"github.com/prometheus/procfs"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
@@ -24,21 +23,22 @@ import (
 // What is here gives containers a direct way to the wire, with the setting "direct": a macvlan in the container upon the wire's own device, into
 // which from_container puts frames that are ready for the wire.
 //
-//	container                                  host
+//	container                                 host
 //	┌─────────────────────────────────────┐   ┌─────────┐
-//	│ eth0: from_container ─redirect─► way ┼───┼──► NIC  │
+//	│ eth0: from_container ─redirect─► way┼───┼──► NIC  │
 //	└─────────────────────────────────────┘   └─────────┘
 //
-// It spares the lane, the device below it, a redirect and a program: 0.17 µs of a packet (docs/speed.md). No program stands behind it, so nothing
-// else may ever be put into it:
+// It spares the lane, the device below it, a redirect and a program (docs/speed.md has the figures). No program stands behind it, so nothing else may
+// ever be put into it:
 //
 //   - It has no part in IPv4 nor in IPv6 (withoutIP): no route can lead there, and a socket that is bound to it can't send (ENETUNREACH). Its MTU of 68 does
 //     not matter to what a program redirects.
-//   - Frames without IP take CAP_NET_RAW, and to make another device of it CAP_NET_ADMIN. A container in which anybody has one of them, or may get it, has
-//     no direct way. Who comes later, by a debugger's container in the same namespace, is noticed within a tick, and ends it.
-//   - It hears nothing: of a macvlan's modes "source" delivers what its list of senders says, which is empty.
+//   - A container in which anybody may put frames of his own into a device has none (forging.go). Who comes later, by a debugger's container in the same
+//     namespace, is noticed within a tick, and ends it.
+//   - It hears nothing: of a macvlan's modes "source" delivers what its list of senders says, which is empty, and multicast frames that claim to be its own,
+//     which nobody reads who has no part in IP.
 //
-// What a killed agent leaves is a device that nobody can use; the next one removes it.
+// What a killed agent leaves is a device that nobody may use until somebody with CAP_NET_RAW joins that namespace; the next agent removes it.
 
 // settingDirect is the setting of fast paths over an overlay whose containers are to have a direct way.
 const settingDirect = "direct"
@@ -51,124 +51,217 @@ var directNeeds = []helperNeed{{asm.FnCheckMtu, "5.12"}}
 
 // directWay is a container's.
 type directWay struct {
+	name  string
 	index int
-	undo  func() error
+	ns    netns.NsHandle // the container's, held until the device is gone
+	made  *tune.Applied
+	used  time.Time // since when from_container knows of it; zero: it does not yet
 }
 
-func (d *directWay) close() error { return d.undo() }
+// directState is what an endpoint has of it.
+type directState struct {
+	*directWay        // nil: none
+	indirect   string // why it is not used
+	// again is when to try next after it failed or was taken away, rest how long after the last time: what is lasting, or comes and goes, is not worth devices and
+	// a journal's records every second.
+	again time.Time
+	rest  time.Duration
+}
+
+func (d *directState) inUse() bool { return d.directWay != nil && !d.used.IsZero() }
+
+// later puts the next try off, twice as long as the last time unless that was long ago.
+func (d *directState) later() {
+	const longest = time.Minute
+	if d.inUse() && time.Since(d.used) > longest {
+		d.rest = 0
+	}
+	d.rest = min(max(2*d.rest, tick), longest)
+	d.again = time.Now().Add(d.rest)
+}
 
 // straighten gives each container its direct way, takes it from those in which somebody may put frames of his own into it, and says why it has none.
 func (o *overlay) straighten() error {
 	if !o.with.has(settingDirect) {
 		return nil
 	}
-	unsafe := map[spaceKey]string{}
+	began := time.Now()
+	spaces := map[spaceKey]netns.NsHandle{}
 	for _, e := range o.endpoints {
-		unsafe[keyOfSpace(e.space)] = "no process can be seen in it: want one, to know what it may do"
-	}
-	if err := forging(unsafe); err != nil {
-		for space := range unsafe {
-			unsafe[space] = err.Error()
+		if e.ns.IsOpen() {
+			spaces[keyOfSpace(e.space)] = e.ns
+		} else if e.direct.directWay != nil { // it is closing
+			spaces[keyOfSpace(e.space)] = e.direct.ns
 		}
 	}
-	var errs []error
+	unsafe := forging(spaces)
+	var bent []*endpoint
 	for _, e := range o.endpoints {
-		if e.closing {
-			continue
+		why := unsafe[keyOfSpace(e.space)]
+		if e.direct.directWay != nil && (why != "" || !e.closing && !e.stands()) {
+			e.direct.indirect = why
+			bent = append(bent, e)
 		}
-		e.indirect = unsafe[keyOfSpace(e.space)]
-		switch has := e.direct != nil && o.stands(e); {
-		case e.indirect == "" && has:
-		case e.direct != nil:
-			errs = append(errs, e.bend())
-		case e.indirect == "":
-			e.indirect = o.makeDirect(e)
+	}
+	errs := []error{bend(bent)}
+	for _, e := range o.endpoints {
+		why := unsafe[keyOfSpace(e.space)]
+		switch {
+		case e.closing:
+		case why != "":
+			e.direct.indirect = why
+		case e.direct.directWay != nil:
+			errs = append(errs, e.use())
+		case time.Now().Before(e.direct.again) || time.Since(began) > tick/2: // the lease has to be renewed meanwhile
+		default:
+			if err := o.makeDirect(e); err != nil {
+				e.direct.indirect = err.Error()
+				e.direct.later()
+				continue
+			}
+			errs = append(errs, e.use())
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // stands says whether a container's direct way is there still: it goes with the wire's device.
-func (o *overlay) stands(e *endpoint) bool {
-	_, err := e.look.LinkByIndex(e.direct.index)
-	return err == nil
+func (e *endpoint) stands() bool {
+	link, err := e.look.LinkByIndex(e.direct.index)
+	return err == nil && link.Attrs().Name == e.direct.name && link.Attrs().Flags&net.FlagUp != 0
 }
 
-// makeDirect makes a container's direct way, or says what keeps it from having one.
-func (o *overlay) makeDirect(e *endpoint) (why string) {
-	way, err := o.direct(e)
-	if err != nil {
-		return err.Error()
+// use has a container's packets take its direct way as soon as that carries them: with the wire's carrier.
+func (e *endpoint) use() error {
+	d := &e.direct
+	if d.inUse() {
+		return nil
 	}
-	e.direct = way
-	if err := e.setDirect.Set(uint32(way.index)); err != nil {
-		return errors.Join(fmt.Errorf("program's variable %s: %w", varDirect, err), e.bend()).Error()
+	link, err := e.look.LinkByIndex(d.index)
+	if err != nil || link.Attrs().OperState != netlink.OperUp {
+		d.indirect = fmt.Sprintf("device %s does not carry packets yet", d.name)
+		return nil
 	}
-	return ""
-}
-
-// bend has a container's packets take the lane again, and removes its direct way when none can be on it any more.
-func (e *endpoint) bend() error {
-	if err := e.setDirect.Set(uint32(0)); err != nil {
+	if err := e.setDirect.Set(uint32(d.index)); err != nil {
 		return fmt.Errorf("program's variable %s: %w", varDirect, err)
 	}
-	err := errors.Join(gracePeriod(), e.direct.close())
-	if err == nil {
-		e.direct = nil
-	}
-	return err
+	d.used, d.indirect = time.Now(), ""
+	return nil
 }
 
-// direct makes the device.
-func (o *overlay) direct(e *endpoint) (_ *directWay, err error) {
+// bend has containers' packets take the lane again, and removes their direct ways when none can be on them any more.
+func bend(list []*endpoint) error {
+	if len(list) == 0 {
+		return nil
+	}
+	errs := make([]error, len(list), len(list)+1)
+	for i, e := range list {
+		if e.closing { // its program is gone, or as good as
+			continue
+		}
+		if errs[i] = e.setDirect.Set(uint32(0)); errs[i] != nil {
+			errs[i] = fmt.Errorf("program's variable %s: %w", varDirect, errs[i])
+		}
+	}
+	grace := gracePeriod()
+	var all sync.WaitGroup
+	for i, e := range list {
+		e.direct.later()
+		if errs[i] == nil {
+			all.Go(func() { errs[i] = e.direct.remove() })
+		}
+	}
+	all.Wait()
+	return errors.Join(append(errs, grace)...)
+}
+
+// remove removes the device, if there is one. The journal finds it gone, as with a lane.
+func (d *directState) remove() error {
+	way := d.directWay
+	if way == nil {
+		return nil
+	}
+	if h, err := netlink.NewHandleAt(way.ns, unix.NETLINK_ROUTE); err == nil {
+		if link, err := h.LinkByName(way.name); err == nil {
+			_ = h.LinkDel(link) // the journal says what it could not do
+		}
+		h.Close()
+	}
+	if err := way.made.Undo(); err != nil {
+		return err
+	}
+	d.directWay = nil
+	return way.ns.Close()
+}
+
+// makeDirect makes a container's direct way.
+func (o *overlay) makeDirect(e *endpoint) (err error) {
 	if err := checkHelpers(directNeeds); err != nil {
-		return nil, err
+		return err
 	}
-	name := laneName() + "d"
-	made, err := o.tracked.journal.LinkIn(o.spaceOf(e), name, func() error { return o.withoutIP(e, name) })
+	fd, err := unix.FcntlInt(uintptr(e.ns), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("macvlan upon %s: %w", o.cfg.Wire, err)
+		return err
 	}
-	way := &directWay{undo: func() error { return removeIn(e.ns, name, made) }}
+	way := &directWay{name: laneName() + "d", ns: netns.NsHandle(fd)}
+	space := o.spaceOf(e)
+	space.NS = way.ns
+	way.made, err = o.tracked.journal.LinkIn(space, way.name, func() error { return o.withoutIP(e, way.name) })
+	if err != nil {
+		return errors.Join(fmt.Errorf("macvlan upon %s: %w", o.cfg.Wire, err), way.ns.Close())
+	}
+	e.direct.directWay = way
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, way.close())
+			err = errors.Join(err, e.direct.remove())
 		}
 	}()
-	link, err := e.look.LinkByName(name)
+	link, err := e.look.LinkByName(way.name)
 	if err != nil {
-		return nil, fmt.Errorf("device %s: %w", name, err)
+		return fmt.Errorf("device %s: %w", way.name, err)
 	}
 	way.index = link.Attrs().Index
 	for _, version := range []string{"ipv4", "ipv6"} { // before it is up
-		if has, err := tune.HasSysctl(e.ns, "net."+version+".conf."+name+".forwarding"); err != nil {
-			return nil, err
+		if has, err := tune.HasSysctl(e.ns, "net."+version+".conf."+way.name+".forwarding"); err != nil {
+			return err
 		} else if has {
-			return nil, fmt.Errorf("device %s: it has a part in %s, which this kernel could not be kept from giving it", name, version)
+			return fmt.Errorf("device %s: it has a part in %s, which this kernel could not be kept from giving it", way.name, version)
 		}
 	}
 	if err := e.look.LinkSetUp(link); err != nil {
-		return nil, fmt.Errorf("device %s: up: %w", name, err)
+		return fmt.Errorf("device %s: up: %w", way.name, err)
 	}
-	return way, awaitUp(e.look, name)
+	const usual, again = 50 * time.Millisecond, time.Millisecond
+	for end := time.Now().Add(usual); time.Now().Before(end); time.Sleep(again) { // as with a lane; whatever takes longer is looked at with the next tick
+		if link, err := e.look.LinkByIndex(way.index); err != nil || link.Attrs().OperState == netlink.OperUp {
+			break
+		}
+	}
+	return nil
 }
+
+const (
+	nameWithoutIPv4 = "all"
+	leastMTU        = 68 // of an Ethernet device, in bytes (ETH_MIN_MTU); it never changes: that would be another chance for IPv4
+)
 
 // withoutIP makes the macvlan in a container as a device that has no part in IP. IPv6 gives none to one of so small an MTU. IPv4 gives one to each that
 // comes into a namespace, but for one that is called "all" there, as its settings could not be told from those for all devices
 // (sysctl_dev_name_is_allowed() in net/ipv4/devinet.c): it goes without. So the device is made elsewhere, by the name of another that is in the container,
 // and comes there by the name for that case, "all"; then it is given its own.
-func (o *overlay) withoutIP(e *endpoint, name string) (err error) {
-	if !o.anteroom.IsOpen() {
-		if o.anteroom, err = newSpace(); err != nil {
-			return fmt.Errorf("namespace to make it in: %w", err)
-		}
+func (o *overlay) withoutIP(e *endpoint, name string) error {
+	if err := o.openAnteroom(); err != nil {
+		return fmt.Errorf("namespace to make it in: %w", err)
+	}
+	if left, err := e.look.LinkByName(nameWithoutIPv4); err == nil && left.Attrs().Alias == linkAlias { // of an agent that was killed at this
+		_ = e.look.LinkDel(left)
 	}
 	a := attrs(e.device, leastMTU)
 	a.ParentIndex, a.Namespace = o.wire, netlink.NsFd(o.anteroom)
 	if err := o.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: a, Mode: netlink.MACVLAN_MODE_SOURCE}); err != nil {
 		return err
 	}
-	err = netspace.In(o.anteroom, func() error {
+	err := netspace.In(o.anteroom, func() error {
 		made, err := netlink.LinkByName(e.device)
 		if err != nil {
 			return err
@@ -191,25 +284,17 @@ func (o *overlay) withoutIP(e *endpoint, name string) (err error) {
 	return err
 }
 
-const (
-	nameWithoutIPv4 = "all"
-	leastMTU        = 68 // of an Ethernet device, in bytes (ETH_MIN_MTU); it never changes: that would be another chance for IPv4
-)
-
-// newSpace makes a network namespace.
-func newSpace() (ns netns.NsHandle, err error) {
-	own, _, err := netspace.Own()
-	if err != nil {
-		return netns.None(), err
+// openAnteroom makes a network namespace, if there is none yet.
+func (o *overlay) openAnteroom() error {
+	if o.anteroom.IsOpen() {
+		return nil
 	}
-	defer own.Close()
-	err = netspace.In(own, func() (err error) {
+	return netspace.In(o.host, func() (err error) {
 		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
-			ns, _, err = netspace.Own()
+			o.anteroom, _, err = netspace.Own()
 		}
 		return err
 	})
-	return ns, err
 }
 
 // relocate moves a device of the calling thread's namespace to another, where it gets the name given if its own is taken. One request has to ask for both.
@@ -222,89 +307,6 @@ func relocate(index int, to netns.NsHandle, ifTaken string) error {
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(ifTaken)))
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
-}
-
-// removeIn removes a device of a container. The journal finds it gone, as with a lane.
-func removeIn(container netns.NsHandle, name string, made *tune.Applied) error {
-	h, err := netlink.NewHandleAt(container, unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	if link, err := h.LinkByName(name); err == nil {
-		_ = h.LinkDel(link) // the journal says what it could not do
-	}
-	return made.Undo()
-}
-
-// spaceKey is a network namespace as a process' folder tells of it.
-type spaceKey struct{ dev, inode uint64 }
-
-func keyOfSpace(id netspace.ID) spaceKey { return spaceKey{id.Dev, id.Inode} }
-
-// forgers are the capabilities with which one can put frames of his own making into a device, or have another do it.
-const forgers = 1<<unix.CAP_NET_RAW | 1<<unix.CAP_NET_ADMIN
-
-// forging says of network namespaces why somebody in there may put frames of his own into a device, "" where nobody may; of one without a process what was
-// said stays. It reads every process' namespace, and the capabilities of the threads of those that are in one of them: those that they have, may take or
-// may get by what they run.
-var forging = func(why map[spaceKey]string) error {
-	proc, err := procfs.NewDefaultFS()
-	if err != nil {
-		return err
-	}
-	all, err := proc.AllProcs()
-	if err != nil {
-		return fmt.Errorf("processes: %w", err)
-	}
-	seen := map[spaceKey]bool{}
-	for _, p := range all {
-		var st unix.Stat_t
-		if unix.Stat(filepath.Join(procfs.DefaultMountPoint, strconv.Itoa(p.PID), "ns/net"), &st) != nil {
-			continue // it ended
-		}
-		space := spaceKey{st.Dev, st.Ino}
-		if _, wanted := why[space]; !wanted || seen[space] && why[space] != "" {
-			continue
-		}
-		seen[space] = true
-		why[space] = mayForge(proc, p.PID)
-	}
-	return nil
-}
-
-// mayForge says why a process may put frames of its own into a device of its namespace, or "".
-func mayForge(proc procfs.FS, pid int) string {
-	threads, err := proc.AllThreads(pid)
-	if err != nil {
-		return "" // it ended
-	}
-	for _, thread := range threads {
-		s, err := thread.NewStatus()
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			continue
-		}
-		if err != nil {
-			return fmt.Sprintf("process %d: %v", pid, err)
-		}
-		if has := (s.CapPrm | s.CapInh | s.CapBnd) & forgers; has != 0 {
-			return fmt.Sprintf("process %d (%s) may have %s: want none there that could put frames of its own onto the wire", pid, s.Name, capabilities(has))
-		}
-	}
-	return ""
-}
-
-// capabilities names those of forgers.
-func capabilities(set uint64) string {
-	raw, admin := set&(1<<unix.CAP_NET_RAW) != 0, set&(1<<unix.CAP_NET_ADMIN) != 0
-	switch {
-	case raw && admin:
-		return "CAP_NET_RAW and CAP_NET_ADMIN"
-	case raw:
-		return "CAP_NET_RAW"
-	default:
-		return "CAP_NET_ADMIN"
-	}
 }
 
 // leastDirect is the least share of carried segments that go by the direct way, of flows that send worthDirect a second. The rest is what the tables are

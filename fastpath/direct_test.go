@@ -5,13 +5,16 @@ package fastpath
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
@@ -23,12 +26,7 @@ import (
 var forgingForReal = forging
 
 func init() {
-	forging = func(why map[spaceKey]string) error {
-		for space := range why {
-			why[space] = ""
-		}
-		return nil
-	}
+	forging = func(map[spaceKey]netns.NsHandle) map[spaceKey]string { return nil }
 }
 
 // forgingMatters has agents look who is in containers, until the test ends.
@@ -55,7 +53,7 @@ func (host *testHost) reside(t *testing.T, without string) (leave func()) {
 	return leave
 }
 
-const forgery = "-net_raw,-net_admin"
+const forgery = "-net_raw,-net_admin,-sys_admin"
 
 // waitDirect waits until a host's container has a direct way or none, and tells why not.
 func (host *testHost) waitDirect(t *testing.T, want bool) string {
@@ -73,7 +71,10 @@ func (host *testHost) waitDirect(t *testing.T, want bool) string {
 // directDevice is the name of the container's direct way, "" if it has none.
 func (host *testHost) directDevice(t *testing.T) (name string) {
 	t.Helper()
-	if way := host.attached.(*overlay).endpoints[0].direct; way != nil {
+	o := host.attached.(*overlay)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if way := o.endpoints[0].direct; way.inUse() {
 		do(t, host.container, func(h *netlink.Handle) error {
 			link, err := h.LinkByIndex(way.index)
 			if err == nil {
@@ -91,15 +92,53 @@ func (host *testHost) wentDirectly(t *testing.T, do func()) float64 {
 	before := host.counters(t)
 	do()
 	after := host.counters(t)
+	if after["egress.hits"] < before["egress.hits"]+1000 {
+		t.Fatalf("%.0f hits: this sees nothing", after["egress.hits"]-before["egress.hits"])
+	}
 	return (after[counterDirect] - before[counterDirect]) / (after["egress.hits"] - before["egress.hits"])
 }
 
-// TestDirect sends by the direct way for as long as nobody in the container may put frames of his own there.
+// TestDirect sends by the direct way what its flow's first packets have found the way for.
 func TestDirect(t *testing.T) { eachKind(t, testDirect) }
 
 func testDirect(t *testing.T, k fastKind) {
-	forgingMatters(t)
 	hosts := twoHosts(t, k)
+	for _, h := range hosts {
+		h.attach(t, econbench.AttachOptions{Setting: settingDirect})
+		h.waitDirect(t, true)
+	}
+	h := hosts[0]
+	if share := h.wentDirectly(t, func() { busy(t, hosts) }); share < 0.9 {
+		t.Errorf("%.3f went directly, want nearly all", share)
+	}
+	h.mayLose(t)
+}
+
+// busy has both containers send by TCP and UDP.
+func busy(t *testing.T, hosts [2]*testHost) {
+	t.Helper()
+	stream(t, hosts[0], hosts[1], 2_000_000, "")
+	pingPong(t, hosts[0], hosts[1], 3000, 100)
+}
+
+// mayLose detaches and looks that nothing was lost, nor left.
+func (host *testHost) mayLose(t *testing.T) {
+	t.Helper()
+	if c := host.counters(t); c["lost.failed"]+c["lost.refused"] > 0 {
+		t.Errorf("lost: %v", c)
+	}
+	if err := host.detach(); err != nil {
+		t.Fatal(err)
+	}
+	if left := host.links(t, "macvlan"); len(left) != 0 {
+		t.Errorf("devices left: %v", left)
+	}
+}
+
+// TestDirectEnds for as long as anybody in the container may put frames of his own there.
+func TestDirectEnds(t *testing.T) {
+	forgingMatters(t)
+	hosts := twoHosts(t, xmasqTest())
 	for _, h := range hosts {
 		h.attach(t, econbench.AttachOptions{Setting: settingDirect})
 	}
@@ -111,35 +150,112 @@ func testDirect(t *testing.T, k fastKind) {
 		h.reside(t, forgery)
 		h.waitDirect(t, true)
 	}
-	busy := func() {
-		stream(t, hosts[0], hosts[1], 2_000_000, "")
-		pingPong(t, hosts[0], hosts[1], 3000, 100)
-	}
-	if share := h.wentDirectly(t, busy); share < 0.9 {
-		t.Errorf("%.3f went directly, want nearly all", share)
-	}
-	for without, may := range map[string]string{"": "CAP_NET_RAW and CAP_NET_ADMIN", "-net_raw": "CAP_NET_ADMIN", "-net_admin": "CAP_NET_RAW"} {
-		leave := h.reside(t, without)
-		if why := h.waitDirect(t, false); !strings.Contains(why, "(sleep) may have "+may+":") {
-			t.Errorf("with one without %q in it: %q, want %s named", without, why, may)
+	bent := func(by, want string, leave func()) {
+		t.Helper()
+		if why := h.waitDirect(t, false); !strings.Contains(why, want) {
+			t.Errorf("with %s in it: %q, want %s", by, why, want)
 		}
 		if left := h.links(t, "macvlan"); len(left) != 1 {
 			t.Errorf("devices left: %v, want the lane alone", left)
 		}
-		if share := h.wentDirectly(t, busy); share != 0 {
+		if share := h.wentDirectly(t, func() { busy(t, hosts) }); share != 0 {
 			t.Errorf("%.3f went directly, want nothing", share)
 		}
 		leave()
+		h.patient(t, false)
 		h.waitDirect(t, true)
 	}
-	if c := h.counters(t); c["lost.failed"]+c["lost.refused"] > 0 {
-		t.Errorf("lost: %v", c)
+	for without, may := range map[string]string{"": "CAP_NET_RAW, CAP_NET_ADMIN, CAP_SYS_ADMIN", "-net_raw,-sys_admin": "CAP_NET_ADMIN", "-net_admin,-sys_admin": "CAP_NET_RAW"} {
+		bent("one without "+without, `("sleep") may have `+may+":", h.reside(t, without))
 	}
-	if err := h.detach(); err != nil {
+	tap := in(t, h.container, func() (int, error) { return unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) })
+	bent("an open packet socket", "1 sockets for packets of any kind are open in it", func() { unix.Close(tap) })
+	tap = in(t, h.container, func() (int, error) { return unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0) })
+	h.waitDirect(t, false)
+	h.patient(t, true)
+	unix.Close(tap)
+	if time.Sleep(2 * tick); h.containerStatus(t).Direct {
+		t.Error("a direct way that comes and goes is made anew at once")
+	}
+	h.patient(t, false)
+	h.waitDirect(t, true)
+	h.mayLose(t)
+}
+
+// TestDirectWithoutCarrier has the wire without a carrier, and the device go as if with the wire's: packets take the lane then, and the lease goes on.
+func TestDirectWithoutCarrier(t *testing.T) {
+	hosts := twoHosts(t, xmasqTest())
+	h := hosts[0]
+	do(t, hosts[1].host, func(n *netlink.Handle) error { return setUp(n, testWire, false) })
+	h.attach(t, econbench.AttachOptions{Setting: settingDirect})
+	if why := h.waitDirect(t, false); !strings.Contains(why, "does not carry packets yet") {
+		t.Errorf("without carrier: %q", why)
+	}
+	time.Sleep(2 * tick)
+	if s := h.status(t); s.Error != "" {
+		t.Errorf("caches are not kept: %s", s.Error)
+	}
+	do(t, hosts[1].host, func(n *netlink.Handle) error { return setUp(n, testWire, true) })
+	h.waitDirect(t, true)
+	way := h.directDevice(t)
+	do(t, h.container, func(n *netlink.Handle) error { // as if it had gone with the wire's device
+		link, err := n.LinkByName(way)
+		if err != nil {
+			return err
+		}
+		return n.LinkDel(link)
+	})
+	h.waitDirect(t, false)
+	h.waitDirect(t, true)
+	if again := h.directDevice(t); again == way {
+		t.Errorf("the direct way is %s again, want another", again)
+	}
+	h.mayLose(t)
+}
+
+func setUp(h *netlink.Handle, name string, up bool) error {
+	link, err := h.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	if up {
+		return h.LinkSetUp(link)
+	}
+	return h.LinkSetDown(link)
+}
+
+// TestDirectWherePathGoes detaches when the container's namespace can't be found by its path any more, while another holds it: nothing is left in there.
+func TestDirectWherePathGoes(t *testing.T) {
+	hosts := twoHosts(t, xmasqTest())
+	h := hosts[0]
+	h.attach(t, econbench.AttachOptions{Setting: settingDirect})
+	h.waitDirect(t, true)
+	o := h.attached.(*overlay)
+	o.mu.Lock()
+	path := o.spaceOf(o.endpoints[0]).Path
+	o.mu.Unlock()
+	if err := errors.Join(unix.Unmount(path, unix.MNT_DETACH), os.Rename(path, path+" gone")); err != nil {
 		t.Fatal(err)
 	}
-	if left := h.links(t, "macvlan"); len(left) != 0 {
-		t.Errorf("devices left: %v", left)
+	defer func() { // for the cleanup
+		err := os.Rename(path+" gone", path)
+		if err = errors.Join(err, unix.Mount(fmt.Sprintf("/proc/self/fd/%d", h.container), path, "", unix.MS_BIND, "")); err != nil {
+			t.Error(err)
+		}
+	}()
+	h.mayLose(t)
+}
+
+// patient has the agent wait a while before it makes a direct way that came and went, or not at all.
+func (host *testHost) patient(t *testing.T, is bool) {
+	t.Helper()
+	o := host.attached.(*overlay)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d := &o.endpoints[0].direct
+	d.again, d.rest = time.Time{}, 0
+	if is {
+		d.again = time.Now().Add(time.Minute)
 	}
 }
 
@@ -182,9 +298,9 @@ func TestDirectIsNoDoor(t *testing.T) {
 			t.Errorf("to %s by %s: %v, want that no network is reached", to, way, err)
 		}
 	}
+	own := hardwareAddressIn(t, h.container, way)
 	sender := packetSocket(t, hosts[1].host, testWire, patience)
 	for what, f := range overheard(hardwareAddressIn(t, hosts[1].host, testWire)) {
-		own := hardwareAddressIn(t, h.container, way)
 		for _, mac := range [][]byte{nil, own[:]} {
 			copy(f, mac)
 			if _, err := unix.Write(sender, f); err != nil && err != unix.ENOBUFS {
@@ -192,6 +308,10 @@ func TestDirectIsNoDoor(t *testing.T) {
 			}
 		}
 	}
+	if _, err := unix.Write(packetSocket(t, hosts[0].host, testWire, patience), append(bytes.Repeat([]byte{255}, 6), append(own[:], "\x88\xb5forbidden, and seen on the wire"...)...)); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
 	for where, fd := range map[string]int{"the wire": wire, "the direct way": tap} {
 		b := make([]byte, 70_000)
 		for {
@@ -199,10 +319,15 @@ func TestDirectIsNoDoor(t *testing.T) {
 			if err != nil {
 				break
 			}
-			if bytes.Contains(b[:n], []byte("forbidden")) || fd == tap {
+			if fd == wire && bytes.Contains(b[:n], []byte("and seen")) { // this test would see it
+				seen++
+			} else if bytes.Contains(b[:n], []byte("forbidden")) || fd == tap {
 				t.Errorf("%s: % x", where, b[:n])
 			}
 		}
+	}
+	if seen != 1 {
+		t.Errorf("a frame on the wire was seen %d times, want once", seen)
 	}
 }
 

@@ -30,9 +30,8 @@ type endpoint struct {
 	setByDevice *ebpf.Variable
 	names       *nameServer    // its engine's name server without rules; nil: it has them, or never had any
 	tracked     string         // why its connections are tracked all the same
-	direct      *directWay     // nil: it has none
+	direct      directState    // its direct way
 	setDirect   *ebpf.Variable // tells from_container
-	indirect    string         // why it has none all the same
 	handovers   []*handover    // what is at work on the lane's devices
 	undo        []func() error // what leads to the lane, in the order things were done
 	closing     bool           // it was to go, and could not yet
@@ -287,9 +286,7 @@ func (e *endpoint) vacate() error {
 	var lane, direct error
 	var both sync.WaitGroup
 	both.Go(func() { lane = e.lane.close() })
-	if e.direct != nil {
-		both.Go(func() { direct = e.direct.close() })
-	}
+	both.Go(func() { direct = e.direct.remove() })
 	both.Wait()
 	return errors.Join(lane, direct)
 }

@@ -158,9 +158,12 @@ func endOf(h *netlink.Handle, name string) (e end, err error) {
 	return end{link.Attrs().Index, mac}, nil
 }
 
+// linkAlias tells people, and the next agent, whose a device is.
+const linkAlias = "econbench fast path"
+
 func attrs(name string, mtu int) netlink.LinkAttrs {
 	a := netlink.NewLinkAttrs()
-	a.Name, a.MTU, a.Alias = name, mtu, "econbench fast path"
+	a.Name, a.MTU, a.Alias = name, mtu, linkAlias
 	return a
 }
 

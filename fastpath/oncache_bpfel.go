@@ -222,6 +222,7 @@ type oncacheVariableSpecs struct {
 	ContainerMac  *ebpf.VariableSpec `ebpf:"container_mac"`
 	ContainerVni  *ebpf.VariableSpec `ebpf:"container_vni"`
 	DirectIfindex *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	DirectWays    *ebpf.VariableSpec `ebpf:"direct_ways"`
 	Endpoint      *ebpf.VariableSpec `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.VariableSpec `ebpf:"lane_ifindex"`
 	LaneKind      *ebpf.VariableSpec `ebpf:"lane_kind"`
@@ -292,6 +293,7 @@ type oncacheVariables struct {
 	ContainerMac  *ebpf.Variable `ebpf:"container_mac"`
 	ContainerVni  *ebpf.Variable `ebpf:"container_vni"`
 	DirectIfindex *ebpf.Variable `ebpf:"direct_ifindex"`
+	DirectWays    *ebpf.Variable `ebpf:"direct_ways"`
 	Endpoint      *ebpf.Variable `ebpf:"endpoint"`
 	LaneIfindex   *ebpf.Variable `ebpf:"lane_ifindex"`
 	LaneKind      *ebpf.Variable `ebpf:"lane_kind"`

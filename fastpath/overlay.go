@@ -50,7 +50,8 @@ type hostSide struct {
 	port        uint16
 	sourcePorts [2]uint16 // the kernel's range for outer source ports; the second is not in it
 	learning    bool
-	maxFlows    int // to be remembered; 0: as many as the programs say
+	direct      bool // containers may have direct ways
+	maxFlows    int  // to be remembered; 0: as many as the programs say
 }
 
 // Programs of every fast path over an overlay, by the names that they have in its C.
@@ -222,7 +223,7 @@ func (o *overlay) start() error {
 		return err
 	}
 	o.cfg.Wire, o.wire, o.wireMTU = wire.Attrs().Name, wire.Attrs().Index, wire.Attrs().MTU
-	h := hostSide{wire: wire.Attrs().Index, underlay: o.cfg.Underlay, port: t.port, learning: o.cfg.Without != econbench.WithoutLearning, maxFlows: o.cfg.MaxFlows}
+	h := hostSide{wire: wire.Attrs().Index, underlay: o.cfg.Underlay, port: t.port, learning: o.cfg.Without != econbench.WithoutLearning, direct: o.with.has(settingDirect), maxFlows: o.cfg.MaxFlows}
 	if h.sourcePorts = t.sourcePorts; h.sourcePorts[0] >= h.sourcePorts[1] {
 		if h.sourcePorts, err = sourcePorts(o.sandbox.ns); err != nil {
 			return err

@@ -62,7 +62,7 @@ func (o *overlay) status() OverlayStatus {
 	s := OverlayStatus{Sandbox: o.cfg.Sandbox, Tunnel: o.cfg.Tunnel, Mechanism: mechanismOf(o.onWire), Mode: o.control.mode.String(), Connections: o.control.unruled, Containers: []ContainerStatus{}, Peers: len(o.remotes), MaxFlows: o.progs.room("flows"), Refused: maps.Clone(o.refused)}
 	for _, e := range o.endpoints {
 		c := ContainerStatus{Address: e.addr.String(), Device: e.device, Lane: e.lane.kind(), Arrives: arrivesLane, Untracked: e.names != nil && e.names.rules != nil && e.tracked == "", Tracked: e.tracked,
-			Direct: e.direct != nil, Indirect: e.indirect}
+			Direct: e.direct.inUse(), Indirect: e.direct.indirect}
 		if e.byDevice {
 			c.Arrives = arrivesDevice
 		}

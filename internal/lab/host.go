@@ -199,7 +199,7 @@ func (h *Host) copyProgram(ctx context.Context, id string) error {
 const scratch = "size=2g,mode=1777"
 
 // needless are capabilities that no program of an endpoint needs, and without which a fast path may lead it closer to the wire. Pods of the
-// restricted standard of Kubernetes have neither.
+// restricted standard of Kubernetes don't have it either.
 var needless = []string{"NET_RAW"}
 
 // StartContainer starts a container of the tool image, pinned to the host's CPUs, that idles.

@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// KindLink is a device that an agent makes in its own network namespace, where it outlives a killed agent. It is no tuning
+// KindLink is a device that an agent makes in its own network namespace or a container's, where it outlives a killed agent. It is no tuning
 // that a controller can ask for.
 const KindLink Kind = "link"
 

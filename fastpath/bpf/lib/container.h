@@ -95,10 +95,10 @@ static __always_inline int leave(struct __sk_buff *skb, struct direction *d, con
 static __always_inline int leave_as_known(struct __sk_buff *skb, struct account *a, const struct control *c, const struct flow_key *key,
 					  const struct onward *to, __u32 segs)
 {
-	const struct hop *hop = direct_hop(skb, c, to);
+	const struct direct way = direct_way(skb, c, to);
 
-	if (hop)
-		return send_directly(skb, a, key->protocol, to, hop, segs);
+	if (way.hop)
+		return send_directly(skb, a, key->protocol, to, &way, segs);
 	hand_over(skb, key, to->host, to->next_hop, to->word, to->masked);
 	return leave(skb, &a->egress, c, true, segs);
 }
