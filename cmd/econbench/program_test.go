@@ -184,6 +184,28 @@ func (p *program) run() *econbench.Run {
 	return run
 }
 
+// unlucky says whether a run failed for nothing but datagrams that the machine lost, as one does that is held up for a while: netperf waits for the answer
+// in vain. That says nothing of the program but that it noticed.
+func (p *program) unlucky() bool {
+	p.t.Helper()
+	if p.wait() != 1 {
+		return false
+	}
+	lost := 0
+	for _, tr := range p.run().Trials {
+		for _, why := range tr.Invalid {
+			if !strings.Contains(why, "a datagram was lost") {
+				return false
+			}
+			lost++
+		}
+	}
+	if lost > 0 {
+		p.t.Logf("%v: %d datagrams lost:\n%s", p.cmd.Args[1:], lost, p.said())
+	}
+	return lost > 0
+}
+
 // allValid checks that the run has that many trials and that each counts.
 func allValid(t *testing.T, run *econbench.Run, trials int) {
 	t.Helper()
