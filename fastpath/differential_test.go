@@ -269,8 +269,8 @@ const patience = 5 * time.Second
 func packetSocket(t *testing.T, ns netns.NsHandle, device string, wait time.Duration) (fd int) {
 	t.Helper()
 	do(t, ns, func(h *netlink.Handle) (err error) {
-		all := uint16(unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8)
-		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(all)); err != nil {
+		all := uint16(unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8) // from when it is bound: until then it would hear every device
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
 			return err
 		}
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 256<<20); err != nil {
