@@ -206,8 +206,8 @@ func (p *program) unlucky() bool {
 	return lost > 0
 }
 
-// allValid checks that the run has that many trials and that each counts.
-func allValid(t *testing.T, run *econbench.Run, trials int) {
+// allValid checks that the run has that many trials and that each counts, and returns those that do: what others lack would end a test.
+func allValid(t *testing.T, run *econbench.Run, trials int) (valid []econbench.Trial) {
 	t.Helper()
 	if len(run.Trials) != trials || run.Status != econbench.StatusComplete {
 		t.Errorf("%d trials, status %s (%s), want %d and complete", len(run.Trials), run.Status, run.Error, trials)
@@ -215,11 +215,14 @@ func allValid(t *testing.T, run *econbench.Run, trials int) {
 	for _, tr := range run.Trials {
 		if !tr.Valid {
 			t.Errorf("trial %d.%d %s: %q", tr.Block, tr.Position, tr.Cell, tr.Invalid)
+			continue
 		}
+		valid = append(valid, tr)
 		if tr.Proof == nil || len(tr.Proof.Through) == 0 || tr.Proof.PayloadToServer == 0 {
 			t.Errorf("trial %d.%d %s: proof %+v", tr.Block, tr.Position, tr.Cell, tr.Proof)
 		}
 	}
+	return valid
 }
 
 // tiny makes a run as short as a run can be.

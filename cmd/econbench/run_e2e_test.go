@@ -29,8 +29,7 @@ func TestRun(t *testing.T) {
 	}
 	p.want(0)
 	run := p.run()
-	allValid(t, run, 9)
-	for _, tr := range run.Trials {
+	for _, tr := range allValid(t, run, 9) {
 		wantMetrics(t, tr)
 		through, around := []string{"wire"}, []string{"vxlan"}
 		if tr.Arm.String() == "overlay" {
@@ -63,11 +62,7 @@ func TestRunFastpaths(t *testing.T) {
 	p := start(t, sharedLab(), tiny("--workload", "tcp_rr,tcp_stream", "--arm", "overlay+econ,overlay+econ:sockets,overlay+xmasq,overlay+xmasq:untracked:direct,vxlan+econ,vxlan+xmasq,vxlan+oncache:direct")...)
 	p.want(0)
 	run := p.run()
-	allValid(t, run, 14)
-	for _, tr := range run.Trials {
-		if !tr.Valid {
-			continue // told of already; what it lacks would end the test here
-		}
+	for _, tr := range allValid(t, run, 14) {
 		if len(tr.Proof.Carried) != 4 || *tr.Metrics["hit_ratio"] < 0.99 || !slices.Equal(tr.Proof.Through, []string{"wire"}) {
 			t.Errorf("%s: carried %+v through %q", tr.Cell, tr.Proof.Carried, tr.Proof.Through)
 		}

@@ -23,8 +23,7 @@ import (
 func TestRunVXLAN(t *testing.T) {
 	sharedHosts(t)
 	run := start(t, sharedLab(), tiny("--arm", "overlay,vxlan,vxlan+oncache", "--workload", "tcp_rr")...).want(0).run()
-	allValid(t, run, 3)
-	for _, tr := range run.Trials {
+	for _, tr := range allValid(t, run, 3) {
 		through, around := []string{"wire", "plain-vxlan"}, []string{"vxlan"}
 		switch tr.Arm.String() {
 		case "overlay":
