@@ -175,19 +175,13 @@ func bend(list []*endpoint) error {
 	return errors.Join(append(errs, grace)...)
 }
 
-// remove removes the device, if there is one. The journal finds it gone, as with a lane.
+// remove removes the device, if there is one.
 func (d *directState) remove() error {
 	way := d.directWay
 	if way == nil {
 		return nil
 	}
-	if h, err := netlink.NewHandleAt(way.ns, unix.NETLINK_ROUTE); err == nil {
-		if link, err := h.LinkByName(way.name); err == nil {
-			_ = h.LinkDel(link) // the journal says what it could not do
-		}
-		h.Close()
-	}
-	if err := way.made.Undo(); err != nil {
+	if err := removeLink(way.ns, way.name, way.made); err != nil {
 		return err
 	}
 	d.directWay = nil
@@ -231,12 +225,7 @@ func (o *overlay) makeDirect(e *endpoint) (err error) {
 	if err := e.look.LinkSetUp(link); err != nil {
 		return fmt.Errorf("device %s: up: %w", way.name, err)
 	}
-	const usual, again = 50 * time.Millisecond, time.Millisecond
-	for end := time.Now().Add(usual); time.Now().Before(end); time.Sleep(again) { // as with a lane; whatever takes longer is looked at with the next tick
-		if link, err := e.look.LinkByIndex(way.index); err != nil || link.Attrs().OperState == netlink.OperUp {
-			break
-		}
-	}
+	_ = comesUp(e.look, way.name, 50*time.Millisecond) // what takes longer is looked at with the next tick
 	return nil
 }
 

@@ -53,7 +53,7 @@ func (host *testHost) reside(t *testing.T, without string) (leave func()) {
 	return leave
 }
 
-const forgery = "-net_raw,-net_admin,-sys_admin"
+const harmless = "-net_raw,-net_admin,-sys_admin"
 
 // waitDirect waits until a host's container has a direct way or none, and tells why not.
 func (host *testHost) waitDirect(t *testing.T, want bool) string {
@@ -111,7 +111,16 @@ func testDirect(t *testing.T, k fastKind) {
 	if share := h.wentDirectly(t, func() { busy(t, hosts) }); share < 0.9 {
 		t.Errorf("%.3f went directly, want nearly all", share)
 	}
-	h.mayLose(t)
+	h.endsClean(t)
+}
+
+// directHosts are two hosts, the first of which has its container on a direct way.
+func directHosts(t *testing.T) [2]*testHost {
+	t.Helper()
+	hosts := twoHosts(t, xmasqTest())
+	hosts[0].attach(t, econbench.AttachOptions{Setting: settingDirect})
+	hosts[0].waitDirect(t, true)
+	return hosts
 }
 
 // busy has both containers send by TCP and UDP.
@@ -121,8 +130,8 @@ func busy(t *testing.T, hosts [2]*testHost) {
 	pingPong(t, hosts[0], hosts[1], 3000, 100)
 }
 
-// mayLose detaches and looks that nothing was lost, nor left.
-func (host *testHost) mayLose(t *testing.T) {
+// endsClean detaches and looks that nothing was lost, nor left.
+func (host *testHost) endsClean(t *testing.T) {
 	t.Helper()
 	if c := host.counters(t); c["lost.failed"]+c["lost.refused"] > 0 {
 		t.Errorf("lost: %v", c)
@@ -147,7 +156,7 @@ func TestDirectEnds(t *testing.T) {
 		t.Errorf("of an empty container: %q", why)
 	}
 	for _, h := range hosts {
-		h.reside(t, forgery)
+		h.reside(t, harmless)
 		h.waitDirect(t, true)
 	}
 	bent := func(by, want string, leave func()) {
@@ -179,7 +188,7 @@ func TestDirectEnds(t *testing.T) {
 	}
 	h.patient(t, false)
 	h.waitDirect(t, true)
-	h.mayLose(t)
+	h.endsClean(t)
 }
 
 // TestDirectWithoutCarrier has the wire without a carrier, and the device go as if with the wire's: packets take the lane then, and the lease goes on.
@@ -210,7 +219,7 @@ func TestDirectWithoutCarrier(t *testing.T) {
 	if again := h.directDevice(t); again == way {
 		t.Errorf("the direct way is %s again, want another", again)
 	}
-	h.mayLose(t)
+	h.endsClean(t)
 }
 
 func setUp(h *netlink.Handle, name string, up bool) error {
@@ -226,10 +235,7 @@ func setUp(h *netlink.Handle, name string, up bool) error {
 
 // TestDirectWherePathGoes detaches when the container's namespace can't be found by its path any more, while another holds it: nothing is left in there.
 func TestDirectWherePathGoes(t *testing.T) {
-	hosts := twoHosts(t, xmasqTest())
-	h := hosts[0]
-	h.attach(t, econbench.AttachOptions{Setting: settingDirect})
-	h.waitDirect(t, true)
+	h := directHosts(t)[0]
 	o := h.attached.(*overlay)
 	o.mu.Lock()
 	path := o.spaceOf(o.endpoints[0]).Path
@@ -243,7 +249,7 @@ func TestDirectWherePathGoes(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	h.mayLose(t)
+	h.endsClean(t)
 }
 
 // patient has the agent wait a while before it makes a direct way that came and went, or not at all.
@@ -276,10 +282,8 @@ func (host *testHost) links(t *testing.T, kind string) (names []string) {
 
 // TestDirectIsNoDoor tries the direct way as somebody in the container might who can't put frames there: no socket sends by it, and it hears nothing.
 func TestDirectIsNoDoor(t *testing.T) {
-	hosts := twoHosts(t, xmasqTest())
+	hosts := directHosts(t)
 	h := hosts[0]
-	h.attach(t, econbench.AttachOptions{Setting: settingDirect})
-	h.waitDirect(t, true)
 	way := h.directDevice(t)
 	wire := packetSocket(t, hosts[1].host, testWire, 100*time.Millisecond)
 	tap := packetSocket(t, h.container, way, 100*time.Millisecond)
@@ -333,10 +337,7 @@ func TestDirectIsNoDoor(t *testing.T) {
 
 // TestDirectAndKilled has an agent that never comes to its end: the next one removes what it made in the container.
 func TestDirectAndKilled(t *testing.T) {
-	hosts := twoHosts(t, xmasqTest())
-	h := hosts[0]
-	h.attach(t, econbench.AttachOptions{Setting: settingDirect})
-	h.waitDirect(t, true)
+	h := directHosts(t)[0]
 	o := h.attached.(*overlay)
 	o.stop()
 	<-o.stopped

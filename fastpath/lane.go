@@ -116,8 +116,11 @@ const headroom = 64
 // awaitUp waits until a device that was brought up carries packets: the kernel activates its queue when it has seen the carrier, a
 // while later and in a work queue of its own (linkwatch), and until then drops what is sent on it. On a machine at load 20 that lost one
 // of the first packets in 10 % of 100 attachments.
-func awaitUp(h *netlink.Handle, name string) error {
-	const wait, again = 5 * time.Second, time.Millisecond
+func awaitUp(h *netlink.Handle, name string) error { return comesUp(h, name, 5*time.Second) }
+
+// comesUp is awaitUp for as long as one may wait.
+func comesUp(h *netlink.Handle, name string, wait time.Duration) error {
+	const again = time.Millisecond
 	for end := time.Now().Add(wait); ; time.Sleep(again) {
 		link, err := h.LinkByName(name)
 		if err != nil {
@@ -201,17 +204,19 @@ func laneName() string {
 // undo removes a lane by its device in the host's namespace. The journal, which does one thing at a time, finds it gone: most of what the kernel waits for when
 // a device goes many can wait for at once.
 func (at laneSite) undo(name string, made *tune.Applied) func() error {
-	return func() error {
-		h, err := netlink.NewHandleAt(at.host, unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer h.Close()
-		if link, err := h.LinkByName(name); err == nil {
-			_ = h.LinkDel(link) // the journal says what it could not do
-		}
-		return made.Undo()
+	return func() error { return removeLink(at.host, name, made) }
+}
+
+func removeLink(ns netns.NsHandle, name string, made *tune.Applied) error {
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
 	}
+	defer h.Close()
+	if link, err := h.LinkByName(name); err == nil {
+		_ = h.LinkDel(link) // the journal says what it could not do
+	}
+	return made.Undo()
 }
 
 // handles opens netlink in both namespaces.
