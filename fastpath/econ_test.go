@@ -185,11 +185,22 @@ func testAnotherPortOfASocket(t *testing.T, k fastKind) {
 	}
 }
 
-// TestGivenSockets looks whether packets are given their sockets, and only with the setting.
+// TestGivenSockets looks whether packets are given their sockets, and only with the setting; and once, while programs that are being handed over
+// stand there twice.
 func TestGivenSockets(t *testing.T) { econKinds(t, testGivenSockets) }
 
 func testGivenSockets(t *testing.T, k fastKind) {
 	hosts := attachedBoth(t, k)
+	for _, h := range hosts {
+		h.handedOver(t)
+		for _, program := range h.attached.(*overlay).endpoints[0].handovers {
+			twin, err := attachFilter(program.at, program.program, program.owner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = twin.Close() })
+		}
+	}
 	pingPong(t, hosts[0], hosts[1], 100, 100)
 	stream(t, hosts[0], hosts[1], 1_000_000, "")
 	for i, h := range hosts {

@@ -307,7 +307,8 @@ static __always_inline struct bpf_sock *find(struct __sk_buff *skb, const struct
 }
 
 /* Ingress of the lane's end in the container. What came by the wire is of an established flow; the stack still judges it, and so do
- * rules there: that a socket has been found is all that is spared. */
+ * rules there: that a socket has been found is all that is spared. The tag is taken off: while this program is handed over from a filter to
+ * tcx it stands there twice. */
 SEC("tc")
 int into_container(struct __sk_buff *skb)
 {
@@ -317,7 +318,7 @@ int into_container(struct __sk_buff *skb)
 	struct ports ports;
 	struct iphdr *ip;
 
-	if (!a || skb->tc_index != tag_of(TAG_ARRIVES, container_vni) || skb->protocol != bpf_htons(ETH_P_IP) || !linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(struct udphdr)))
+	if (!a || !untag(skb, TAG_ARRIVES) || skb->protocol != bpf_htons(ETH_P_IP) || !linear(skb, ETH_HLEN + sizeof(*ip) + sizeof(struct udphdr)))
 		return NEXT;
 	ip = data(skb) + ETH_HLEN;
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || ip->daddr != container_addr || judge(ip, data_end(skb)) != BAILS ||
