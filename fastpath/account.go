@@ -38,14 +38,18 @@ type account struct {
 	Egress, Ingress direction
 	Refused, Failed uint64
 	Assigned        uint64
+	Answers         uint64
 }
 
 // counterDirect counts, of the segments that a host's containers sent by the fast path, those that went by their direct way.
 const counterDirect = econbench.Egress + ".direct"
 
+// counterAnswers counts what a host sent for containers that answer no datagrams (bpf/lib/answer.h).
+const counterAnswers = "answers"
+
 // Counters that not every fast path has.
 var (
-	countsMasked   = []string{econbench.Egress + "." + econbench.CounterMasked, econbench.Ingress + "." + econbench.CounterMasked}
+	countsXmasq    = []string{econbench.Egress + "." + econbench.CounterMasked, econbench.Ingress + "." + econbench.CounterMasked, counterAnswers}
 	countsAssigned = []string{econbench.Ingress + ".assigned"}
 )
 
@@ -60,11 +64,12 @@ func counters(cpus []account, own []string) econbench.Counters {
 		c[econbench.CounterLost+"refused"] += float64(a.Refused)
 		c[econbench.CounterLost+"failed"] += float64(a.Failed)
 		c[countsAssigned[0]] += float64(a.Assigned)
+		c[counterAnswers] += float64(a.Answers)
 		for name, hits := range map[string]uint64{econbench.Egress: a.Egress.Hits, econbench.Ingress: a.Ingress.Hits} {
 			c[fmt.Sprintf("cpu%d.%s.%s", cpu, name, econbench.CounterHits)] = float64(hits)
 		}
 	}
-	for _, name := range slices.Concat(countsMasked, countsAssigned) {
+	for _, name := range slices.Concat(countsXmasq, countsAssigned) {
 		if !slices.Contains(own, name) {
 			delete(c, name)
 		}

@@ -33,6 +33,8 @@ type cacheKind struct {
 	counts  []string // counters that not every fast path has
 	shared  string   // the map that all networks of a host share; "": none
 	passes  bool     // it can carry what opens and closes connections
+	// serve does for the programs what they can't, until it is closed; it is called in the host's network namespace. nil: there is nothing.
+	serve func(maps map[string]*ebpf.Map, h hostSide) (io.Closer, error)
 	// settle is called once the programs have been told to stand aside, before they are taken away; nil: there is nothing to wait for.
 	settle func(*ebpf.Collection)
 	// gone makes what says whether a value of the flows' map is of a flow that has ended by now; nil: they are taken out when they end.
@@ -73,7 +75,7 @@ type cache struct {
 	collection *ebpf.CollectionSpec
 	host       map[string]any   // variables that all programs share
 	coll       *ebpf.Collection // the host's programs and the maps, which the programs of each endpoint use too
-	released   io.Closer        // the program that hears of closed sockets, at work
+	helpers    []io.Closer      // at work for them: the program that hears of closed sockets, what serves
 	control    controlValue     // as the programs were last told
 	tidied     uint64           // when it last was: CLOCK_MONOTONIC, ns
 }
@@ -137,10 +139,25 @@ func (p *cache) load(h hostSide) (err error) {
 		p.collection.Maps[p.shared].MaxEntries = m.MaxEntries()
 		shared[p.shared] = m
 	}
-	if p.coll, err = loadPrograms(p.collection, shared, p.host, programs...); err != nil || p.release == "" {
+	if p.coll, err = loadPrograms(p.collection, shared, p.host, programs...); err != nil {
 		return err
 	}
-	p.released, err = attachToRoot(p.coll.Programs[p.release], ebpf.AttachCgroupInetSockRelease)
+	if p.release != "" {
+		if err := p.help(attachToRoot(p.coll.Programs[p.release], ebpf.AttachCgroupInetSockRelease)); err != nil {
+			return err
+		}
+	}
+	if p.serve != nil {
+		return p.help(p.serve(p.coll.Maps, h))
+	}
+	return nil
+}
+
+// help keeps a helper until the programs go.
+func (p *cache) help(c io.Closer, err error) error {
+	if err == nil {
+		p.helpers = append(p.helpers, c)
+	}
 	return err
 }
 
@@ -176,8 +193,8 @@ func cgroupRoot() (*os.File, error) {
 }
 
 func (p *cache) close() (err error) {
-	if p.released != nil {
-		err = p.released.Close()
+	for _, h := range p.helpers {
+		err = errors.Join(err, h.Close())
 	}
 	if p.coll != nil {
 		p.coll.Close()

@@ -42,6 +42,7 @@ type econAccount struct {
 	Refused  uint64
 	Failed   uint64
 	Assigned uint64
+	Answers  uint64
 }
 
 type econAddress struct {
@@ -153,6 +154,8 @@ type econWayHome struct {
 		InnerTtl uint8
 		Pad      uint32
 	}
+	Packets uint32
+	_       [4]byte
 }
 
 type econWayOut struct {

@@ -42,6 +42,7 @@ type oncacheAccount struct {
 	Refused  uint64
 	Failed   uint64
 	Assigned uint64
+	Answers  uint64
 }
 
 type oncacheAddress struct {
@@ -129,6 +130,8 @@ type oncacheWayHome struct {
 		InnerTtl uint8
 		Pad      uint32
 	}
+	Packets uint32
+	_       [4]byte
 }
 
 type oncacheWayOut struct {

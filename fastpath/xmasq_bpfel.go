@@ -42,12 +42,28 @@ type xmasqAccount struct {
 	Refused  uint64
 	Failed   uint64
 	Assigned uint64
+	Answers  uint64
 }
 
 type xmasqAddress struct {
 	_   structs.HostLayout
 	Vni uint32
 	Ip  uint32
+}
+
+type xmasqAnswer struct {
+	_          structs.HostLayout
+	Vni        uint32
+	Host       uint32
+	Local      uint32
+	Remote     uint32
+	LocalPort  uint16
+	RemotePort uint16
+	SourcePort uint16
+	Id         uint16
+	Mac        [6]uint8
+	Ttl        uint8
+	Pad        uint8
 }
 
 type xmasqControl struct {
@@ -82,7 +98,8 @@ type xmasqFlow struct {
 	Told         uint8
 	ToldTtl      uint8
 	Probes       uint8
-	Pad          [3]uint8
+	Unanswered   uint8
+	FastAt       uint16
 }
 
 type xmasqFlowKey struct {
@@ -162,6 +179,8 @@ type xmasqWayHome struct {
 		InnerTtl uint8
 		Pad      uint32
 	}
+	Packets uint32
+	_       [4]byte
 }
 
 type xmasqWayIn struct {
@@ -184,6 +203,8 @@ type xmasqWayIn struct {
 	WireTtl uint8
 	Sound   uint8
 	Kept    uint8
+	Packets uint32
+	_       [4]byte
 }
 
 type xmasqWayOut struct {
@@ -258,6 +279,7 @@ type xmasqProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type xmasqMapSpecs struct {
 	Accounts  *ebpf.MapSpec `ebpf:"accounts"`
+	Answers   *ebpf.MapSpec `ebpf:"answers"`
 	Controls  *ebpf.MapSpec `ebpf:"controls"`
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
@@ -274,6 +296,7 @@ type xmasqMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type xmasqVariableSpecs struct {
+	AnswerType    *ebpf.VariableSpec `ebpf:"answer_type"`
 	ByDevice      *ebpf.VariableSpec `ebpf:"by_device"`
 	ContainerAddr *ebpf.VariableSpec `ebpf:"container_addr"`
 	ContainerMac  *ebpf.VariableSpec `ebpf:"container_mac"`
@@ -318,6 +341,7 @@ func (o *xmasqObjects) Close() error {
 // It can be passed to loadXmasqObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xmasqMaps struct {
 	Accounts  *ebpf.Map `ebpf:"accounts"`
+	Answers   *ebpf.Map `ebpf:"answers"`
 	Controls  *ebpf.Map `ebpf:"controls"`
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
 	Flows     *ebpf.Map `ebpf:"flows"`
@@ -333,6 +357,7 @@ type xmasqMaps struct {
 func (m *xmasqMaps) Close() error {
 	return _XmasqClose(
 		m.Accounts,
+		m.Answers,
 		m.Controls,
 		m.Endpoints,
 		m.Flows,
@@ -350,6 +375,7 @@ func (m *xmasqMaps) Close() error {
 //
 // It can be passed to loadXmasqObjects or ebpf.CollectionSpec.LoadAndAssign.
 type xmasqVariables struct {
+	AnswerType    *ebpf.Variable `ebpf:"answer_type"`
 	ByDevice      *ebpf.Variable `ebpf:"by_device"`
 	ContainerAddr *ebpf.Variable `ebpf:"container_addr"`
 	ContainerMac  *ebpf.Variable `ebpf:"container_mac"`

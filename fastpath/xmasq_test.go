@@ -461,6 +461,119 @@ func TestWireThatCarriesNone(t *testing.T) {
 	}
 }
 
+// oneWay sends datagrams to a server that answers the first of them alone, some at a time, every so often and for so long; it returns how many were sent
+// and, after a while, received.
+func oneWay(t *testing.T, from, to *testHost, port, some int, every, long time.Duration) (sent, received int) {
+	t.Helper()
+	u := in(t, to.container, func() (net.PacketConn, error) { return net.ListenPacket("udp4", fmt.Sprintf("%s:%d", to.inner, port)) })
+	count := make(chan int, 1)
+	go func() {
+		n, b := 0, make([]byte, 2000)
+		for {
+			_ = u.SetReadDeadline(time.Now().Add(time.Second))
+			_, who, err := u.ReadFrom(b)
+			if err != nil {
+				count <- n
+				return
+			}
+			if n++; n == 1 {
+				_, _ = u.WriteTo([]byte("go on"), who)
+			}
+		}
+	}()
+	c := from.dial(t, "udp4", port, to, port)
+	exchange(t, c, 1)
+	sent = 1
+	for end := time.Now().Add(long); time.Now().Before(end); time.Sleep(every) {
+		for range some {
+			if _, err := c.Write([]byte("a way only")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sent += some
+	}
+	received = <-count
+	c.Close()
+	u.Close()
+	return sent, received
+}
+
+// answerOf says whether a frame is one that a host sent for its container.
+func answerOf(frame []byte) bool {
+	return len(frame) > 14+encapsulation && !masked(frame) && bytes.Equal(frame[14+encapsulation-2:14+encapsulation], []byte{0x88, 0xb5})
+}
+
+// TestOneWay has a stream of datagrams that nobody answers: the receiver's host does, which no container and no kernel hears, and where they come
+// fast they are masqueraded. All else is answered by the containers.
+func TestOneWay(t *testing.T) {
+	hosts := attachedBoth(t, xmasqTest())
+	taps := map[string]int{}
+	for name, h := range map[string]*testHost{"sender": hosts[0], "receiver": hosts[1]} {
+		taps[name+"'s container"] = packetSocket(t, h.container, "", 50*time.Millisecond)
+	}
+	stop := capture(t, hosts[0])
+	masked, hits := hosts[0].masks(t, func() {
+		if sent, received := oneWay(t, hosts[0], hosts[1], 7000, 10, time.Millisecond, 2*time.Second); received != sent {
+			t.Errorf("%d of %d datagrams arrived", received, sent)
+		}
+	})
+	answers := hosts[1].counters(t)["answers"]
+	if masked < 0.6*hits || answers < 10 || answers > 110 {
+		t.Errorf("%v of %v datagrams masqueraded, %v answers; %s", masked, hits, answers, hosts[0].agreed(t))
+	}
+	var kept []byte
+	seen := 0
+	for _, f := range stop() {
+		if answerOf(f) {
+			kept = f
+			seen++
+		}
+	}
+	if float64(seen) != answers {
+		t.Fatalf("%v answers, and %d on the wire", answers, seen)
+	}
+
+	// Slow ones and what containers answer themselves are none of the host's business.
+	oneWay(t, hosts[0], hosts[1], 7001, 1, 10*time.Millisecond, time.Second)
+	hosts[1].server(t, 7002)
+	exchange(t, hosts[0].dial(t, "udp4", 7002, hosts[1], 7002), 2000)
+	slow := hosts[0].dial(t, "udp4", 7003, hosts[1], 7002)
+	for range 20 {
+		exchange(t, slow, 10)
+		time.Sleep(60 * time.Millisecond)
+	}
+	if now := hosts[1].counters(t)["answers"]; now != answers || hosts[0].counters(t)["answers"] != 0 {
+		t.Errorf("%v answers to slow datagrams and to what is answered, %v by the sender's host", now-answers, hosts[0].counters(t)["answers"])
+	}
+
+	// A kernel without a fast path has nobody to give them to.
+	if err := hosts[0].detach(); err != nil {
+		t.Fatal(err)
+	}
+	wire := packetSocket(t, hosts[1].host, testWire, patience)
+	for range 10 {
+		if _, err := unix.Write(wire, kept); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(50 * time.Millisecond)
+	for where, tap := range taps {
+		b, heard := make([]byte, 70_000), 0
+		for {
+			n, _, err := unix.Recvfrom(tap, b, 0)
+			if err != nil {
+				break
+			}
+			if heard++; bytes.Equal(b[12:14], []byte{0x88, 0xb5}) {
+				t.Fatalf("%s hears % x", where, b[:n])
+			}
+		}
+		if heard < 1000 {
+			t.Errorf("%s hears %d frames: nothing of its own", where, heard)
+		}
+	}
+}
+
 // errorAbout is an ICMP error of a router's about a masqueraded frame.
 func errorAbout(kind, code byte, mtu uint16, frame []byte) []byte {
 	router := netip.MustParseAddr("198.18.77.99")
@@ -783,6 +896,83 @@ func TestHears(t *testing.T) {
 		say(uint16(id), 0)
 		if f := flow(); f.Trust == 6 {
 			t.Fatalf("believed a kernel that counts, at %#x", id)
+		}
+	}
+}
+
+// TestHearsAnswers has a host hear what another host's agent says for its container, and nothing that is not such.
+func TestHearsAnswers(t *testing.T) {
+	r := newRig(t, xmasqTest())
+	key := keyTo(protoUDP, there)
+	flow := func() (f xmasqFlow) {
+		r.must(r.cache.coll.Maps["flows"].Lookup(key, &f))
+		return f
+	}
+	id := tagOf(there, here, remotePort, localPort, protoUDP) | 2<<6 // READY
+	frame := append(bytes.Clone(wrapped(nil)[:14]), answerPacket(xmasqAnswer{
+		Vni: wireVNI(testVNI), Host: wire32(hereHost), Local: wire32(there), Remote: wire32(here), LocalPort: wire16(remotePort), RemotePort: wire16(localPort),
+		SourcePort: wire16(50000), Id: wire16(id), Mac: thereMAC, Ttl: 63,
+	}, hostSide{underlay: thereHost, port: testPort})...)
+	if len(frame) != 92 || !answerOf(frame) || soundIP(frame[oIP:]) != nil || soundIP(frame[iIP:]) != nil {
+		t.Fatalf("% x", frame)
+	}
+	r.flow(key, flowAgreed)
+	for range 6 {
+		r.expect(r.cache.fromWire(), frame, skbuff{}, verdictShot, econbench.Counters{}, nil)
+	}
+	if f := flow(); f.Trust != 6 || f.Granted != 1 || f.ReadyAt == 0 {
+		t.Errorf("after six: %+v", f)
+	}
+	outer, inner := resum(oIP), resum(iIP)
+	for what, c := range map[string]struct {
+		edit    edit
+		state   uint32
+		verdict uint32
+	}{
+		"an address to which bridges forward": {set(iDstMAC, hereMAC[:]...), flowAgreed, verdictShot},
+		"another container's address":         {set(iSrcMAC, otherMAC...), flowAgreed, verdictShot},
+		"another host":                        {edits(set(oSrc, 192, 0, 2, 77), outer), flowAgreed, verdictShot},
+		"a broken outer header":               {set(oSum, 0, 0), flowAgreed, verdictShot},
+		"a broken inner header":               {set(iSum, 0, 0), flowAgreed, verdictShot},
+		"lengths that contradict each other":  {edits(set(oLen, 0, 79), outer), flowAgreed, verdictShot},
+		"an unknown sender":                   {edits(set(iSrc, nobody.AsSlice()...), inner), flowAgreed, verdictShot},
+		"a flow that is not established":      {edits(), flowSent, verdictShot},
+		"nobody's address":                    {edits(set(iDst, nobody.AsSlice()...), inner), flowAgreed, verdictNext},
+	} {
+		r.flow(key, c.state)
+		r.expect(r.cache.fromWire(), c.edit(bytes.Clone(frame)), skbuff{}, c.verdict, econbench.Counters{}, nil)
+		if f := flow(); f.Trust != 0 {
+			t.Errorf("%s: believed: %+v", what, f)
+		}
+	}
+	r.flow(key, flowAgreed)
+	r.must(r.cache.setControl(control{}))
+	r.expect(r.cache.fromWire(), frame, skbuff{}, verdictShot, econbench.Counters{}, nil)
+	if f := flow(); f.Trust != 0 {
+		t.Errorf("believed by a host whose agent is gone: %+v", f)
+	}
+}
+
+func TestProveMasked(t *testing.T) {
+	window := func(hits, masked float64) econbench.HostWindow {
+		return econbench.HostWindow{Seconds: 1, Counters: map[string]econbench.Counters{"fastpath": {"egress.hits": hits, "egress.masked": masked}}}
+	}
+	answered, oneWay := econbench.Flows{Kind: econbench.DatagramFlows, ResponseBytes: 1, Count: 1}, econbench.Flows{Kind: econbench.DatagramFlows, Count: 1}
+	for _, c := range []struct {
+		name           string
+		flows          econbench.Flows
+		client, server econbench.HostWindow
+		failures       int
+	}{
+		{"answered", answered, window(10_000, 9000), window(10_000, 9000), 0},
+		{"answered, one side encapsulated", answered, window(10_000, 9000), window(10_000, 900), 1},
+		{"a stream", oneWay, window(100_000, 99_000), window(10, 0), 0},
+		{"a stream, encapsulated", oneWay, window(100_000, 900), window(10, 0), 1},
+		{"a slow stream", oneWay, window(900, 0), window(10, 0), 0},
+		{"connections", econbench.Flows{Kind: econbench.ConnectFlows}, window(100_000, 0), window(100_000, 0), 0},
+	} {
+		if got := (&xmasqAttachment{&overlayAttachment{}}).Prove(econbench.Window{Client: c.client, Server: c.server, Flows: c.flows}); len(got) != c.failures {
+			t.Errorf("%s: %q, want %d failures", c.name, got, c.failures)
 		}
 	}
 }

@@ -23,6 +23,8 @@
  * costs PROBES packets a flow and minute. One packet in REFRESH stays encapsulated and says so anew, so whoever lost its memory is
  * noticed: by its silence within FRESH, by its first packet that says something else, by its host's RST or ICMP error.
  *
+ * Who is sent datagrams and does not answer says nothing: its host's agent does, in frames that are nothing else (answer.h).
+ *
  * A key is given to one flow: others with the same ports between the same hosts stay encapsulated. So does one whose key would be the hosts' own:
  * their sockets are asked first, and again in each REFRESH, and a SYN ends it at once. What is under way by then is told apart all the same: masqueraded packets
  * are sent with TTL 255 and have to arrive with what is left of it when as much is taken off as from the encapsulated ones (RFC 5082). Hosts
@@ -46,11 +48,13 @@ struct flow {
 	__u8 told;	    /* what we last said */
 	__u8 told_ttl;	    /* of the packet in which we said it: it will be put back, too */
 	__u8 probes;	    /* of which nothing was put back */
-	__u8 pad[3];
+	__u8 unanswered;    /* as answer.h has it */
+	__u16 fast_at;	    /* when many packets were heard in a short time: about() */
 };
 
 #include "account.h"
 #include "agree.h"
+#include "answer.h"
 #include "container.h"
 #include "control.h"
 #include "flow.h"
@@ -154,17 +158,21 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 {
 	struct iphdr *ip = (void *)(o + 1);
 	struct words says = {};
-	const struct way_home *way;
+	struct way_home *way;
 	struct arrival at = {};
 	struct term term;
 	enum bail why;
 
 	if ((void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
 		return NEXT;
+	if (o->eth.h_proto == ETH_P_ANSWER)
+		return hear_answer(skb, c, o);
 	says = (struct words){o->ip.id & WORDS, o->ip.ttl, ip->ttl, 0};
 	way = known_home(skb, c, o, ip, &says);
-	if (way)
+	if (way) {
+		way->packets++;
 		return deliver_home(skb, a, c, o, ip, way, segs);
+	}
 	term = new_term(c);
 	if (!ours(o, ip, &at))
 		return NEXT;
@@ -172,8 +180,10 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 	why = judge_arrival(skb, c, o, ip, &at);
 	if (why == BAILS && at.from && at.flow) {
 		hear(skb, at.flow, c, &at.key, o, ip->ttl);
+		note_pace(at.flow, packets_home(&at.key), bpf_ktime_get_coarse_ns());
 		if (at.flow->trust == TRUST) /* until then each of them counts */
 			remember_arrival(&term, &at, &says);
+		answer(a, c, &at);
 	}
 	if (why == BAILS)
 		why = judge_carried(skb, o, at.key.protocol);

@@ -50,6 +50,7 @@ struct account {
 	__u64 refused; /* frames that came out of a lane and that its container may not send this way */
 	__u64 failed;  /* frames that could not be encapsulated */
 	__u64 assigned; /* of the ingress hits: given their socket */
+	__u64 answers; /* that the agent was told to send for containers */
 };
 
 struct {

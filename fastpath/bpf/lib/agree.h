@@ -131,6 +131,7 @@ static __always_inline __be16 say(struct flow *flow, const struct control *c, co
 	flow->told = word(flow, now);
 	flow->told_at = now;
 	flow->told_ttl = ttl;
+	flow->unanswered = 0;
 	tag = flow_tag(key->vni, key->local, key->remote, key->local_port, key->remote_port, key->protocol);
 	return bpf_htons(tag | flow->told << 6);
 }

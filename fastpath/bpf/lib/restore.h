@@ -7,6 +7,7 @@
 
 #include "account.h"
 #include "agree.h"
+#include "answer.h"
 #include "judge.h"
 #include "readdress.h"
 #include "tag.h"
@@ -40,6 +41,7 @@ struct way_in {
 	__u8 ttl, wire_ttl; /* as in struct mask */
 	__u8 sound; /* the sender lives where it came from */
 	__u8 kept;  /* the agent has been heard of */
+	__u32 packets; /* that went this way */
 };
 
 struct {
@@ -57,10 +59,14 @@ static __always_inline struct way_in *way_in(const struct mask_key *key)
 	return bpf_map_lookup_elem(&ways_in, &place);
 }
 
+static __always_inline bool same_key(const struct mask_key *a, const struct mask_key *b)
+{
+	return a->host == b->host && a->remote_port == b->remote_port && a->local_port == b->local_port && a->protocol == b->protocol;
+}
+
 static __always_inline bool knows(const struct way_in *way, const struct control *c, const struct mask_key *key)
 {
-	return way->key.host == key->host && way->key.remote_port == key->remote_port && way->key.local_port == key->local_port &&
-	       way->key.protocol == key->protocol && holds(&way->term, c);
+	return same_key(&way->key, key) && holds(&way->term, c);
 }
 
 /* Looks into the tables for a key; NULL: it is nobody's on this network, else what it was given for. */
@@ -102,8 +108,8 @@ static __always_inline enum bail judge_masked(struct __sk_buff *skb, const struc
 	return way->kept ? BAILS : BAIL_EXPIRED;
 }
 
-/* Remembers that a key's packets are put back. */
-static __always_inline void note_restored(const struct mask_key *key, struct mask *mask)
+/* Remembers that a key's packets are put back, and how many in the last term. */
+static __always_inline void note_restored(const struct mask_key *key, struct mask *mask, __u32 packets)
 {
 	struct flow *flow = flow_behind(key, mask);
 	bool news;
@@ -111,6 +117,7 @@ static __always_inline void note_restored(const struct mask_key *key, struct mas
 	mask->used_at = bpf_ktime_get_coarse_ns();
 	if (!flow)
 		return;
+	note_pace(flow, packets, mask->used_at);
 	news = mask->used_at >= flow->restored_at + LATELY;
 	flow->restored_at = mask->used_at;
 	if (news)
@@ -125,11 +132,13 @@ static __always_inline int restore(struct __sk_buff *skb, struct account *a, con
 	const struct way_in *way = place;
 	struct mask *mask = NULL;
 	struct ethhdr *eth;
+	__u32 packets = 0;
 	enum bail why;
 
 	if (!place)
 		return NEXT;
 	if (!knows(place, c, key)) {
+		packets = same_key(&place->key, key) ? place->packets : 0;
 		mask = find_way(&found, c, key);
 		if (!mask)
 			return NEXT; /* another network's, or nobody's */
@@ -145,7 +154,8 @@ static __always_inline int restore(struct __sk_buff *skb, struct account *a, con
 		return bail(&a->ingress, why, segs);
 	a->ingress.eligible += segs;
 	if (mask)
-		note_restored(key, mask);
+		note_restored(key, mask, packets);
+	place->packets++;
 	if (!readdress(skb, key->protocol, way->remote, way->local, way->sum, way->ttl)) {
 		a->ingress.misses += segs;
 		return NEXT;

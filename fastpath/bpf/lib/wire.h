@@ -79,6 +79,7 @@ struct way_home {
 	__u8 mac[ETH_ALEN]; /* of the container */
 	__u32 ifindex;
 	struct words words;
+	__u32 packets; /* that went this way, by whoever counts them */
 };
 
 struct {
@@ -97,16 +98,24 @@ static __always_inline struct way_home *way_home(const struct flow_key *key)
 }
 
 /* The way of a packet whose flow was delivered lately and that says nothing new, or NULL. A SYN is never of a flow that is known. */
-static __always_inline const struct way_home *known_home(struct __sk_buff *skb, const struct control *c, const struct outer *o,
+static __always_inline struct way_home *known_home(struct __sk_buff *skb, const struct control *c, const struct outer *o,
 							 const struct iphdr *ip, const struct words *says)
 {
 	struct ports ports = ports_of(ip, data_end(skb));
 	struct flow_key key = {o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
-	const struct way_home *way = way_home(&key);
+	struct way_home *way = way_home(&key);
 
 	if (!way || !same_flow(&way->key, &key) || !holds(&way->term, c) || !same_words(&way->words, says) || o->udp.check || o->eth.h_proto != bpf_htons(ETH_P_IP) || is_syn(ip, data_end(skb)))
 		return NULL;
 	return way;
+}
+
+/* How many packets of a flow went the way that was known last. */
+static __always_inline __u32 packets_home(const struct flow_key *key)
+{
+	const struct way_home *way = way_home(key);
+
+	return way && same_flow(&way->key, key) ? way->packets : 0;
 }
 
 /* Delivers it, or leaves it to the kernel's path. */
