@@ -493,6 +493,13 @@ type Commanded interface {
 	Obey(Order) error
 }
 
+// Concerted is an Attached that other hosts go by until they hear otherwise, for which its Close waits. CloseConcerted is Close where all of them have
+// been told to stand aside.
+type Concerted interface {
+	Commanded
+	CloseConcerted() error
+}
+
 // Counters of a fast path that carries packets. Each but the last is of a direction, "egress." or "ingress." before it, seen
 // from the endpoint on this host, and in segments.
 const (

@@ -115,21 +115,30 @@ func (a *attachment) Handle(host string) int {
 	return 0
 }
 
-// Close detaches on both hosts at once.
+// Close detaches on both hosts at once. Both stand aside before, so that neither has to wait until the other knows.
 func (a *attachment) Close(ctx context.Context) error {
+	aside := !slices.ContainsFunc(a.ask(ctx, agentproto.OpAside, false), func(err error) bool { return err != nil })
+	errs := a.ask(ctx, agentproto.OpDetach, aside && len(a.ends) > 1)
+	for i, err := range errs {
+		if errors.Is(err, agentproto.ErrGone) { // it undid all when it went, or left a journal; who met its end first has told of it
+			errs[i] = nil
+		}
+	}
+	a.ends = nil
+	return errors.Join(errs...)
+}
+
+// ask has both hosts do something about what is attached there, at once.
+func (a *attachment) ask(ctx context.Context, op string, aside bool) []error {
 	errs := make([]error, len(a.ends))
 	var all sync.WaitGroup
 	for i, e := range a.ends {
 		all.Go(func() {
-			err := e.host.Agent().Call(ctx, agentproto.OpDetach, agentproto.DetachArgs{Handle: e.handle}, nil)
-			if !errors.Is(err, agentproto.ErrGone) { // it undid all when it went, or left a journal; who met its end first has told of it
-				errs[i] = err
-			}
+			errs[i] = e.host.Agent().Call(ctx, op, agentproto.DetachArgs{Handle: e.handle, Aside: aside}, nil)
 		})
 	}
 	all.Wait()
-	a.ends = nil
-	return errors.Join(errs...)
+	return errs
 }
 
 // overlayAttachment is a fast path attached on both hosts of a testbed with an overlay network.

@@ -35,8 +35,9 @@ type cacheKind struct {
 	passes  bool     // it can carry what opens and closes connections
 	// serve does for the programs what they can't, until it is closed; it is called in the host's network namespace. nil: there is nothing.
 	serve func(maps map[string]*ebpf.Map, h hostSide) (io.Closer, error)
-	// settle is called once the programs have been told to stand aside, before they are taken away; nil: there is nothing to wait for.
-	settle func(*ebpf.Collection)
+	// settle is called once the programs have been told to stand aside, before they are taken away; concerted: so have the other hosts'. nil: there is
+	// nothing to wait for.
+	settle func(_ *ebpf.Collection, concerted bool)
 	// gone makes what says whether a value of the flows' map is of a flow that has ended by now; nil: they are taken out when they end.
 	gone func(maps map[string]*ebpf.Map) (func(value []byte) bool, error)
 	// tidy takes out of tables, now and then, what does not give way by itself; now is CLOCK_MONOTONIC, ns. nil: there is none.
@@ -205,10 +206,10 @@ func (p *cache) close() (err error) {
 func (p *cache) fromWire() *ebpf.Program { return p.coll.Programs[progFromWire] }
 
 // stand says that programs stand aside from now on, and comes back when they may be taken away.
-func (p *cache) stand() error {
+func (p *cache) stand(concerted bool) error {
 	err := p.setControl(control{until: p.control.Until, mode: modeOff})
 	if p.settle != nil && err == nil {
-		p.settle(p.coll)
+		p.settle(p.coll, concerted)
 	}
 	return err
 }

@@ -80,8 +80,8 @@ type overlayPrograms interface {
 	// within is the name of the program at the ingress of a lane's end in its container; "": there is none.
 	within() string
 	setControl(control) error
-	// stand is setControl with modeOff, before the programs are taken away.
-	stand() error
+	// stand is setControl with modeOff, before the programs are taken away; concerted: those of other hosts stand aside as well.
+	stand(concerted bool) error
 	setRemote(a address, r remote, nextHop netip.Addr) error
 	dropRemote(address) error
 	setEndpoint(l local, number uint32, lane lane) error
@@ -139,7 +139,7 @@ func attachToSandbox(ctx context.Context, cfg OverlayConfig, j *tune.Journal, pr
 	o := &overlay{cfg: cfg, with: settingsOf(cfg.With), hooks: attacher{cfg.Hook, cfg.network()}, host: netns.None(), anteroom: netns.None(), progs: progs, tracked: tracking{journal: j}, remotes: map[address]route{}, refused: map[string]string{}, next: 1, news: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, o.tearDown())
+			err = errors.Join(err, o.tearDown(false))
 		}
 	}()
 	if o.lanes, err = lanesOf(j, cfg.Lane); err != nil {
@@ -546,20 +546,27 @@ func (o *overlay) Read() (econbench.Counters, error) {
 }
 
 // Close detaches.
-func (o *overlay) Close() error {
+func (o *overlay) Close() error { return o.end(false) }
+
+var _ econbench.Concerted = (*overlay)(nil)
+
+// CloseConcerted is Close where the other hosts of the network stand aside.
+func (o *overlay) CloseConcerted() error { return o.end(true) }
+
+func (o *overlay) end(concerted bool) error {
 	if o.stop != nil {
 		o.stop()
 		<-o.stopped
 	}
-	return o.tearDown()
+	return o.tearDown(concerted)
 }
 
-func (o *overlay) tearDown() error {
+func (o *overlay) tearDown(concerted bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var errs []error
 	if len(o.endpoints) > 0 {
-		errs = append(errs, o.progs.stand()) // from here on all goes by the kernel's path
+		errs = append(errs, o.progs.stand(concerted)) // from here on all goes by the kernel's path
 	}
 	left, err := closeAll(o.endpoints)
 	errs = append(errs, err)

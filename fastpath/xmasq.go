@@ -114,9 +114,14 @@ func xmasqTidy(maps map[string]*ebpf.Map, now uint64) error {
 }
 
 // xmasqSettle waits until no peer believes any more that its packets are put back: what it masqueraded meanwhile would be lost. It does for FRESH of
-// bpf/lib/agree.h after it was last told, with a shortcut's term on either side and what packets take.
-func xmasqSettle(coll *ebpf.Collection) {
-	const fresh = 150 * time.Millisecond
+// bpf/lib/agree.h after it was last told, with a shortcut's term on either side and what packets take; a peer that stands aside masquerades nothing
+// more, so what is under way is all.
+func xmasqSettle(coll *ebpf.Collection, concerted bool) {
+	const fresh, underWay = 150 * time.Millisecond, 10 * time.Millisecond
+	if concerted {
+		time.Sleep(underWay)
+		return
+	}
 	now, err := monotonic()
 	if err != nil {
 		return

@@ -12,7 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -325,6 +325,72 @@ func TestHostsOwn(t *testing.T) {
 	}
 }
 
+// talk exchanges datagrams, one at a time, until it is ended; those that are not answered are lost.
+func talk(t *testing.T, c net.Conn) (ended func() (sent, lost int)) {
+	t.Helper()
+	var sent, lost int
+	done, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		b := make([]byte, 100)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			sent++
+			_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+			if _, err := c.Write([]byte("still there?")); err != nil {
+				t.Error(err) // an ICMP error that was not for the container
+				return
+			}
+			if _, err := c.Read(b); err != nil {
+				lost++
+			}
+		}
+	}()
+	return func() (int, int) {
+		close(done)
+		<-stopped
+		return sent, lost
+	}
+}
+
+// TestConcerted detaches both hosts under traffic, after both have stood aside: neither waits for the other, and nothing is lost.
+func TestConcerted(t *testing.T) {
+	hosts := attachedBoth(t, xmasqTest())
+	hosts[1].server(t, 7000)
+	c, u := hosts[0].dial(t, "tcp4", 40001, hosts[1], 7000), hosts[0].dial(t, "udp4", 40001, hosts[1], 7000)
+	exchange(t, c, 100)
+	exchange(t, u, 100)
+	ended := talk(t, u)
+	for i, h := range hosts {
+		if masked, hits := h.masks(t, func() { pump(t, c, 3_000_000) }); !mostly(masked, hits) {
+			t.Errorf("host %d: %v of %v segments masqueraded", i, masked, hits)
+		}
+	}
+	for _, h := range hosts {
+		h.obey(t, econbench.OrderOff)
+	}
+	began := time.Now()
+	var both sync.WaitGroup
+	for _, h := range hosts {
+		both.Go(func() {
+			if err := h.attached.(econbench.Concerted).CloseConcerted(); err != nil {
+				t.Error(err)
+			}
+			h.attached = nil
+		})
+	}
+	both.Wait()
+	t.Logf("detached in %v", time.Since(began))
+	pump(t, c, 3_000_000)
+	if sent, lost := ended(); lost > 0 || sent < 100 {
+		t.Errorf("%d of %d datagrams lost", lost, sent)
+	}
+}
+
 // TestForgottenKey takes one side's memory away under traffic, in all the ways there are: nothing stalls, and all is agreed anew.
 func TestForgottenKey(t *testing.T) {
 	forgets := map[string]func(t *testing.T, h *testHost){
@@ -364,39 +430,17 @@ func TestForgottenKey(t *testing.T) {
 				c, u := hosts[0].dial(t, "tcp4", 40001, hosts[1], 7000), hosts[0].dial(t, "udp4", 40001, hosts[1], 7000)
 				exchange(t, c, 100)
 				exchange(t, u, 100)
-				var lost, sent atomic.Int64
-				done, stopped := make(chan struct{}), make(chan struct{})
-				go func() {
-					defer close(stopped)
-					b := make([]byte, 100)
-					for {
-						select {
-						case <-done:
-							return
-						default:
-						}
-						sent.Add(1)
-						_ = u.SetDeadline(time.Now().Add(500 * time.Millisecond))
-						if _, err := u.Write([]byte("still there?")); err != nil {
-							t.Error(err) // an ICMP error that was not for the container
-							return
-						}
-						if _, err := u.Read(b); err != nil {
-							lost.Add(1)
-						}
-					}
-				}()
+				ended := talk(t, u)
 				pump(t, c, 300_000)
 				forget(t, hosts[side])
 				pump(t, c, 3_000_000)
-				close(done)
-				<-stopped
-				limit := int64(0)
+				sent, lost := ended()
+				limit := 0
 				if what == "keys" || what == "killed" {
 					limit = 1 // it takes FRESH, and each waits longer
 				}
-				if lost.Load() > limit {
-					t.Errorf("%d of %d datagrams lost, at most %d may be", lost.Load(), sent.Load(), limit)
+				if lost > limit {
+					t.Errorf("%d of %d datagrams lost, at most %d may be", lost, sent, limit)
 				}
 				if hosts[side].attached == nil {
 					return

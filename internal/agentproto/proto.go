@@ -44,6 +44,7 @@ const (
 	OpSignal  = "signal"  // SignalArgs → nil; the processes of a container that run a program
 	OpIdle    = "idle"    // IdleArgs → nil; answers when a server has nobody to serve and listens
 	OpAttach  = "attach"  // AttachArgs → AttachReply; a fast path, by its agent's half
+	OpAside   = "aside"   // DetachArgs → nil; what is attached stands aside until it is detached
 	OpDetach  = "detach"  // DetachArgs → nil
 	OpStatus  = "status"  // DetachArgs → what the fast path's agent's half says of itself
 	OpTrace   = "trace"   // trace.Order → trace.Started; hooks on a flow's way, which record nothing yet
@@ -132,7 +133,8 @@ type AttachReply struct {
 
 // DetachArgs name what was attached.
 type DetachArgs struct {
-	Handle int `json:"handle"`
+	Handle int  `json:"handle"`
+	Aside  bool `json:"aside,omitempty"` // what is attached on other hosts stands aside
 }
 
 // StayReply is what an agent that stays says once it has attached, or could not.

@@ -88,6 +88,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, opt Options) (err err
 		agentproto.OpSignal:  agentproto.Handle(a.signal),
 		agentproto.OpIdle:    agentproto.Handle(a.idle),
 		agentproto.OpAttach:  agentproto.Handle(a.attach),
+		agentproto.OpAside:   agentproto.Handle(a.aside),
 		agentproto.OpDetach:  agentproto.Handle(a.detach),
 		agentproto.OpStatus:  agentproto.Handle(a.status),
 		agentproto.OpTrace:   agentproto.Handle(a.trace),

@@ -45,10 +45,25 @@ func (a *agent) attach(ctx context.Context, args agentproto.AttachArgs) (r agent
 	return agentproto.AttachReply{Handle: a.next}, nil
 }
 
+// aside has what is attached stand aside, if it is what can.
+func (a *agent) aside(_ context.Context, args agentproto.DetachArgs) (any, error) {
+	attached, err := a.attachedAs(args.Handle)
+	if err != nil {
+		return nil, err
+	}
+	if c, ok := attached.(econbench.Commanded); ok {
+		return nil, c.Obey(econbench.OrderOff)
+	}
+	return nil, nil
+}
+
 func (a *agent) detach(_ context.Context, args agentproto.DetachArgs) (any, error) {
 	attached, err := claim(a, a.attached, args.Handle, "attached")
 	if err != nil {
 		return nil, err
+	}
+	if c, ok := attached.(econbench.Concerted); ok && args.Aside {
+		return nil, c.CloseConcerted()
 	}
 	return nil, attached.Close()
 }

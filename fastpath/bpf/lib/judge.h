@@ -108,7 +108,7 @@ static __always_inline enum bail ask_connection(struct __sk_buff *skb, struct po
 }
 
 /* Segments that a connection sends before its flow is remembered: most of those that there are end sooner. */
-#define YOUNG 4
+#define YOUNG 8
 
 static __always_inline bool is_young(struct __sk_buff *skb)
 {
