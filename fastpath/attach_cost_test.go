@@ -17,7 +17,10 @@ import (
 	"github.com/econbench/econbench"
 )
 
-var attachCosts = flag.Int("attach-costs", 3, "rounds of what TestAttachCosts times, after one that warms up; dozens for figures worth telling")
+var (
+	attachCosts = flag.Int("attach-costs", 3, "rounds of what TestAttachCosts times, after one that warms up; dozens for figures worth telling")
+	attachKind  = flag.String("attach-kind", "oncache", "the fast path, with its setting, that TestAttachCosts attaches")
+)
 
 // stopwatches add up what steps take.
 type stopwatches struct {
@@ -64,8 +67,12 @@ func (c costs) String() string {
 // network that is attached already, from when all is there that is looked for. What it demands is that all of them take part.
 func TestAttachCosts(t *testing.T) {
 	defer func(was func(string) func()) { stopwatch = was }(stopwatch)
+	k := slices.IndexFunc(fastKinds(), func(k fastKind) bool { return k.name == *attachKind })
+	if k < 0 {
+		t.Fatalf("-attach-kind %s: there is none of that name", *attachKind)
+	}
 	for _, n := range []int{1, 10, 50} {
-		host := twoHosts(t, fastKinds()[0])[0]
+		host := twoHosts(t, fastKinds()[k])[0]
 		for i := range n - 1 {
 			_, leave := host.join(t, fmt.Sprintf("c%d", i), crowded(100+i), hardwareAddressOf(crowded(100+i)))
 			t.Cleanup(leave)

@@ -85,6 +85,7 @@ func (o *overlay) straighten() error {
 	if !o.with.has(settingDirect) {
 		return nil
 	}
+	defer stopwatch("direct ways")()
 	began := time.Now()
 	spaces := map[spaceKey]netns.NsHandle{}
 	for _, e := range o.endpoints {
