@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -33,6 +34,9 @@ type answerer struct {
 	done   sync.WaitGroup
 }
 
+// answerAge is how old what is to be said may get: by then it is wanted again, or may be true no more.
+const answerAge = 20 * time.Millisecond
+
 // serveAnswers begins to send answers.
 func serveAnswers(maps map[string]*ebpf.Map, h hostSide) (_ io.Closer, err error) {
 	s := &answerer{}
@@ -48,7 +52,7 @@ func serveAnswers(maps map[string]*ebpf.Map, h hostSide) (_ io.Closer, err error
 
 // serve sends answers until the reader is closed. One that can't be sent is missed, and wanted again 20 ms later.
 func (s *answerer) serve(h hostSide) {
-	var told string
+	told := map[string]bool{}
 	for record := (ringbuf.Record{}); ; {
 		if err := s.wanted.ReadInto(&record); err != nil {
 			if !errors.Is(err, os.ErrClosed) {
@@ -60,9 +64,12 @@ func (s *answerer) serve(h hostSide) {
 			continue
 		}
 		want := *(*xmasqAnswer)(unsafe.Pointer(&record.RawSample[0]))
+		if now, err := monotonic(); err != nil || now > want.At+uint64(answerAge) {
+			continue
+		}
 		to := &unix.SockaddrInet4{Addr: addrOf(want.Host).As4()}
-		if err := unix.Sendto(s.raw, answerPacket(want, h), 0, to); err != nil && err.Error() != told {
-			told = err.Error()
+		if err := unix.Sendto(s.raw, answerPacket(want, h), unix.MSG_DONTWAIT, to); err != nil && !told[err.Error()] {
+			told[err.Error()] = true
 			fmt.Fprintf(os.Stderr, "agent: answer to %s: %v\n", addrOf(want.Host), err)
 		}
 	}

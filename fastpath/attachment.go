@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -117,8 +118,13 @@ func (a *attachment) Handle(host string) int {
 
 // Close detaches on both hosts at once. Both stand aside before, so that neither has to wait until the other knows.
 func (a *attachment) Close(ctx context.Context) error {
-	aside := !slices.ContainsFunc(a.ask(ctx, agentproto.OpAside, false), func(err error) bool { return err != nil })
-	errs := a.ask(ctx, agentproto.OpDetach, aside && len(a.ends) > 1)
+	aside := len(a.ends) > 1
+	if aside {
+		soon, cancel := context.WithTimeout(ctx, time.Second) // one that is hung is no reason to let the other go on
+		aside = errors.Join(a.ask(soon, agentproto.OpAside, false)...) == nil
+		cancel()
+	}
+	errs := a.ask(ctx, agentproto.OpDetach, aside)
 	for i, err := range errs {
 		if errors.Is(err, agentproto.ErrGone) { // it undid all when it went, or left a journal; who met its end first has told of it
 			errs[i] = nil

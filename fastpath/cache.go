@@ -76,7 +76,8 @@ type cache struct {
 	collection *ebpf.CollectionSpec
 	host       map[string]any   // variables that all programs share
 	coll       *ebpf.Collection // the host's programs and the maps, which the programs of each endpoint use too
-	helpers    []io.Closer      // at work for them: the program that hears of closed sockets, what serves
+	released   io.Closer        // the program that hears of closed sockets, at work
+	serving    io.Closer        // what serves them
 	control    controlValue     // as the programs were last told
 	tidied     uint64           // when it last was: CLOCK_MONOTONIC, ns
 }
@@ -144,20 +145,12 @@ func (p *cache) load(h hostSide) (err error) {
 		return err
 	}
 	if p.release != "" {
-		if err := p.help(attachToRoot(p.coll.Programs[p.release], ebpf.AttachCgroupInetSockRelease)); err != nil {
+		if p.released, err = attachToRoot(p.coll.Programs[p.release], ebpf.AttachCgroupInetSockRelease); err != nil {
 			return err
 		}
 	}
 	if p.serve != nil {
-		return p.help(p.serve(p.coll.Maps, h))
-	}
-	return nil
-}
-
-// help keeps a helper until the programs go.
-func (p *cache) help(c io.Closer, err error) error {
-	if err == nil {
-		p.helpers = append(p.helpers, c)
+		p.serving, err = p.serve(p.coll.Maps, h)
 	}
 	return err
 }
@@ -194,11 +187,21 @@ func cgroupRoot() (*os.File, error) {
 }
 
 func (p *cache) close() (err error) {
-	for _, h := range p.helpers {
-		err = errors.Join(err, h.Close())
+	err = p.unserved()
+	if p.released != nil {
+		err = errors.Join(err, p.released.Close())
 	}
 	if p.coll != nil {
 		p.coll.Close()
+	}
+	return err
+}
+
+// unserved ends what serves the programs.
+func (p *cache) unserved() (err error) {
+	if p.serving != nil {
+		err = p.serving.Close()
+		p.serving = nil
 	}
 	return err
 }
@@ -207,7 +210,7 @@ func (p *cache) fromWire() *ebpf.Program { return p.coll.Programs[progFromWire] 
 
 // stand says that programs stand aside from now on, and comes back when they may be taken away.
 func (p *cache) stand(concerted bool) error {
-	err := p.setControl(control{until: p.control.Until, mode: modeOff})
+	err := errors.Join(p.setControl(control{until: p.control.Until, mode: modeOff}), p.unserved())
 	if p.settle != nil && err == nil {
 		p.settle(p.coll, concerted)
 	}
@@ -267,8 +270,12 @@ func (p *cache) dropRemote(a address) error {
 	return p.changed(ignoreMissing(p.coll.Maps["peers"].Delete(keyOf(a))))
 }
 
-func (p *cache) setEndpoint(l local, number uint32, lane lane) error {
-	d := deliveryValue{Endpoint: number, Ifindex: uint32(lane.into()), Mac: l.mac, LaneMac: lane.mac()}
+func (p *cache) setEndpoint(l local, number uint32, lane lane, byDevice bool) error {
+	asked, by := lane.asked()
+	d := deliveryValue{Endpoint: number, Ifindex: uint32(lane.into()), AskedIfindex: uint32(asked), Mac: l.mac, LaneMac: lane.mac()}
+	if byDevice {
+		d.Ifindex, d.LaneMac = d.AskedIfindex, by.mac
+	}
 	return p.changed(p.coll.Maps["endpoints"].Put(keyOf(address{l.vni, l.addr}), d))
 }
 

@@ -61,11 +61,12 @@ type econControl struct {
 }
 
 type econDelivery struct {
-	_        structs.HostLayout
-	Endpoint uint32
-	Ifindex  uint32
-	Mac      [6]uint8
-	LaneMac  [6]uint8
+	_            structs.HostLayout
+	Endpoint     uint32
+	Ifindex      uint32
+	AskedIfindex uint32
+	Mac          [6]uint8
+	LaneMac      [6]uint8
 }
 
 type econDeparture struct {

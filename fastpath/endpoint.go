@@ -158,7 +158,7 @@ func (o *overlay) take(e *endpoint) (err error) {
 		return err
 	}
 	done := stopwatch("lane")
-	e.lane, err = makeLane(o.lanes, laneSite{o.host, e.ns, e.local, e.number, o.progs})
+	e.lane, err = makeLane(o.lanes, laneSite{o.host, e.ns, e.local, e.number, o.progs, o.with.has(settingDirect)})
 	done()
 	if err != nil {
 		return err
@@ -192,7 +192,7 @@ func (o *overlay) dress(e *endpoint) (map[string]*ebpf.Program, error) {
 	if err := o.attachLane(e, around); err != nil {
 		return nil, err
 	}
-	if err := o.progs.setEndpoint(e.local, e.number, e.lane); err != nil {
+	if err := o.progs.setEndpoint(e.local, e.number, e.lane, e.byDevice); err != nil {
 		return nil, err
 	}
 	e.undo = append(e.undo, func() error { return o.progs.dropEndpoint(e.local) })
@@ -223,11 +223,17 @@ func (o *overlay) attachLane(e *endpoint, around *ebpf.Collection) error {
 	defer stopwatch("lane's hooks, rules")()
 	programs := around.Programs
 	e.setByDevice, e.setDirect = around.Variables[varByDevice], around.Variables[varDirect]
-	if err := e.arrive(); err != nil {
+	if _, err := e.arrive(); err != nil {
 		return err
 	}
-	if err := e.attachOwn(o.hooks, point{e.ns, e.lane.receiver(), ebpf.AttachTCXIngress}, programs[progToContainer]); err != nil {
+	into, asked := e.lane.asked()
+	if err := e.attachOwn(o.hooks, point{e.ns, asked.index, ebpf.AttachTCXIngress}, programs[progToContainer]); err != nil {
 		return err
+	}
+	if into != e.lane.into() {
+		if err := e.attachOwn(o.hooks, point{o.host, into, ebpf.AttachTCXEgress}, programs[progToLane]); err != nil {
+			return err
+		}
 	}
 	outside, hook := e.lane.outside()
 	if hook == ebpf.AttachNetkitPeer {

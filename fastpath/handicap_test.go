@@ -384,7 +384,8 @@ func (b handicapBed) Server() econbench.Endpoint { return econbench.Endpoint{Hos
 type notedHost struct {
 	econbench.Host
 	name   string
-	refuse error
+	refuse error // to attach
+	deaf   error // to stand aside
 	calls  []string
 }
 
@@ -400,6 +401,9 @@ func (h *notedHost) Call(_ context.Context, op string, args, reply any) error {
 	if op == agentproto.OpAttach {
 		reply.(*agentproto.AttachReply).Handle = 40 + len(h.name)
 		return errors.Join(err, h.refuse)
+	}
+	if op == agentproto.OpAside {
+		return errors.Join(err, h.deaf)
 	}
 	return err
 }
@@ -424,10 +428,23 @@ func TestHandicapOnBothHosts(t *testing.T) {
 	for host, handle := range map[*notedHost]int{bed.client: 46, bed.server: 45} {
 		want := []string{
 			fmt.Sprintf(`attach {"fastpath":"handicap","config":{"wire":"wire-%s","time":1000,"hook":"filter"}}`, host.name),
-			fmt.Sprintf(`detach {"handle":%d}`, handle),
+			fmt.Sprintf(`aside {"handle":%d}`, handle),
+			fmt.Sprintf(`detach {"handle":%d,"aside":true}`, handle),
 		}
 		if !slices.Equal(host.calls, want) {
 			t.Errorf("%s was told %q, want %q", host.name, host.calls, want)
+		}
+	}
+	if a, err = (Handicap{}).Attach(context.Background(), bed, opt); err != nil {
+		t.Fatal(err)
+	}
+	bed.server.deaf = agentproto.ErrGone
+	if err := a.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	for host, handle := range map[*notedHost]int{bed.client: 46, bed.server: 45} { // each by itself
+		if last := host.calls[len(host.calls)-1]; last != fmt.Sprintf(`detach {"handle":%d}`, handle) {
+			t.Errorf("%s was told %q in the end", host.name, last)
 		}
 	}
 	bed.client.calls, bed.server.refuse = nil, errors.New("no helper")

@@ -44,6 +44,8 @@ type lane interface {
 	// receiver is that peer, mac its hardware address.
 	receiver() int
 	mac() [6]byte
+	// asked is into and receiver for what to_container has to look at: those, or others.
+	asked() (into int, receiver end)
 	// private says whether its devices are its own: nothing else hangs on them, and they go with it.
 	private() bool
 	// intact says whether it still leads there: a device may go, or become another's, while the container stays.
@@ -66,6 +68,7 @@ type laneSite struct {
 	local
 	number uint32
 	progs  overlayPrograms
+	apart  bool // what to_container has to look at comes by devices of its own, where the kind has any
 }
 
 // noLane says why a container can have no lane of a kind. It is no fault: another kind may do.
@@ -87,6 +90,8 @@ type builtLane struct {
 	bridge int // that it is a port of; 0: none
 	hook   ebpf.AttachType
 	peer   end // outer's other end
+	apart  int // in the host's namespace, for what to_container has to look at; 0: outer does
+	asks   end // and its other end
 	undo   func() error
 }
 
@@ -97,6 +102,12 @@ func (b *builtLane) into() int                       { return b.outer }
 func (b *builtLane) receiver() int                   { return b.peer.index }
 func (b *builtLane) mac() [6]byte                    { return b.peer.mac }
 func (b *builtLane) private() bool                   { return b.undo != nil }
+func (b *builtLane) asked() (int, end) {
+	if b.apart == 0 {
+		return b.outer, b.peer
+	}
+	return b.apart, b.asks
+}
 func (b *builtLane) close() error {
 	if b.undo == nil {
 		return nil
@@ -106,6 +117,9 @@ func (b *builtLane) close() error {
 
 func (b *builtLane) intact(host *netlink.Handle) bool {
 	link, err := host.LinkByIndex(b.outer)
+	if err == nil && b.apart != 0 {
+		_, err = host.LinkByIndex(b.apart)
+	}
 	return err == nil && link.Attrs().MasterIndex == b.bridge
 }
 

@@ -5,6 +5,7 @@ package fastpath
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -29,6 +30,11 @@ import (
 // sends into vpc is dropped where it comes out, by a filter that belongs to vph and stays if the agent is killed: it would
 // come up in the host's stack otherwise. What it sends into the lane is judged by from_lane; with the agent and that program
 // gone it ends up at vpc, in the container itself.
+//
+// With the setting "direct" there is a second pair beside it. What to_container has to look at comes by that one, so no program stands at vpc, which is
+// 0.1 us of a packet's (docs/speed.md):
+//
+//	stack ◄── to_container ◄── vqc ─┼── vqh ◄──redirect_peer── NIC, ingress: from_wire
 type macvlanLanes struct{ journal *tune.Journal }
 
 func (macvlanLanes) kind() string { return laneMacvlan }
@@ -54,23 +60,26 @@ func (m macvlanLanes) make(at laneSite) (_ lane, err error) {
 		return nil, err
 	}
 	defer guard.Close()
-	vph, mtu := laneName(), at.mtu+headroom
-	vpc, inside := vph+"p", vph+"l"
-	pair, err := m.journal.Link(vph, func() error {
-		return h.LinkAdd(&netlink.Veth{LinkAttrs: attrs(vph, mtu), PeerName: vpc, PeerNamespace: netlink.NsFd(at.container), PeerMTU: uint32(mtu)})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("veth pair: %w", err)
-	}
-	made := &builtLane{name: m.kind(), hook: ebpf.AttachTCXEgress, undo: at.undo(vph, pair)}
+	var pairs []*guardedPair
+	made := &builtLane{name: m.kind(), hook: ebpf.AttachTCXEgress, undo: func() error { return removePairs(pairs) }}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, made.close())
 		}
 	}()
-	if made.outer, err = indexOf(h, vph); err != nil {
+	p, err := m.pair(at, h, c, guard.Programs[progDrop], &pairs)
+	if err != nil {
 		return nil, err
 	}
+	made.outer, made.peer = p.outer, p.inner
+	if at.apart {
+		q, err := m.pair(at, h, c, guard.Programs[progDrop], &pairs)
+		if err != nil {
+			return nil, err
+		}
+		made.apart, made.asks = q.outer, q.inner
+	}
+	mtu, inside := at.mtu+headroom, p.name+"l"
 	lane := attrs(inside, mtu)
 	lane.ParentIndex, lane.Namespace = made.outer, netlink.NsFd(at.container)
 	if err := h.LinkAdd(&netlink.Macvlan{LinkAttrs: lane, Mode: netlink.MACVLAN_MODE_PRIVATE}); err != nil {
@@ -79,13 +88,55 @@ func (m macvlanLanes) make(at laneSite) (_ lane, err error) {
 	if made.lane, err = indexOf(c, inside); err != nil {
 		return nil, err
 	}
-	if made.peer, err = endOf(c, vpc); err != nil {
+	if err := quieten(at.container, c, inside); err != nil {
 		return nil, err
 	}
-	// None of the devices is up before this filter stands.
-	if _, err := addFilter(h, point{at.host, made.outer, ebpf.AttachTCXIngress}, guard.Programs[progDrop], vph); err != nil {
+	for _, p := range pairs {
+		err = errors.Join(err, quieten(at.host, h, p.name), quieten(at.container, c, p.peer))
+	}
+	for _, p := range pairs {
+		err = errors.Join(err, awaitUp(h, p.name), awaitUp(c, p.peer))
+	}
+	return made, errors.Join(err, awaitUp(c, inside))
+}
+
+// guardedPair is a pair of veth devices between host and container, by which frames get into the container alone.
+type guardedPair struct {
+	name, peer string // in the host's namespace, in the container
+	outer      int
+	inner      end
+	remove     func() error
+}
+
+// pair makes one, not up yet, and adds it to those that are there as soon as there is something to be removed.
+func (m macvlanLanes) pair(at laneSite, h, c *netlink.Handle, guard *ebpf.Program, pairs *[]*guardedPair) (_ *guardedPair, err error) {
+	name, mtu := laneName(), at.mtu+headroom
+	p := &guardedPair{name: name, peer: name + "p"}
+	made, err := m.journal.Link(p.name, func() error {
+		return h.LinkAdd(&netlink.Veth{LinkAttrs: attrs(p.name, mtu), PeerName: p.peer, PeerNamespace: netlink.NsFd(at.container), PeerMTU: uint32(mtu)})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("veth pair: %w", err)
+	}
+	p.remove = at.undo(p.name, made)
+	*pairs = append(*pairs, p)
+	if p.outer, err = indexOf(h, p.name); err != nil {
 		return nil, err
 	}
-	err = errors.Join(quieten(at.host, h, vph), quieten(at.container, c, vpc), quieten(at.container, c, inside))
-	return made, errors.Join(err, awaitUp(h, vph), awaitUp(c, vpc), awaitUp(c, inside))
+	if p.inner, err = endOf(c, p.peer); err != nil {
+		return nil, err
+	}
+	_, err = addFilter(h, point{at.host, p.outer, ebpf.AttachTCXIngress}, guard, p.name)
+	return p, err
+}
+
+// removePairs removes pairs beside each other: the kernel waits for much with each.
+func removePairs(pairs []*guardedPair) error {
+	errs := make([]error, len(pairs))
+	var all sync.WaitGroup
+	for i, p := range pairs {
+		all.Go(func() { errs[i] = p.remove() })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }

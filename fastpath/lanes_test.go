@@ -92,7 +92,7 @@ func laneDevices(t *testing.T, host *testHost) (kind, outer, inner, lane string)
 		lane = link.Attrs().Name
 		links, err := netspace.Whole(h.LinkList)
 		for _, other := range links {
-			if mac, ok := macOf(other.Attrs().HardwareAddr); ok && mac == l.mac() {
+			if other.Attrs().Index == l.receiver() {
 				inner = other.Attrs().Name
 			}
 		}

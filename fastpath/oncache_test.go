@@ -107,6 +107,7 @@ func (fakeLane) inside() int                     { return 3 }
 func (fakeLane) outside() (int, ebpf.AttachType) { return 2, ebpf.AttachTCXEgress }
 func (fakeLane) into() int                       { return 2 }
 func (fakeLane) receiver() int                   { return 4 }
+func (fakeLane) asked() (int, end)               { return 2, end{4, laneMAC} }
 func (fakeLane) mac() [6]byte                    { return laneMAC }
 func (fakeLane) private() bool                   { return true }
 func (fakeLane) close() error                    { return nil }
@@ -133,7 +134,7 @@ func newRig(t *testing.T, k fastKind) *rig {
 	r.must(err)
 	t.Cleanup(own.Close)
 	r.own.fromContainer, r.own.fromLane = own.Programs[progFromContainer], own.Programs[progFromLane]
-	r.must(r.cache.setEndpoint(l, testNumber, fakeLane{}))
+	r.must(r.cache.setEndpoint(l, testNumber, fakeLane{}, false))
 	r.must(r.cache.setRemote(address{testVNI, there}, remote{thereMAC, thereHost}, nextHop))
 	r.must(r.cache.setControl(control{until: math.MaxUint64}))
 	return r
@@ -581,7 +582,7 @@ func testFromWireState(t *testing.T, k fastKind) {
 	tcp := wrapped(plain(protoTCP, false, 10))
 	pass("the same ports in TCP", tcp, bailed("ingress", "flow", 1), flowAgreed)
 	l := local{vni: testVNI, mac: hereMAC, addr: here}
-	r.must(r.cache.setEndpoint(l, testNumber+1, fakeLane{}))
+	r.must(r.cache.setEndpoint(l, testNumber+1, fakeLane{}, false))
 	pass("container of another number", frame, bailed("ingress", "flow", 1), flowAgreed)
 	r.must(r.cache.dropEndpoint(l))
 	pass("container that left", frame, econbench.Counters{}, flowAgreed)
@@ -803,7 +804,7 @@ func TestFromLaneNextDoor(t *testing.T) { eachKind(t, testFromLaneNextDoor) }
 func testFromLaneNextDoor(t *testing.T, k fastKind) {
 	r := newRig(t, k)
 	l := local{vni: testVNI, mac: nearMAC, addr: near, mtu: testMTU}
-	r.must(r.cache.setEndpoint(l, nearNumber, nearLane))
+	r.must(r.cache.setEndpoint(l, nearNumber, nearLane, false))
 	p := func(at int) int { return at - encapsulation }
 	to := func(protocol byte) []byte { // from here to next door
 		return edits(set(p(iDstMAC), nearMAC[:]...), set(p(iDst), near.AsSlice()...), resum(p(iIP)))(plain(protocol, true, 100))

@@ -84,7 +84,8 @@ type overlayPrograms interface {
 	stand(concerted bool) error
 	setRemote(a address, r remote, nextHop netip.Addr) error
 	dropRemote(address) error
-	setEndpoint(l local, number uint32, lane lane) error
+	// setEndpoint says where a container's lane leads; byDevice: all that arrives is for to_container to look at.
+	setEndpoint(l local, number uint32, lane lane, byDevice bool) error
 	dropEndpoint(local) error
 	// tidy is called at each look at the network, and does what is due now and then.
 	tidy() error

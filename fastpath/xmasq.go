@@ -64,7 +64,7 @@ var (
 // fifty packets a second and flow, and more where a machine is so busy that READY is not heard for 100 ms; that is a warning.
 const leastMasked = 0.1
 
-// fastStream is how many datagrams a second a flow has that hosts answer for their containers, twice FAST of bpf/lib/answer.h.
+// fastStream is how many datagrams a second a flow has that hosts answer for their containers, and as many again (note_pace() of bpf/lib/answer.h).
 const fastStream = 2000
 
 // Prove wants that of flows that last, and of streams of datagrams that are fast enough to be answered by hosts; connections of a transaction each are
@@ -113,15 +113,9 @@ func xmasqTidy(maps map[string]*ebpf.Map, now uint64) error {
 	return nil
 }
 
-// xmasqSettle waits until no peer believes any more that its packets are put back: what it masqueraded meanwhile would be lost. It does for FRESH of
-// bpf/lib/agree.h after it was last told, with a shortcut's term on either side and what packets take; a peer that stands aside masquerades nothing
-// more, so what is under way is all.
+// xmasqSettle waits until no peer believes any more that its packets are put back, and what it masqueraded has arrived: what comes later would be lost.
+// When it was last told is what its flows remember, or the keys whose flows have given way to others.
 func xmasqSettle(coll *ebpf.Collection, concerted bool) {
-	const fresh, underWay = 150 * time.Millisecond, 10 * time.Millisecond
-	if concerted {
-		time.Sleep(underWay)
-		return
-	}
 	now, err := monotonic()
 	if err != nil {
 		return
@@ -129,12 +123,21 @@ func xmasqSettle(coll *ebpf.Collection, concerted bool) {
 	told := uint64(0)
 	keys, values := make([]flowKey, batch), make([]xmasqFlow, batch)
 	err = readAll(coll.Maps["flows"], keys, values, false, func(i int) { told = max(told, values[i].ToldAt) })
-	onWire, masks := make([]xmasqMaskKey, batch), make([]xmasqMask, batch) // whose flows may have given way to others
+	onWire, masks := make([]xmasqMaskKey, batch), make([]xmasqMask, batch)
 	err = errors.Join(err, readAll(coll.Maps["masks"], onWire, masks, false, func(i int) { told = max(told, masks[i].UsedAt) }))
 	if err != nil || told > now {
 		told = now
 	}
-	if since := time.Duration(now - told); since < fresh {
-		time.Sleep(fresh - since)
+	time.Sleep(xmasqBelieved(time.Duration(now-told), concerted))
+}
+
+// xmasqBelieved is how long peers may yet masquerade, and packets take, after they were last told: FRESH of bpf/lib/agree.h, with a shortcut's term on either
+// side and what packets take. Peers that stand aside do not, so what packets take is all.
+func xmasqBelieved(since time.Duration, concerted bool) time.Duration {
+	const fresh, underWay = 120 * time.Millisecond, 30 * time.Millisecond
+	left := max(0, fresh+underWay-since)
+	if concerted {
+		left = min(left, underWay)
 	}
+	return left
 }

@@ -53,6 +53,7 @@ type xmasqAddress struct {
 
 type xmasqAnswer struct {
 	_          structs.HostLayout
+	At         uint64
 	Vni        uint32
 	Host       uint32
 	Local      uint32
@@ -76,11 +77,12 @@ type xmasqControl struct {
 }
 
 type xmasqDelivery struct {
-	_        structs.HostLayout
-	Endpoint uint32
-	Ifindex  uint32
-	Mac      [6]uint8
-	LaneMac  [6]uint8
+	_            structs.HostLayout
+	Endpoint     uint32
+	Ifindex      uint32
+	AskedIfindex uint32
+	Mac          [6]uint8
+	LaneMac      [6]uint8
 }
 
 type xmasqFlow struct {
@@ -99,7 +101,10 @@ type xmasqFlow struct {
 	ToldTtl      uint8
 	Probes       uint8
 	Unanswered   uint8
-	FastAt       uint16
+	Fast         uint8
+	Pad          uint8
+	Heard        uint32
+	Since        uint32
 }
 
 type xmasqFlowKey struct {

@@ -590,6 +590,13 @@ func TestOneWay(t *testing.T) {
 		t.Errorf("%v answers to slow datagrams and to what is answered, %v by the sender's host", now-answers, hosts[0].counters(t)["answers"])
 	}
 
+	// Nor is anything said by a host that carries nothing.
+	hosts[1].obey(t, econbench.OrderDry)
+	oneWay(t, hosts[0], hosts[1], 7004, 10, time.Millisecond, 500*time.Millisecond)
+	if now := hosts[1].counters(t)["answers"]; now != answers {
+		t.Errorf("%v answers by a host that is to carry nothing", now-answers)
+	}
+
 	// A kernel without a fast path has nobody to give them to.
 	if err := hosts[0].detach(); err != nil {
 		t.Fatal(err)
@@ -868,7 +875,7 @@ func TestRestoredState(t *testing.T) {
 	r.must(r.cache.setRemote(address{testVNI, there}, remote{thereMAC, thereHost}, nextHop))
 	good("and came back")
 	l := local{vni: testVNI, mac: hereMAC, addr: here, mtu: testMTU}
-	r.must(r.cache.setEndpoint(l, testNumber+1, fakeLane{}))
+	r.must(r.cache.setEndpoint(l, testNumber+1, fakeLane{}, false))
 	pass("another container under its address", frame, econbench.Counters{})
 	r.must(r.cache.dropEndpoint(l))
 	pass("the container is gone", frame, econbench.Counters{})
@@ -973,7 +980,7 @@ func TestHearsAnswers(t *testing.T) {
 		state   uint32
 		verdict uint32
 	}{
-		"an address to which bridges forward": {set(iDstMAC, hereMAC[:]...), flowAgreed, verdictShot},
+		"an address to which bridges forward": {set(iDstMAC, hereMAC[:]...), flowAgreed, verdictNext},
 		"another container's address":         {set(iSrcMAC, otherMAC...), flowAgreed, verdictShot},
 		"another host":                        {edits(set(oSrc, 192, 0, 2, 77), outer), flowAgreed, verdictShot},
 		"a broken outer header":               {set(oSum, 0, 0), flowAgreed, verdictShot},
@@ -994,6 +1001,23 @@ func TestHearsAnswers(t *testing.T) {
 	r.expect(r.cache.fromWire(), frame, skbuff{}, verdictShot, econbench.Counters{}, nil)
 	if f := flow(); f.Trust != 0 {
 		t.Errorf("believed by a host whose agent is gone: %+v", f)
+	}
+}
+
+// TestBelieved tells how long a host waits that detaches.
+func TestBelieved(t *testing.T) {
+	for _, c := range []struct {
+		since           time.Duration
+		alone, together time.Duration
+	}{
+		{0, 150 * time.Millisecond, 30 * time.Millisecond},
+		{100 * time.Millisecond, 50 * time.Millisecond, 30 * time.Millisecond},
+		{140 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond},
+		{time.Hour, 0, 0},
+	} {
+		if alone, together := xmasqBelieved(c.since, false), xmasqBelieved(c.since, true); alone != c.alone || together != c.together {
+			t.Errorf("told %v ago: %v and %v, want %v and %v", c.since, alone, together, c.alone, c.together)
+		}
 	}
 }
 

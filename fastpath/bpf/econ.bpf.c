@@ -234,7 +234,7 @@ static __always_inline int look_up(struct __sk_buff *skb, struct account *a, con
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.how, at.from, segs);
+	return deliver(skb, &a->ingress, c, o, door(&at), at.how, at.from, segs);
 }
 
 /* Whether the socket that a flow ends in is still somebody's. */

@@ -125,7 +125,7 @@ int from_wire(struct __sk_buff *skb)
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.how, at.from, segs);
+	return deliver(skb, &a->ingress, c, o, door(&at), at.how, at.from, segs);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

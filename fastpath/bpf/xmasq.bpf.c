@@ -48,8 +48,11 @@ struct flow {
 	__u8 told;	    /* what we last said */
 	__u8 told_ttl;	    /* of the packet in which we said it: it will be put back, too */
 	__u8 probes;	    /* of which nothing was put back */
-	__u8 unanswered;    /* as answer.h has it */
-	__u16 fast_at;	    /* when many packets were heard in a short time: about() */
+	__u8 unanswered;    /* as answer.h has it; and */
+	__u8 fast;
+	__u8 pad;
+	__u32 heard; /* packets, since */
+	__u32 since; /* about_ms() */
 };
 
 #include "account.h"
@@ -141,6 +144,7 @@ int from_lane(struct __sk_buff *skb)
 	now = bpf_ktime_get_coarse_ns();
 	if (flow && maskable(key.protocol) && is_data(ip, data_end(skb)) && masks_now(flow, c, ip->ttl, now)) {
 		sum = sum_of(ip->saddr, ip->daddr, tunnel_addr, peer->host);
+		flow->unanswered = 0;
 		if (mine && now < flow->confirmed_at + LATELY)
 			remember_way(&term, &key, peer, sum, ip->ttl, true);
 		return send_masked(skb, a, key.protocol, peer->host, next_hop, sum, segs);
@@ -180,7 +184,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 	why = judge_arrival(skb, c, o, ip, &at);
 	if (why == BAILS && at.from && at.flow) {
 		hear(skb, at.flow, c, &at.key, o, ip->ttl);
-		note_pace(at.flow, packets_home(&at.key), bpf_ktime_get_coarse_ns());
+		note_pace(at.flow, take_packets_home(&at.key) + 1, bpf_ktime_get_coarse_ns());
 		if (at.flow->trust == TRUST) /* until then each of them counts */
 			remember_arrival(&term, &at, &says);
 		answer(a, c, &at);
@@ -189,7 +193,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 		why = judge_carried(skb, o, at.key.protocol);
 	if (why != BAILS)
 		return bail(&a->ingress, why, segs);
-	return deliver(skb, &a->ingress, c, o, at.to->ifindex, at.how, at.from, segs);
+	return deliver(skb, &a->ingress, c, o, door(&at), at.how, at.from, segs);
 }
 
 /* Ingress of the wire's device. What was masqueraded on our word is restored in any mode. */

@@ -12,10 +12,10 @@
 #include "agree.h"
 
 #define ETH_P_ANSWER bpf_htons(0x88b5)
-#define FAST 20 /* packets in a term of shortcuts, 20 ms */
+#define PACE (40 * MS) /* a flow's is looked at for */
 #define DEFAULT_TTL 64
 
-/* struct flow, unanswered: */
+/* A flow's .unanswered: */
 enum {
 	HEARD = 1, /* since something was said last */
 	ANSWERS,   /* the host does, for the container */
@@ -23,6 +23,7 @@ enum {
 
 /* What the agent is to send. */
 struct answer {
+	__u64 at; /* CLOCK_MONOTONIC, ns */
 	__be32 vni;
 	__be32 host; /* the other one */
 	__be32 local, remote;
@@ -48,25 +49,34 @@ static __always_inline bool to_nobody(const __u8 *mac)
 	return mac[0] == 0x01 && mac[1] == 0x80 && mac[2] == 0xc2 && !mac[3] && !mac[4] && mac[5] == 0x01;
 }
 
-/* Times as flows have those that may be a minute off once in a while: in units of 1.05 ms, which wrap. */
-static __always_inline __u16 about(__u64 now)
+/* A time in units of 1.05 ms, which wraps after 52 days. */
+static __always_inline __u32 about_ms(__u64 now)
 {
 	return now >> 20;
 }
 
-/* Notes how many packets of a flow came in a term. */
+/* Notes that so many packets of a flow came since this was last said, and whether that is one a millisecond. All CPUs count in one place, so some may be
+ * missed; that is good enough. */
 static __always_inline void note_pace(struct flow *flow, __u32 packets, __u64 now)
 {
-	if (packets >= FAST)
-		flow->fast_at = about(now);
+	__u32 long_ago = about_ms(now) - flow->since;
+
+	flow->heard += packets;
+	if (long_ago < about_ms(PACE))
+		return;
+	flow->fast = flow->heard >= long_ago;
+	flow->heard = 0;
+	flow->since = about_ms(now);
 }
 
 /* Whether a flow, of which a packet has just been heard, is to be answered by the host: the container has been silent for long, and for more than
  * one packet, as one that answers each would not be. */
-static __always_inline bool owes_answer(struct flow *flow, const struct flow_key *key, __u64 now)
+static __always_inline bool owes_answer(struct flow *flow, const struct control *c, const struct flow_key *key, __u64 now)
 {
-	if (key->protocol != IPPROTO_UDP || flow->trust < TRUST || (__u16)(about(now) - flow->fast_at) > about(FRESH))
+	if (!masquerading || c->mode != MODE_ON || key->protocol != IPPROTO_UDP || flow->trust < TRUST || !flow->fast)
 		return false;
+	if (!flow->granted && flow->told <= OFFER)
+		return false; /* nothing that the other side could go by, nor to be taken back */
 	if (!flow->unanswered) {
 		flow->unanswered = HEARD;
 		return false;
@@ -81,13 +91,13 @@ static __always_inline void answer(struct account *a, const struct control *c, c
 	const struct flow_key *key = &at->key;
 	struct answer *answer;
 
-	if (!owes_answer(at->flow, key, now))
+	if (!owes_answer(at->flow, c, key, now))
 		return;
 	answer = bpf_ringbuf_reserve(&answers, sizeof(*answer), 0);
 	if (!answer)
 		return;
 	*answer = (struct answer){
-		.vni = key->vni, .host = at->from->host, .local = key->local, .remote = key->remote, .local_port = key->local_port, .remote_port = key->remote_port,
+		.at = now, .vni = key->vni, .host = at->from->host, .local = key->local, .remote = key->remote, .local_port = key->local_port, .remote_port = key->remote_port,
 		.source_port = source_port((__u32)key->local_port << 16 | key->remote_port), .ttl = at->flow->told_ttl ?: DEFAULT_TTL,
 	};
 	answer->id = say(at->flow, c, key, answer->ttl, now);
@@ -97,7 +107,7 @@ static __always_inline void answer(struct account *a, const struct control *c, c
 	a->answers++;
 }
 
-/* Hears what another host's agent says for its container. No part of it is for anybody else. */
+/* Hears what another host's agent says for its container. Nothing else goes to that address by a tunnel: bridges forward nothing to it. */
 static __always_inline int hear_answer(struct __sk_buff *skb, const struct control *c, const struct outer *o)
 {
 	const struct iphdr *ip = (const void *)(o + 1);
@@ -108,7 +118,7 @@ static __always_inline int hear_answer(struct __sk_buff *skb, const struct contr
 	struct ports ports;
 	struct flow *flow;
 
-	if ((const void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb))
+	if ((const void *)(ip + 1) + sizeof(struct udphdr) > data_end(skb) || !to_nobody(o->eth.h_dest))
 		return NEXT;
 	local = (struct address){o->vxlan.vni, ip->daddr};
 	to = bpf_map_lookup_elem(&endpoints, &local);
@@ -119,7 +129,7 @@ static __always_inline int hear_answer(struct __sk_buff *skb, const struct contr
 	ports = ports_of(ip, data_end(skb));
 	key = (struct flow_key){o->vxlan.vni, ip->daddr, ip->saddr, ports.dest, ports.source, ip->protocol};
 	flow = flow_of(&key, to->endpoint);
-	if (flow && flow->state == FLOW_ESTABLISHED && from && from->host == o->ip.saddr && same_mac(o->eth.h_source, from->mac) && to_nobody(o->eth.h_dest) &&
+	if (flow && flow->state == FLOW_ESTABLISHED && from && from->host == o->ip.saddr && same_mac(o->eth.h_source, from->mac) &&
 	    judge_outer(o, ip, skb->len) == BAILS && judge(ip, data_end(skb)) == BAILS && !expired(c))
 		hear(skb, flow, c, &key, o, ip->ttl);
 	return TC_ACT_SHOT;

@@ -63,7 +63,7 @@ struct destination {
 	const struct delivery *next_door;   /* on this one; neither: to nobody that is known */
 };
 
-/* Whether a packet of an established flow goes where its hardware address says, to one who takes it: a reason to bail, or BAILS. */
+/* Whether a packet goes where its hardware address says: a reason to bail, or BAILS. */
 static __always_inline enum bail judge_destination(struct __sk_buff *skb, const struct flow_key *key, struct destination *to)
 {
 	struct address at = {key->vni, key->remote};
@@ -73,9 +73,7 @@ static __always_inline enum bail judge_destination(struct __sk_buff *skb, const 
 	to->peer = bpf_map_lookup_elem(&peers, &at);
 	to->next_door = to->peer ? NULL : bpf_map_lookup_elem(&endpoints, &at);
 	mac = to->peer ? to->peer->mac : to->next_door ? to->next_door->mac : NULL;
-	if ((void *)(eth + 1) > data_end(skb) || (mac && !same_mac(eth->h_dest, mac)))
-		return BAIL_ADDRESS;
-	return to->next_door && !answered(to->next_door, key) ? BAIL_FLOW : BAILS;
+	return (void *)(eth + 1) > data_end(skb) || (mac && !same_mac(eth->h_dest, mac)) ? BAIL_ADDRESS : BAILS;
 }
 
 /* Counts a packet that may leave and sends it on its way; known: that there is one who takes it. */
@@ -126,12 +124,14 @@ static __always_inline enum bail find_destination(struct __sk_buff *skb, const s
 
 	if (expired(c))
 		return BAIL_EXPIRED;
+	why = judge_destination(skb, &p->key, to);
 	if (!p->passing && c->unruled && p->key.protocol == IPPROTO_TCP)
-		p->passing = is_young(skb);
+		p->passing = is_young(skb, to->next_door ? YOUNG_NEXT_DOOR : YOUNG);
 	if (!p->passing && !established(&p->key))
 		return BAIL_FLOW;
-	why = judge_destination(skb, &p->key, to);
-	return why == BAILS && p->passing && to->next_door ? BAIL_FLOW : why;
+	if (why == BAILS && to->next_door && (p->passing || !answered(to->next_door, &p->key)))
+		return BAIL_FLOW;
+	return why;
 }
 
 /* All of it, for a fast path that asks no more; speaks: it has something to say on every packet of a flow that it knows. */

@@ -107,10 +107,12 @@ static __always_inline enum bail ask_connection(struct __sk_buff *skb, struct po
 	return sk->src_port == bpf_ntohs(ports.source) && sk->dst_port == ports.dest ? BAILS : BAIL_SOCKET;
 }
 
-/* Segments that a connection sends before its flow is remembered: most of those that there are end sooner. */
+/* Segments that a connection sends before its flow is remembered: most of those that there are end sooner. Between containers of one host nothing is
+ * carried before both have sent so many, so there it is fewer. */
 #define YOUNG 8
+#define YOUNG_NEXT_DOOR 4
 
-static __always_inline bool is_young(struct __sk_buff *skb)
+static __always_inline bool is_young(struct __sk_buff *skb, __u32 age)
 {
 	struct bpf_sock *sk = skb->sk;
 	struct bpf_tcp_sock *tcp;
@@ -118,7 +120,7 @@ static __always_inline bool is_young(struct __sk_buff *skb)
 	if (!sk)
 		return false;
 	tcp = bpf_tcp_sock(sk);
-	return tcp && tcp->segs_out < YOUNG;
+	return tcp && tcp->segs_out < age;
 }
 
 #endif

@@ -52,8 +52,9 @@ struct peer {
 struct delivery {
 	__u32 endpoint;
 	__u32 ifindex; /* of the device whose other end is in the container */
+	__u32 asked_ifindex; /* and of that for what to_container has to look at */
 	__u8 mac[ETH_ALEN];
-	__u8 lane_mac[ETH_ALEN]; /* of that other end */
+	__u8 lane_mac[ETH_ALEN]; /* of the first one's other end */
 };
 
 struct {

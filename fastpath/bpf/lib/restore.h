@@ -139,6 +139,7 @@ static __always_inline int restore(struct __sk_buff *skb, struct account *a, con
 		return NEXT;
 	if (!knows(place, c, key)) {
 		packets = same_key(&place->key, key) ? place->packets : 0;
+		place->packets = 0;
 		mask = find_way(&found, c, key);
 		if (!mask)
 			return NEXT; /* another network's, or nobody's */
@@ -154,8 +155,9 @@ static __always_inline int restore(struct __sk_buff *skb, struct account *a, con
 		return bail(&a->ingress, why, segs);
 	a->ingress.eligible += segs;
 	if (mask)
-		note_restored(key, mask, packets);
-	place->packets++;
+		note_restored(key, mask, packets + 1);
+	else
+		place->packets++;
 	if (!readdress(skb, key->protocol, way->remote, way->local, way->sum, way->ttl)) {
 		a->ingress.misses += segs;
 		return NEXT;

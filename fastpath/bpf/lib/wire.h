@@ -17,6 +17,12 @@ struct arrival {
 	enum tag how;		 /* it is delivered */
 };
 
+/* The device by which it gets to its container. */
+static __always_inline __u32 door(const struct arrival *at)
+{
+	return at->how == TAG_PASSES ? at->to->asked_ifindex : at->to->ifindex;
+}
+
 /* Whether an encapsulated packet is for a container of ours, as far as one can tell. */
 static __always_inline bool ours(const struct outer *o, const struct iphdr *ip, struct arrival *at)
 {
@@ -110,12 +116,17 @@ static __always_inline struct way_home *known_home(struct __sk_buff *skb, const 
 	return way;
 }
 
-/* How many packets of a flow went the way that was known last. */
-static __always_inline __u32 packets_home(const struct flow_key *key)
+/* How many packets of a flow went the way that was known last; they are told once. */
+static __always_inline __u32 take_packets_home(const struct flow_key *key)
 {
-	const struct way_home *way = way_home(key);
+	struct way_home *way = way_home(key);
+	__u32 packets = 0;
 
-	return way && same_flow(&way->key, key) ? way->packets : 0;
+	if (way && same_flow(&way->key, key)) {
+		packets = way->packets;
+		way->packets = 0;
+	}
+	return packets;
 }
 
 /* Delivers it, or leaves it to the kernel's path. */
