@@ -210,11 +210,12 @@ func (p *cache) fromWire() *ebpf.Program { return p.coll.Programs[progFromWire] 
 
 // stand says that programs stand aside from now on, and comes back when they may be taken away.
 func (p *cache) stand(concerted bool) error {
-	err := errors.Join(p.setControl(control{until: p.control.Until, mode: modeOff}), p.unserved())
+	err := p.setControl(control{until: p.control.Until, mode: modeOff})
+	unserved := p.unserved()
 	if p.settle != nil && err == nil {
 		p.settle(p.coll, concerted)
 	}
-	return err
+	return errors.Join(err, unserved)
 }
 
 func (p *cache) within() string { return p.inside }
@@ -228,9 +229,9 @@ func (p *cache) forEndpoint(variables map[string]any, programs ...string) (*ebpf
 	return loadPrograms(p.collection, shared, all, programs...)
 }
 
-// drop is loaded by itself: the lane that it guards has to be there before the endpoint's other programs.
-func (p *cache) drop(l local, number uint32) (*ebpf.Collection, error) {
-	return p.forEndpoint(map[string]any{"endpoint": number, "container_addr": wire32(l.addr), "container_vni": wireVNI(l.vni)}, progDrop)
+// guards are loaded by themselves: the lane that they guard has to be there before the endpoint's other programs.
+func (p *cache) guards(l local, number uint32) (*ebpf.Collection, error) {
+	return p.forEndpoint(map[string]any{"endpoint": number, "container_addr": wire32(l.addr), "container_vni": wireVNI(l.vni)}, progDrop, progToLane)
 }
 
 func (p *cache) around(l local, number uint32, lane lane) (*ebpf.Collection, error) {

@@ -536,8 +536,8 @@ func testReceivesTheSame(t *testing.T, k fastKind) {
 // TestReceivesTheSameByItsDevice does so with each kind of lane where what arrives goes on to the container's own device: there all of it
 // has to be seen, by the fast path too.
 func TestReceivesTheSameByItsDevice(t *testing.T) {
-	eachLane(t, func(t *testing.T, kind string) {
-		hosts := twoHosts(t, fastKinds()[0])
+	eachWayIn(t, func(t *testing.T, k fastKind, kind string) {
+		hosts := twoHosts(t, k)
 		hosts[0].attach(t, econbench.AttachOptions{Lane: kind})
 		hosts[0].arrivesByItsDevice(t)
 		b := newBench(t, hosts[0], hosts[1])

@@ -25,8 +25,10 @@ type endpoint struct {
 	ns     netns.NsHandle  // its own, held
 	look   *netlink.Handle // in there; nil: it is not held, or no more
 	lane   lane            // nil: it is not there yet, or no more
-	// byDevice is what to_container was last told by setByDevice: all that arrives goes up by the container's own device.
+	// byDevice is what to_container was last told by setByDevice: all that arrives goes up by the container's own device; so all has to be delivered to where
+	// it stands, which is as it was last done.
 	byDevice    bool
+	delivered   bool
 	setByDevice *ebpf.Variable
 	names       *nameServer    // its engine's name server without rules; nil: it has them, or never had any
 	tracked     string         // why its connections are tracked all the same
@@ -192,7 +194,7 @@ func (o *overlay) dress(e *endpoint) (map[string]*ebpf.Program, error) {
 	if err := o.attachLane(e, around); err != nil {
 		return nil, err
 	}
-	if err := o.progs.setEndpoint(e.local, e.number, e.lane, e.byDevice); err != nil {
+	if err := o.deliver(e); err != nil {
 		return nil, err
 	}
 	e.undo = append(e.undo, func() error { return o.progs.dropEndpoint(e.local) })
@@ -223,17 +225,12 @@ func (o *overlay) attachLane(e *endpoint, around *ebpf.Collection) error {
 	defer stopwatch("lane's hooks, rules")()
 	programs := around.Programs
 	e.setByDevice, e.setDirect = around.Variables[varByDevice], around.Variables[varDirect]
-	if _, err := e.arrive(); err != nil {
+	if err := e.arrive(); err != nil {
 		return err
 	}
-	into, asked := e.lane.asked()
+	_, asked := e.lane.asked()
 	if err := e.attachOwn(o.hooks, point{e.ns, asked.index, ebpf.AttachTCXIngress}, programs[progToContainer]); err != nil {
 		return err
-	}
-	if into != e.lane.into() {
-		if err := e.attachOwn(o.hooks, point{o.host, into, ebpf.AttachTCXEgress}, programs[progToLane]); err != nil {
-			return err
-		}
 	}
 	outside, hook := e.lane.outside()
 	if hook == ebpf.AttachNetkitPeer {

@@ -50,14 +50,15 @@ func overheard(from [6]byte) map[string][]byte {
 // TestLaneHearsNothing puts what is said to everybody onto the wire, and into the lane from the host's side: nothing of it is heard in
 // the container.
 func TestLaneHearsNothing(t *testing.T) {
-	eachLane(t, func(t *testing.T, kind string) {
-		hosts := twoHosts(t, fastKinds()[0])
+	eachWayIn(t, func(t *testing.T, k fastKind, kind string) {
+		hosts := twoHosts(t, k)
 		hosts[0].attach(t, econbench.AttachOptions{Lane: kind})
 		tap := packetSocket(t, hosts[0].container, "", 100*time.Millisecond)
-		_, outer, _, _ := laneDevices(t, hosts[0])
 		senders := map[string]int{"the wire": packetSocket(t, hosts[1].host, testWire, patience)}
 		if kind != laneGateway { // a container hears its gateway
-			senders["the host's end of the lane"] = packetSocket(t, hosts[0].host, outer, patience)
+			for _, way := range waysIn(t, hosts[0]) {
+				senders["the host's end "+way[0]] = packetSocket(t, hosts[0].host, way[0], patience)
+			}
 		}
 		for by, fd := range senders {
 			for what, f := range overheard(hardwareAddressIn(t, hosts[1].host, testWire)) {
@@ -91,18 +92,28 @@ func TestLaneHearsNothing(t *testing.T) {
 // TestReceiverSendsNothing has a container put frames that it might send into the end of the lane that it receives by. They reach
 // nobody; netkit's and a gateway's are the lane itself, for TestSendsNothingElse.
 func TestReceiverSendsNothing(t *testing.T) {
-	hosts := twoHosts(t, fastKinds()[0])
+	hosts := twoHosts(t, twoPairs())
 	hosts[0].attach(t, econbench.AttachOptions{Lane: laneMacvlan})
 	b := newBench(t, hosts[1], hosts[0])
 	quiet(t, hosts[1].container)
 	b.knownToSender()
-	_, outer, inner, _ := laneDevices(t, hosts[0])
+	ways := waysIn(t, hosts[0])
+	if len(ways) != 2 {
+		t.Fatalf("ways in: %v, want two", ways)
+	}
+	for _, way := range ways {
+		receiverSendsNothing(t, hosts, b, way)
+	}
+}
+
+func receiverSendsNothing(t *testing.T, hosts [2]*testHost, b *bench, way [2]string) {
+	t.Helper()
 	taps := map[string]int{
 		"wire":               packetSocket(t, hosts[1].host, testWire, 100*time.Millisecond),
 		"host's other ports": packetSocket(t, hosts[0].host, "gw4242", 100*time.Millisecond),
 	}
-	at := packetSocket(t, hosts[0].host, outer, patience) // sees them come out, before the guard does
-	fd := packetSocket(t, hosts[0].container, inner, patience)
+	at := packetSocket(t, hosts[0].host, way[0], patience) // sees them come out, before the guard does
+	fd := packetSocket(t, hosts[0].container, way[1], patience)
 	sent := 0
 	for port := range knownPorts {
 		for _, protocol := range []byte{protoTCP, protoUDP, protoICMP} {
@@ -142,8 +153,8 @@ func TestReceiverSendsNothing(t *testing.T) {
 
 // TestLaneDevices are links and nothing more: no address, no route, no ARP, no IPv6. Programs list devices and join groups as before.
 func TestLaneDevices(t *testing.T) {
-	eachLane(t, func(t *testing.T, kind string) {
-		hosts := twoHosts(t, fastKinds()[0])
+	eachWayIn(t, func(t *testing.T, k fastKind, kind string) {
+		hosts := twoHosts(t, k)
 		names := func() (all []string) {
 			for _, i := range in(t, hosts[0].container, net.Interfaces) {
 				all = append(all, i.Name)
@@ -160,13 +171,19 @@ func TestLaneDevices(t *testing.T) {
 					continue
 				}
 				ours++
+				m, straight := l.(*netlink.Macvlan)
+				straight = straight && m.Mode == netlink.MACVLAN_MODE_SOURCE // it has no part in IP at all (TestDirectIsNoDoor)
 				addrs, addrErr := h.AddrList(l, netlink.FAMILY_ALL)
 				routes, routeErr := h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{LinkIndex: l.Attrs().Index}, netlink.RT_FILTER_OIF)
-				if len(addrs)+len(routes) > 0 || addrErr != nil || routeErr != nil || l.Attrs().RawFlags&unix.IFF_NOARP == 0 || l.Attrs().Promisc != 0 {
+				if len(addrs)+len(routes) > 0 || addrErr != nil || routeErr != nil || l.Attrs().RawFlags&unix.IFF_NOARP == 0 && !straight || l.Attrs().Promisc != 0 {
 					t.Errorf("%s: addresses %v, routes %v, flags %#x; %v %v", l.Attrs().Name, addrs, routes, l.Attrs().RawFlags, addrErr, routeErr)
 				}
 			}
-			if want := map[string]int{laneMacvlan: 2, laneNetkit: 1, laneGateway: 0}[kind]; ours != want {
+			want := map[string]int{laneMacvlan: 2, laneNetkit: 1, laneGateway: 0}[kind]
+			if k.with != "" {
+				want += 2
+			}
+			if ours != want {
 				t.Errorf("%d new devices, want %d", ours, want)
 			}
 			return err

@@ -19,6 +19,7 @@ import (
 	"github.com/cilium/ebpf/features"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench"
 	"github.com/econbench/econbench/internal/netspace"
@@ -99,6 +100,68 @@ func laneDevices(t *testing.T, host *testHost) (kind, outer, inner, lane string)
 		return err
 	})
 	return l.kind(), outer, inner, lane
+}
+
+// eachWayIn runs a test with every kind of lane, and with one of two pairs.
+func eachWayIn(t *testing.T, test func(t *testing.T, k fastKind, lane string)) {
+	eachLane(t, func(t *testing.T, lane string) { test(t, fastKinds()[0], lane) })
+	t.Run("two pairs", func(t *testing.T) { test(t, twoPairs(), laneMacvlan) })
+}
+
+// twoPairs is a fast path whose lanes of kind macvlan have two.
+func twoPairs() fastKind { return fastKind{"oncache:" + settingDirect, oncacheKind, settingDirect} }
+
+// waysIn are the pairs of devices by which frames get into a host's container, the host's end first.
+func waysIn(t *testing.T, host *testHost) (ways [][2]string) {
+	t.Helper()
+	l := host.attached.(*overlay).endpoints[0].lane
+	into, asked := l.asked()
+	for _, way := range [][2]int{{l.into(), l.receiver()}, {into, asked.index}} {
+		var names [2]string
+		for i, ns := range []netns.NsHandle{host.host, host.container} {
+			do(t, ns, func(h *netlink.Handle) error {
+				link, err := h.LinkByIndex(way[i])
+				if err == nil {
+					names[i] = link.Attrs().Name
+				}
+				return err
+			})
+		}
+		if !slices.Contains(ways, names) {
+			ways = append(ways, names)
+		}
+	}
+	return ways
+}
+
+// TestNextDoorByItsDevice has a neighbour's packets arrive on the container's own device, as its rules want.
+func TestNextDoorByItsDevice(t *testing.T) {
+	eachWayIn(t, func(t *testing.T, k fastKind, lane string) {
+		host := twoHosts(t, k)[0]
+		near, leave := host.join(t, "decaf", netip.MustParseAddr("198.19.77.44"), net.HardwareAddr{2, 66, 198, 19, 77, 44})
+		t.Cleanup(leave)
+		host.attach(t, econbench.AttachOptions{Lane: lane})
+		host.arrivesByItsDevice(t)
+		tap := packetSocket(t, host.container, "eth0", 100*time.Millisecond)
+		stream(t, near, host, 1_000_001, "")
+		pingPong(t, near, host, 300, 1422)
+		if c := host.counters(t); c["egress.hits"] < 0.8*c["egress.seen"] || c["egress.hits"] < 600 || c["lost.refused"]+c["lost.failed"] != 0 {
+			t.Errorf("%v", c)
+		}
+		b, seen := make([]byte, 70_000), 0
+		for {
+			n, from, err := unix.Recvfrom(tap, b, 0)
+			if err != nil {
+				break
+			}
+			if at, ok := from.(*unix.SockaddrLinklayer); ok && at.Pkttype != unix.PACKET_OUTGOING && n > 1000 {
+				seen++
+			}
+		}
+		if seen < 300 {
+			t.Errorf("%d long frames arrived on the container's own device, want at least the datagrams", seen)
+		}
+	})
 }
 
 // arrivesByItsDevice has what arrives by lanes go on to the containers' own devices from now on, as for a rule that asks for devices.

@@ -60,7 +60,7 @@ const (
 	progFromContainer = "from_container" // the container's own device, egress
 	progFromLane      = "from_lane"      // where a lane comes out on the host's side
 	progToContainer   = "to_container"   // where a lane comes out in the container, ingress
-	progToLane        = "to_lane"        // a netkit's primary end
+	progToLane        = "to_lane"        // a netkit's primary end, or the host's end of a lane's second pair, egress
 	progDrop          = "drop"           // the host's end of a lane, ingress
 	progNameServer    = "name_server"    // the container's loopback, egress; of no fast path's own (untracked.go)
 )
@@ -73,8 +73,8 @@ type overlayPrograms interface {
 	load(hostSide) error
 	close() error
 	fromWire() *ebpf.Program
-	// drop is loaded for a container's lane that is to be made; the collection may be closed once it is attached.
-	drop(l local, number uint32) (*ebpf.Collection, error)
+	// guards are drop and to_lane for a container's lane that is to be made; the collection may be closed once they are attached.
+	guards(l local, number uint32) (*ebpf.Collection, error)
 	// around are all others of a container with a lane, and the program inside if there is one.
 	around(l local, number uint32, lane lane) (*ebpf.Collection, error)
 	// within is the name of the program at the ingress of a lane's end in its container; "": there is none.

@@ -19,20 +19,29 @@ import (
 // of a packet's 5.5 (TestCosts; with a rule of nftables .45, most of which any path has), and so not for all. What opens a connection or is
 // of none that is remembered takes it for every container: its socket may be bound to that device.
 
-// arrive tells to_container what to do with what is of a flow, as the container's rules are now, and says whether that is news.
-func (e *endpoint) arrive() (changed bool, err error) {
+// arrive tells to_container what to do with what is of a flow, as the container's rules are now.
+func (e *endpoint) arrive() error {
 	asks, err := asksForInput(e.ns)
 	if err != nil {
-		return false, fmt.Errorf("rules: %w", err)
+		return fmt.Errorf("rules: %w", err)
 	}
 	if asks == e.byDevice {
-		return false, nil
+		return nil
 	}
 	if err := e.setByDevice.Set(asks); err != nil {
-		return false, fmt.Errorf("program's variable %s: %w", varByDevice, err)
+		return fmt.Errorf("program's variable %s: %w", varByDevice, err)
 	}
 	e.byDevice = asks
-	return true, nil
+	return nil
+}
+
+// deliver has what comes for a container delivered to where its rules want it looked at.
+func (o *overlay) deliver(e *endpoint) error {
+	err := o.progs.setEndpoint(e.local, e.number, e.lane, e.byDevice)
+	if err == nil {
+		e.delivered = e.byDevice
+	}
+	return err
 }
 
 // asksForInput says whether a container's rules may judge a packet by the device that it came in by. Of iptables-legacy's tables nat alone
@@ -95,9 +104,9 @@ func (o *overlay) followRules() error {
 			continue
 		}
 		o.untrack(e)
-		changed, err := e.arrive()
-		if changed { // to_container may stand on another device than what is known arrives by
-			err = o.progs.setEndpoint(e.local, e.number, e.lane, e.byDevice)
+		err := e.arrive()
+		if e.delivered != e.byDevice {
+			err = errors.Join(err, o.deliver(e))
 		}
 		if err != nil && o.present(e.local) {
 			errs = append(errs, fmt.Errorf("container %s (%s): %w", e.addr, e.name, err))

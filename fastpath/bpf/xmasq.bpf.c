@@ -174,7 +174,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 	says = (struct words){o->ip.id & WORDS, o->ip.ttl, ip->ttl, 0};
 	way = known_home(skb, c, o, ip, &says);
 	if (way) {
-		way->packets++;
+		way->packets += segs;
 		return deliver_home(skb, a, c, o, ip, way, segs);
 	}
 	term = new_term(c);
@@ -184,7 +184,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct account *a,
 	why = judge_arrival(skb, c, o, ip, &at);
 	if (why == BAILS && at.from && at.flow) {
 		hear(skb, at.flow, c, &at.key, o, ip->ttl);
-		note_pace(at.flow, take_packets_home(&at.key) + 1, bpf_ktime_get_coarse_ns());
+		note_pace(at.flow, take_packets_home(&at.key) + segs, bpf_ktime_get_coarse_ns());
 		if (at.flow->trust == TRUST) /* until then each of them counts */
 			remember_arrival(&term, &at, &says);
 		answer(a, c, &at);

@@ -114,7 +114,7 @@ static __always_inline bool for_gateway(struct __sk_buff *skb)
 }
 
 /* Whether a frame comes from a container next door, for this one, or is none that a fast path sent at all. Who forges the first in
- * this container's own lane, marks need CAP_NET_RAW there, sends it to itself. */
+ * this container's own lane, marks need CAP_NET_RAW there, sends it to itself, past rules that name devices if the lane has two pairs. */
 static __always_inline bool from_next_door(struct __sk_buff *skb)
 {
 	struct ethhdr *eth = data(skb);
@@ -177,7 +177,7 @@ static __always_inline bool any_device(struct __sk_buff *skb)
 	return any;
 }
 
-/* The lane's receiving end, ingress, in the container: what may be for a socket that is bound to a device goes up as if by the container's
+/* The lane's receiving end, ingress, in the container, or that of a second pair for what has to be looked at here: what may be for a socket that is bound to a device goes up as if by the container's
  * own, and so does everything for a container whose rules tell devices apart. It costs a trip through the backlog; fastpath/owndevice.go
  * has the figure. */
 SEC("tc")
@@ -205,8 +205,8 @@ int to_container(struct __sk_buff *skb)
 	return bpf_redirect(own_ifindex, BPF_F_INGRESS);
 }
 
-/* Into a netkit pair from the host's side, whose end there is open to whatever in the host sends by every device: what comes from next
- * door goes in, and nothing else. What comes from the wire does not pass here. */
+/* Into a netkit pair, or a lane's second one, from the host's side, whose end there is open to whatever in the host sends by every device: what comes
+ * from next door goes in, and nothing else. What comes from the wire does not pass here. */
 SEC("tc")
 int to_lane(struct __sk_buff *skb)
 {

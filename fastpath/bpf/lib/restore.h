@@ -155,9 +155,9 @@ static __always_inline int restore(struct __sk_buff *skb, struct account *a, con
 		return bail(&a->ingress, why, segs);
 	a->ingress.eligible += segs;
 	if (mask)
-		note_restored(key, mask, packets + 1);
+		note_restored(key, mask, packets + segs);
 	else
-		place->packets++;
+		place->packets += segs;
 	if (!readdress(skb, key->protocol, way->remote, way->local, way->sum, way->ttl)) {
 		a->ingress.misses += segs;
 		return NEXT;
