@@ -36,7 +36,7 @@ bench: deps build ## measure the speed suite: every fast path against the host's
 	./bin/econbench run --suite speed
 
 # bin/scale.txt is for benchstat; the plot is the documentation's.
-bench-scale: deps ## measure what a packet costs with more peers, containers, flows; attach to 50 containers a host (root; a quarter of an hour)
+bench-scale: deps ## measure what a packet costs with more peers, containers, flows; attach to 50 containers a host (root; ten minutes)
 	mkdir -p bin && rm -f bin/scale.txt
 	$(GO) test ./fastpath -count=1 -timeout 60m -v -run 'TestScale$$' -costs 1000 -scale 1000000 -scale-files $(CURDIR)/bin/scale
 	cp bin/scale.svg docs/scale.svg
