@@ -56,7 +56,6 @@ static __always_inline struct direct direct_way(const struct __sk_buff *skb, con
 {
 	const struct ethhdr *eth = data(skb);
 	const struct iphdr *ip = (const void *)(eth + 1);
-
 	struct direct way = {};
 
 	if (!direct_ways || !learning || c->mode != MODE_ON || (const void *)(ip + 1) > data_end(skb) || !as_judged(skb, eth, ip))
