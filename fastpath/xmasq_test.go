@@ -357,14 +357,20 @@ func talk(t *testing.T, c net.Conn) (ended func() (sent, lost int)) {
 	}
 }
 
+// talking is two hosts with a TCP flow, and a UDP flow that talks, both masqueraded.
+func talking(t *testing.T) (hosts [2]*testHost, tcp net.Conn, ended func() (sent, lost int)) {
+	t.Helper()
+	hosts = attachedBoth(t, xmasqTest())
+	hosts[1].server(t, 7000)
+	tcp, udp := hosts[0].dial(t, "tcp4", 40001, hosts[1], 7000), hosts[0].dial(t, "udp4", 40001, hosts[1], 7000)
+	exchange(t, tcp, 100)
+	exchange(t, udp, 100)
+	return hosts, tcp, talk(t, udp)
+}
+
 // TestConcerted detaches both hosts under traffic, after both have stood aside: neither waits for the other, and nothing is lost.
 func TestConcerted(t *testing.T) {
-	hosts := attachedBoth(t, xmasqTest())
-	hosts[1].server(t, 7000)
-	c, u := hosts[0].dial(t, "tcp4", 40001, hosts[1], 7000), hosts[0].dial(t, "udp4", 40001, hosts[1], 7000)
-	exchange(t, c, 100)
-	exchange(t, u, 100)
-	ended := talk(t, u)
+	hosts, c, ended := talking(t)
 	for i, h := range hosts {
 		if masked, hits := h.masks(t, func() { pump(t, c, 3_000_000) }); !mostly(masked, hits) {
 			t.Errorf("host %d: %v of %v segments masqueraded", i, masked, hits)
@@ -425,12 +431,7 @@ func TestForgottenKey(t *testing.T) {
 	for what, forget := range forgets {
 		for side := range 2 {
 			t.Run(fmt.Sprintf("%s on %d", what, side), func(t *testing.T) {
-				hosts := attachedBoth(t, xmasqTest())
-				hosts[1].server(t, 7000)
-				c, u := hosts[0].dial(t, "tcp4", 40001, hosts[1], 7000), hosts[0].dial(t, "udp4", 40001, hosts[1], 7000)
-				exchange(t, c, 100)
-				exchange(t, u, 100)
-				ended := talk(t, u)
+				hosts, c, ended := talking(t)
 				pump(t, c, 300_000)
 				forget(t, hosts[side])
 				pump(t, c, 3_000_000)
