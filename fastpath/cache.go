@@ -230,8 +230,8 @@ func (p *cache) forEndpoint(variables map[string]any, programs ...string) (*ebpf
 }
 
 // guards are loaded by themselves: the lane that they guard has to be there before the endpoint's other programs.
-func (p *cache) guards(l local, number uint32) (*ebpf.Collection, error) {
-	return p.forEndpoint(map[string]any{"endpoint": number, "container_addr": wire32(l.addr), "container_vni": wireVNI(l.vni)}, progDrop, progToLane)
+func (p *cache) guards(l local, number uint32, programs ...string) (*ebpf.Collection, error) {
+	return p.forEndpoint(map[string]any{"endpoint": number, "container_addr": wire32(l.addr), "container_vni": wireVNI(l.vni)}, programs...)
 }
 
 func (p *cache) around(l local, number uint32, lane lane) (*ebpf.Collection, error) {

@@ -55,7 +55,11 @@ func (m macvlanLanes) make(at laneSite) (_ lane, err error) {
 		return nil, err
 	}
 	defer done()
-	guards, err := at.progs.guards(at.local, at.number)
+	needed := []string{progDrop}
+	if at.apart {
+		needed = append(needed, progToLane)
+	}
+	guards, err := at.progs.guards(at.local, at.number, needed...)
 	if err != nil {
 		return nil, err
 	}

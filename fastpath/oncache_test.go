@@ -923,7 +923,7 @@ func TestDrop(t *testing.T) { eachKind(t, testDrop) }
 
 func testDrop(t *testing.T, k fastKind) {
 	r := newRig(t, k)
-	guard, err := r.cache.guards(local{vni: testVNI, addr: here}, testNumber)
+	guard, err := r.cache.guards(local{vni: testVNI, addr: here}, testNumber, progDrop)
 	r.must(err)
 	defer guard.Close()
 	drop := guard.Programs[progDrop]

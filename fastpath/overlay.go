@@ -11,8 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -73,8 +71,8 @@ type overlayPrograms interface {
 	load(hostSide) error
 	close() error
 	fromWire() *ebpf.Program
-	// guards are drop and to_lane for a container's lane that is to be made; the collection may be closed once they are attached.
-	guards(l local, number uint32) (*ebpf.Collection, error)
+	// guards are programs for a container's lane that is to be made, drop or to_lane; the collection may be closed once they are attached.
+	guards(l local, number uint32, programs ...string) (*ebpf.Collection, error)
 	// around are all others of a container with a lane, and the program inside if there is one.
 	around(l local, number uint32, lane lane) (*ebpf.Collection, error)
 	// within is the name of the program at the ingress of a lane's end in its container; "": there is none.
@@ -274,25 +272,6 @@ func (o *overlay) suits(f form) error {
 		return fmt.Errorf("%s: %s: a fast path would send other headers than it does", o.cfg.place(), f.odd)
 	}
 	return nil
-}
-
-// sourcePorts is the range that a vxlan device takes outer source ports from which has none of its own: that of its namespace
-// (udp_flow_src_port()).
-func sourcePorts(ns netns.NsHandle) (r [2]uint16, err error) {
-	const key = "net.ipv4.ip_local_port_range"
-	text, err := tune.SysctlIn(ns, key)
-	if err != nil {
-		return r, err
-	}
-	low, high, _ := strings.Cut(text, " ")
-	for i, s := range []string{low, high} {
-		n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 16)
-		if err != nil {
-			return r, fmt.Errorf("sysctl %s: %q: want two ports", key, text)
-		}
-		r[i] = uint16(n)
-	}
-	return r, nil
 }
 
 // keep renews the lease and follows the sandbox until the attachment is closed.

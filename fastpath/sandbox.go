@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/econbench/econbench/internal/netspace"
+	"github.com/econbench/econbench/internal/tune"
 )
 
 // What is here reads an overlay network as Docker has built it in one host (libnetwork's overlay driver): a sandbox, which is
@@ -394,4 +396,23 @@ func (l local) open(folder string) (netns.NsHandle, error) {
 		return netns.None(), errors.Join(err, ns.Close())
 	}
 	return ns, nil
+}
+
+// sourcePorts is the range that a vxlan device takes outer source ports from which has none of its own: that of its namespace
+// (udp_flow_src_port()).
+func sourcePorts(ns netns.NsHandle) (r [2]uint16, err error) {
+	const key = "net.ipv4.ip_local_port_range"
+	text, err := tune.SysctlIn(ns, key)
+	if err != nil {
+		return r, err
+	}
+	low, high, _ := strings.Cut(text, " ")
+	for i, s := range []string{low, high} {
+		n, err := strconv.ParseUint(strings.TrimSpace(s), 10, 16)
+		if err != nil {
+			return r, fmt.Errorf("sysctl %s: %q: want two ports", key, text)
+		}
+		r[i] = uint16(n)
+	}
+	return r, nil
 }

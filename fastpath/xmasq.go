@@ -64,7 +64,7 @@ var (
 // fifty packets a second and flow, and more where a machine is so busy that READY is not heard for 100 ms; that is a warning.
 const leastMasked = 0.1
 
-// fastStream is how many datagrams a second a flow has that hosts answer for their containers, and as many again (note_pace() of bpf/lib/answer.h).
+// fastStream is twice the datagrams a second of a flow from which hosts answer for their containers (note_pace() of bpf/lib/answer.h).
 const fastStream = 2000
 
 // Prove wants that of flows that last, and of streams of datagrams that are fast enough to be answered by hosts; connections of a transaction each are
